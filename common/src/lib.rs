@@ -1,0 +1,28 @@
+//! What the houses share: settings, the reading, Kafka clients, topics and lanes, telemetry, shutdown.
+//!
+//! The houses (`producer`, `processor`, `sink`) know this crate and never each other: they meet in Kafka topics, and what they
+//! agree on about those topics stands here.
+//!
+//! | file | what |
+//! |---|---|
+//! | [`settings`] | one typed tree of settings for every binary; flag > environment > file > default |
+//! | [`units`] | durations and sizes that carry their unit |
+//! | [`reading`] | the reading on the wire |
+//! | [`topics`] | names of topics and of record headers |
+//! | [`kafka`] | client configuration, explicit creation of topics |
+//! | [`telemetry`] | metrics registry, health, status, logs, and the HTTP listener that shows them |
+//! | [`shutdown`] | one signal to stop, with a deadline |
+//! | [`cli`] | the flags and commands that all binaries have |
+
+pub mod cli;
+pub mod kafka;
+pub mod reading;
+pub mod settings;
+pub mod shutdown;
+pub mod telemetry;
+pub mod topics;
+pub mod units;
+
+pub use settings::Settings;
+pub use shutdown::Shutdown;
+pub use telemetry::Telemetry;

@@ -1,0 +1,60 @@
+//! One typed tree of settings for every binary.
+//!
+//! A value comes from the first of: flag, environment (`TIDEMARK_KAFKA__BOOTSTRAP_SERVERS`), file (`--config FILE`), default.
+//! Every key of the tree has a default, so the tree of defaults is also the list of the keys that exist: a key that is not in it is a
+//! fault. All faults of all sources are reported together.
+
+mod load;
+mod sections;
+
+pub use load::{Faults, Flag, Loaded, Origin, load};
+pub use sections::*;
+use serde::{Deserialize, Serialize};
+
+/// Everything that can be set. Each house reads its own section and the shared ones.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Settings {
+    pub kafka: Kafka,
+    pub topics: Topics,
+    pub http: Http,
+    pub log: Log,
+    pub producer: Producer,
+    pub processor: Processor,
+    pub sink: Sink,
+    pub broker: Broker,
+    pub appliance: Appliance,
+}
+
+impl Settings {
+    /// Faults that no single key shows.
+    pub(crate) fn cross_faults(&self) -> Vec<String> {
+        let mut faults = Vec::new();
+        let mut check = |fine: bool, text: &str| {
+            if !fine {
+                faults.push(text.to_owned());
+            }
+        };
+        check(self.topics.partitions >= 1, "topics.partitions is 0; a topic has at least 1 partition");
+        for (key, share) in self.producer.simulator.shares() {
+            check((0.0..=1.0).contains(&share), &format!("producer.simulator.{key} is {share}; a share lies between 0 and 1"));
+        }
+        check(
+            self.producer.simulator.rate >= 0.0 && self.producer.simulator.rate.is_finite(),
+            "producer.simulator.rate must be 0 (as fast as it goes) or a positive number of readings per second",
+        );
+        check(self.producer.simulator.sensors >= 1, "producer.simulator.sensors is 0; simulate at least 1 sensor");
+        check(self.processor.max_rows_per_step >= 1, "processor.max_rows_per_step is 0; a step takes at least 1 row");
+        check(
+            self.processor.drain_timeout < self.processor.session_timeout,
+            "processor.drain_timeout must be shorter than processor.session_timeout, or another processor takes over before the drain ends",
+        );
+        check(self.sink.batch_rows >= 1, "sink.batch_rows is 0; a batch has at least 1 row");
+        for name in [&self.topics.input, &self.topics.late, &self.topics.dead] {
+            if let Err(fault) = crate::topics::check_name(name) {
+                check(false, &format!("topics: {fault}"));
+            }
+        }
+        faults
+    }
+}

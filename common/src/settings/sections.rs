@@ -1,0 +1,310 @@
+//! The sections of the settings and their defaults. A key that is not here does not exist.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::units::{Size, Span};
+
+/// `[kafka]`: how every client reaches the log, ours or Apache Kafka.
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Kafka {
+    /// `host:port`, several with commas.
+    pub bootstrap_servers: String,
+    pub client_id: String,
+    /// `plaintext`, `ssl`, `sasl_plaintext` or `sasl_ssl`; all but the first need a build with the feature `tls`.
+    pub security_protocol: String,
+    pub sasl_mechanism: Option<String>,
+    pub sasl_username: Option<String>,
+    pub sasl_password: Option<String>,
+    /// A file whose first line is the password; keeps it out of environment and process list.
+    pub sasl_password_file: Option<PathBuf>,
+    pub ssl_ca_file: Option<PathBuf>,
+    pub ssl_certificate_file: Option<PathBuf>,
+    pub ssl_key_file: Option<PathBuf>,
+    /// How long a client keeps trying to deliver or to reach the log before it says so.
+    pub request_timeout: Span,
+    /// Further librdkafka properties, as they are; they win.
+    pub properties: BTreeMap<String, String>,
+}
+
+impl Default for Kafka {
+    fn default() -> Self {
+        Self {
+            bootstrap_servers: "127.0.0.1:9092".into(),
+            client_id: "tidemark".into(),
+            security_protocol: "plaintext".into(),
+            sasl_mechanism: None,
+            sasl_username: None,
+            sasl_password: None,
+            sasl_password_file: None,
+            ssl_ca_file: None,
+            ssl_certificate_file: None,
+            ssl_key_file: None,
+            request_timeout: Span::from_secs(30),
+            properties: BTreeMap::new(),
+        }
+    }
+}
+
+impl std::fmt::Debug for Kafka {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // The password must not reach a log by way of `{:?}`.
+        f.debug_struct("Kafka").field("bootstrap_servers", &self.bootstrap_servers).finish_non_exhaustive()
+    }
+}
+
+/// `[topics]`: names and layout of what the houses meet in. All are created explicitly.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Topics {
+    pub input: String,
+    pub late: String,
+    pub dead: String,
+    /// Partitions of a topic that we create.
+    pub partitions: u32,
+    /// -1 takes the broker's default.
+    pub replication_factor: i32,
+}
+
+impl Default for Topics {
+    fn default() -> Self {
+        Self {
+            input: crate::topics::INPUT.into(),
+            late: crate::topics::LATE.into(),
+            dead: crate::topics::DEAD.into(),
+            partitions: 2,
+            replication_factor: -1,
+        }
+    }
+}
+
+/// `[http]`: metrics, health, status and, in the appliance, the page.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Http {
+    /// Unset: the binary's own default on 127.0.0.1. Port 0 takes a free one.
+    pub listen: Option<SocketAddr>,
+}
+
+/// `[log]`: the program's own log on standard error.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Log {
+    /// `error`, `warn`, `info`, `debug`, `trace`, or directives such as `info,rdkafka=debug`. `RUST_LOG` wins.
+    pub level: String,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { level: "info".into() }
+    }
+}
+
+/// `[producer]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Producer {
+    pub simulator: Simulator,
+    pub replay: Replay,
+    /// `none`, `gzip`, `snappy`, `lz4` or `zstd`.
+    pub compression: String,
+    /// How long a batch waits for company.
+    pub linger: Span,
+    /// How long to wait at the end for what is in flight.
+    pub drain_timeout: Span,
+}
+
+impl Default for Producer {
+    fn default() -> Self {
+        Self {
+            simulator: Simulator::default(),
+            replay: Replay::default(),
+            compression: "lz4".into(),
+            linger: Span::from_millis(5),
+            drain_timeout: Span::from_secs(4),
+        }
+    }
+}
+
+/// `[producer.simulator]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Simulator {
+    pub sensors: u32,
+    /// Readings per second of the whole fleet; 0 is as fast as it goes.
+    pub rate: f64,
+    /// The same seed gives the same fleet and the same values.
+    pub seed: u64,
+    /// Stop after so many readings; unset: go on until stopped.
+    pub count: Option<u64>,
+    /// Share of readings that come out of order, by up to `out_of_order_by`.
+    pub out_of_order: f64,
+    pub out_of_order_by: Span,
+    /// Share of readings that are sent twice.
+    pub duplicates: f64,
+    /// Share of readings that come too late for any window, by `late_by`.
+    pub late: f64,
+    pub late_by: Span,
+    /// Share of *sensors* whose clock is wrong: a day ahead, at 1970, or drifting.
+    pub bad_clock: f64,
+}
+
+impl Simulator {
+    pub(crate) fn shares(&self) -> [(&'static str, f64); 4] {
+        [("out_of_order", self.out_of_order), ("duplicates", self.duplicates), ("late", self.late), ("bad_clock", self.bad_clock)]
+    }
+}
+
+impl Default for Simulator {
+    fn default() -> Self {
+        Self {
+            sensors: 20,
+            rate: 100.0,
+            seed: 42,
+            count: None,
+            out_of_order: 0.05,
+            out_of_order_by: Span::from_secs(2),
+            duplicates: 0.0,
+            late: 0.0,
+            late_by: Span::from_secs(60),
+            bad_clock: 0.0,
+        }
+    }
+}
+
+/// `[producer.replay]`: real data from files instead of the simulator.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Replay {
+    /// CSV files; with any, they are replayed and the simulator stays off.
+    pub files: Vec<PathBuf>,
+    /// Times real time, such as `1` or `60`; `max` does not wait at all.
+    pub speed: String,
+}
+
+impl Default for Replay {
+    fn default() -> Self {
+        Self { files: Vec::new(), speed: "1".into() }
+    }
+}
+
+/// `[processor]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Processor {
+    /// Query files; none: the built-in default query.
+    pub queries: Vec<PathBuf>,
+    /// A stable name of this processor in its consumer groups (`group.instance.id`): a restart within the session timeout gets its
+    /// partitions back at once. Unset: the group waits for the session of a killed processor to time out.
+    pub instance_id: Option<String>,
+    pub session_timeout: Span,
+    pub drain_timeout: Span,
+    /// Most input rows that one commit covers, per partition.
+    pub max_rows_per_step: usize,
+    /// Journal bytes between two snapshots.
+    pub snapshot_every: Size,
+    /// Refuse to grow a query's state beyond this, per partition.
+    pub max_state: Size,
+}
+
+impl Default for Processor {
+    fn default() -> Self {
+        Self {
+            queries: Vec::new(),
+            instance_id: None,
+            session_timeout: Span::from_secs(10),
+            drain_timeout: Span::from_secs(4),
+            max_rows_per_step: 100_000,
+            snapshot_every: Size::from_mib(16),
+            max_state: Size::from_mib(1024),
+        }
+    }
+}
+
+/// `[sink]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Sink {
+    /// Result topics to write; every topic that begins with `iot.agg.` when empty.
+    pub topics: Vec<String>,
+    pub instance_id: Option<String>,
+    /// Most rows that one database transaction covers.
+    pub batch_rows: usize,
+    /// Longest time that a row waits for its batch to fill.
+    pub batch_wait: Span,
+    pub drain_timeout: Span,
+    pub sqlite: Sqlite,
+}
+
+impl Default for Sink {
+    fn default() -> Self {
+        Self {
+            topics: Vec::new(),
+            instance_id: None,
+            batch_rows: 5_000,
+            batch_wait: Span::from_millis(200),
+            drain_timeout: Span::from_secs(4),
+            sqlite: Sqlite::default(),
+        }
+    }
+}
+
+/// `[sink.sqlite]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Sqlite {
+    pub path: PathBuf,
+    /// Points whose window started longer ago than this, *counted back from the newest point*, are deleted; unset: kept for ever.
+    pub retention: Option<Span>,
+}
+
+impl Default for Sqlite {
+    fn default() -> Self {
+        Self { path: "tidemark.sqlite".into(), retention: None }
+    }
+}
+
+/// When the embedded log acknowledges a produce.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Durability {
+    /// After the data is on the disk.
+    #[default]
+    Fsync,
+    /// After the operating system has it: survives a crash of the process, not a power cut.
+    Os,
+}
+
+/// `[broker]`: the embedded log; only the appliance runs it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Broker {
+    pub listen: SocketAddr,
+    pub durability: Durability,
+    pub segment_size: Size,
+    /// How long readings and results stay in the log.
+    pub retention: Span,
+}
+
+impl Default for Broker {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 9092)),
+            durability: Durability::Fsync,
+            segment_size: Size::from_mib(128),
+            retention: Span::from_secs(7 * 24 * 3600),
+        }
+    }
+}
+
+/// `[appliance]`: everything in one process.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Appliance {
+    /// Log, store and state; unset: the platform's data directory.
+    pub data_dir: Option<PathBuf>,
+}

@@ -1,0 +1,1 @@
+//! Streaming SQL over event time: query, engine, task.

@@ -1,0 +1,1 @@
+//! Sources of readings (simulator, replay) and the publisher into the log.

@@ -1,0 +1,1 @@
+//! Results from the log into a time-series database.
