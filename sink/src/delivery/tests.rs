@@ -1,0 +1,162 @@
+use std::cell::RefCell;
+use std::sync::Mutex;
+
+use rdkafka::Timestamp;
+
+use super::*;
+use crate::batch::DeadRow;
+use crate::metrics::Metrics;
+use crate::point::Point;
+use crate::writer::{Rejection, WriteOutcome};
+
+/// Everything that happened, in order.
+type Diary = Arc<Mutex<Vec<String>>>;
+
+#[derive(Debug)]
+struct FakeWriter {
+    diary: Diary,
+    /// Answers before the first success.
+    faults: Vec<WriteError>,
+}
+
+impl Writer for FakeWriter {
+    fn name(&self) -> &'static str {
+        "fake"
+    }
+
+    fn write(&mut self, points: &[Point]) -> Result<WriteOutcome, WriteError> {
+        if !self.faults.is_empty() {
+            return Err(self.faults.remove(0));
+        }
+        let times: Vec<i64> = points.iter().map(|point| point.time_ms).collect();
+        self.diary.lock().unwrap().push(format!("write {times:?}"));
+        Ok(WriteOutcome { written: points.len() as u64, stale: 0 })
+    }
+}
+
+struct FakeLane(Diary, bool);
+
+impl DeadLane for FakeLane {
+    fn send(&mut self, row: &DeadRow) -> Result<(), SinkError> {
+        self.0.lock().unwrap().push(format!("dead {} {}", row.record.offset(), row.why.reason));
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<bool, SinkError> {
+        Ok(std::mem::replace(&mut self.1, true))
+    }
+}
+
+struct FakeCommitter(Diary, RefCell<bool>);
+
+impl Committer for FakeCommitter {
+    fn commit(&self, offsets: &Offsets) -> Result<(), String> {
+        if !self.1.replace(true) {
+            return Err("away".into());
+        }
+        let all: Vec<String> = offsets.iter().map(|((topic, partition), offset)| format!("{topic}/{partition}={offset}")).collect();
+        self.0.lock().unwrap().push(format!("commit {}", all.join(" ")));
+        Ok(())
+    }
+}
+
+fn record(partition: i32, offset: i64, value: &str) -> OwnedMessage {
+    OwnedMessage::new(Some(value.into()), None, "iot.agg.q".into(), Timestamp::CreateTime(1), partition, offset, None)
+}
+
+fn row(time: i64) -> String {
+    format!(r#"{{"window_start":{time},"avg":1.0}}"#)
+}
+
+struct Bench {
+    delivery: Delivery,
+    committer: FakeCommitter,
+    diary: Diary,
+    status: Arc<Status>,
+}
+
+/// `lane_up` and `log_up`: whether the first flush and the first commit succeed.
+fn bench(faults: Vec<WriteError>, lane_up: bool, log_up: bool) -> Bench {
+    let diary = Diary::default();
+    let status = Arc::new(Status::new(Metrics::register(&prometheus::Registry::new()).unwrap(), "fake"));
+    let writer = Box::new(FakeWriter { diary: Arc::clone(&diary), faults });
+    let lane = Box::new(FakeLane(Arc::clone(&diary), lane_up));
+    let delivery = Delivery::new(writer, lane, Arc::clone(&status));
+    Bench { delivery, committer: FakeCommitter(Arc::clone(&diary), RefCell::new(log_up)), diary, status }
+}
+
+impl Bench {
+    fn deliver(&mut self) -> Delivered {
+        self.delivery.deliver(&self.committer).unwrap()
+    }
+
+    fn diary(&self) -> Vec<String> {
+        self.diary.lock().unwrap().clone()
+    }
+}
+
+#[test]
+fn dead_rows_then_points_then_offsets() {
+    let mut bench = bench(vec![], true, true);
+    for record in [record(0, 4, &row(1)), record(1, 9, "poison"), record(0, 5, &row(2))] {
+        bench.delivery.push(record);
+    }
+    assert_eq!(bench.deliver(), Delivered::All);
+    assert_eq!(bench.diary(), ["dead 9 not_json", "write [1, 2]", "commit iot.agg.q/0=6 iot.agg.q/1=10"]);
+    assert_eq!(bench.deliver(), Delivered::All);
+    assert_eq!(bench.diary().len(), 3, "nothing is done twice");
+    assert_eq!((bench.status.json()["rows"].as_u64(), bench.status.json()["rejected"].as_u64()), (Some(3), Some(1)));
+}
+
+#[test]
+fn a_database_that_is_away_gets_the_same_batch_again() {
+    let retry = |after| WriteError::Retry { detail: "locked".into(), after };
+    let asked = Duration::from_secs(7);
+    let mut bench = bench(vec![retry(None), retry(Some(asked))], true, true);
+    bench.delivery.push(record(0, 0, &row(1)));
+    assert!(matches!(bench.deliver(), Delivered::Waits(_)));
+    assert!(!bench.status.is_ready());
+    assert_eq!(bench.status.json()["error"], "locked");
+    assert_eq!(bench.deliver(), Delivered::Waits(asked), "the database's own wish counts");
+    assert_eq!(bench.deliver(), Delivered::All);
+    assert!(bench.status.is_ready());
+    assert_eq!(bench.diary(), ["write [1]", "commit iot.agg.q/0=1"]);
+}
+
+#[test]
+fn refused_points_go_to_the_dead_lane_and_their_neighbours_pass() {
+    let refusal = Rejection { index: 1, reason: "wrong_type", detail: "field avg is a string".into() };
+    let mut bench = bench(vec![WriteError::Rejected(vec![refusal])], true, true);
+    for at in 0..3 {
+        bench.delivery.push(record(0, at, &row(at)));
+    }
+    assert_eq!(bench.deliver(), Delivered::All);
+    assert_eq!(bench.diary(), ["dead 1 wrong_type", "write [0, 2]", "commit iot.agg.q/0=3"]);
+}
+
+#[test]
+fn offsets_wait_for_the_dead_lane_and_each_dead_row_is_sent_once() {
+    let mut bench = bench(vec![], false, true);
+    bench.delivery.push(record(0, 0, "poison"));
+    assert!(matches!(bench.deliver(), Delivered::Waits(_)));
+    assert_eq!(bench.deliver(), Delivered::All);
+    assert_eq!(bench.diary(), ["dead 0 not_json", "commit iot.agg.q/0=1"]);
+}
+
+#[test]
+fn offsets_that_could_not_be_committed_go_with_the_next() {
+    let mut bench = bench(vec![], true, false);
+    bench.delivery.push(record(0, 0, &row(1)));
+    assert_eq!(bench.deliver(), Delivered::All);
+    bench.delivery.push(record(1, 0, &row(2)));
+    assert_eq!(bench.deliver(), Delivered::All);
+    assert_eq!(bench.diary(), ["write [1]", "write [2]", "commit iot.agg.q/0=1 iot.agg.q/1=1"]);
+}
+
+#[test]
+fn what_no_retry_can_help_ends_the_sink_and_commits_nothing() {
+    let mut bench = bench(vec![WriteError::Fatal("damaged".into())], true, true);
+    bench.delivery.push(record(0, 0, &row(1)));
+    assert_eq!(bench.delivery.deliver(&bench.committer).unwrap_err().to_string(), "damaged");
+    assert!(bench.diary().is_empty());
+}

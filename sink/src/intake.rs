@@ -1,0 +1,278 @@
+//! The consumer: fills batches, and hands partitions over in good order.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use common::telemetry::Part;
+use common::{Settings, Shutdown};
+use rdkafka::ClientContext;
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext, Rebalance};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::statistics::Statistics;
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+
+use crate::SinkError;
+use crate::batch::Offsets;
+use crate::delivery::{Committer, Delivered, Delivery};
+use crate::status::Status;
+
+/// Longest wait for a row when nothing else is due.
+const IDLE: Duration = Duration::from_millis(250);
+const UPKEEP: Duration = Duration::from_secs(1);
+
+/// What the callbacks of the consumer need. They run within `poll`, on the thread of the loop; the lock is never contended.
+pub(crate) struct Handover {
+    delivery: Mutex<Delivery>,
+    fatal: Mutex<Option<SinkError>>,
+    /// Set when the assignment has changed: a pause does not outlive that.
+    assigned: AtomicBool,
+    status: Arc<Status>,
+    drain_timeout: Duration,
+}
+
+impl ClientContext for Handover {
+    fn stats(&self, statistics: Statistics) {
+        let brokers = || statistics.brokers.values().filter(|broker| broker.nodeid >= 0);
+        let up = |state: &str| state == "UP" || state == "UPDATE";
+        // Before the first metadata only the bootstrap addresses are known, and they have no node number.
+        let known = brokers().next().is_some();
+        self.status.log_away(known && !brokers().any(|broker| up(&broker.state)));
+        let partitions = statistics.topics.values().flat_map(|topic| topic.partitions.values());
+        let lag: i64 = partitions.filter(|partition| partition.partition >= 0).map(|partition| partition.consumer_lag.max(0)).sum();
+        self.status.metrics.lag.set(lag);
+    }
+}
+
+impl ConsumerContext for Handover {
+    fn pre_rebalance(&self, consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
+        if let Rebalance::Revoke(_) = rebalance {
+            self.finish(consumer);
+        }
+    }
+
+    fn post_rebalance(&self, consumer: &BaseConsumer<Self>, _rebalance: &Rebalance<'_>) {
+        let assigned = consumer.assignment().map(|list| list.to_topic_map().into_keys().collect()).unwrap_or_default();
+        self.status.assign(assigned);
+        self.assigned.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Handover {
+    fn delivery(&self) -> MutexGuard<'_, Delivery> {
+        self.delivery.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Writes and commits what is held, within the drain timeout; what cannot be written by then is left to the next owner.
+    fn finish(&self, consumer: &BaseConsumer<Self>) {
+        let mut delivery = self.delivery();
+        let deadline = Instant::now() + self.drain_timeout;
+        loop {
+            match delivery.deliver(consumer) {
+                Ok(Delivered::All) => break,
+                Ok(Delivered::Waits(wait)) if Instant::now() + wait < deadline => std::thread::sleep(wait),
+                Ok(Delivered::Waits(_)) => break,
+                Err(error) => {
+                    *self.fatal.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+                    break;
+                }
+            }
+        }
+        delivery.forget();
+    }
+
+    fn take_fatal(&self) -> Result<(), SinkError> {
+        self.fatal.lock().unwrap_or_else(PoisonError::into_inner).take().map_or(Ok(()), Err)
+    }
+}
+
+impl Committer for BaseConsumer<Handover> {
+    fn commit(&self, offsets: &Offsets) -> Result<(), String> {
+        let mut list = TopicPartitionList::with_capacity(offsets.len());
+        for ((topic, partition), offset) in offsets {
+            list.add_partition_offset(topic, *partition, Offset::Offset(*offset)).map_err(|error| error.to_string())?;
+        }
+        rdkafka::consumer::Consumer::commit(self, &list, CommitMode::Sync).map_err(|error| error.to_string())
+    }
+}
+
+/// The loop of the sink's thread.
+pub(crate) struct Intake {
+    consumer: BaseConsumer<Handover>,
+    part: Part,
+    batch_rows: usize,
+    batch_wait: Duration,
+    /// Set while the database does not take rows: reading pauses, so that memory stays bounded however long it lasts.
+    paused_until: Option<Instant>,
+    upkeep_due: Instant,
+}
+
+impl Intake {
+    pub(crate) fn new(settings: &Settings, database: &str, delivery: Delivery, status: Arc<Status>, part: Part) -> Result<Self, SinkError> {
+        let handover = Handover {
+            delivery: Mutex::new(delivery),
+            fatal: Mutex::default(),
+            assigned: AtomicBool::new(false),
+            status,
+            drain_timeout: settings.sink.drain_timeout.duration(),
+        };
+        let consumer: BaseConsumer<Handover> = config(settings, database).create_with_context(handover).map_err(SinkError::Client)?;
+        let topics = subscription(&settings.sink.topics);
+        consumer.subscribe(&topics.iter().map(String::as_str).collect::<Vec<_>>()).map_err(SinkError::Client)?;
+        Ok(Self {
+            consumer,
+            part,
+            batch_rows: settings.sink.batch_rows,
+            batch_wait: settings.sink.batch_wait.duration(),
+            paused_until: None,
+            upkeep_due: Instant::now(),
+        })
+    }
+
+    /// Reads and writes until `shutdown`, then finishes what is held and leaves the group.
+    ///
+    /// # Errors
+    /// When the database or the log can never be used again.
+    pub(crate) fn run(mut self, shutdown: &Shutdown) -> Result<(), SinkError> {
+        while !shutdown.is_set() {
+            self.part.beat();
+            self.part.set_ready(self.context().status.is_ready());
+            self.turn()?;
+        }
+        self.context().finish(&self.consumer);
+        self.context().take_fatal()
+    }
+
+    fn context(&self) -> &Handover {
+        rdkafka::consumer::Consumer::context(&self.consumer)
+    }
+
+    fn turn(&mut self) -> Result<(), SinkError> {
+        match self.consumer.poll(self.patience()) {
+            Some(Ok(message)) => self.context().delivery().push(message.detach()),
+            Some(Err(error)) => self.note(error)?,
+            None => {}
+        }
+        self.context().take_fatal()?;
+        if self.context().assigned.swap(false, Ordering::Relaxed) && self.paused_until.is_some() {
+            self.pause();
+        }
+        if self.is_due() {
+            let delivered = self.context().delivery().deliver(&self.consumer)?;
+            self.after(delivered);
+        }
+        if self.upkeep_due <= Instant::now() {
+            self.upkeep_due = Instant::now() + UPKEEP;
+            let mut delivery = self.context().delivery();
+            delivery.commit(&self.consumer);
+            delivery.upkeep()?;
+        }
+        Ok(())
+    }
+
+    fn is_due(&self) -> bool {
+        let delivery = self.context().delivery();
+        match self.paused_until {
+            Some(until) => until <= Instant::now(),
+            None => delivery.rows() >= self.batch_rows || delivery.since().is_some_and(|since| since.elapsed() >= self.batch_wait),
+        }
+    }
+
+    /// How long a turn may wait for a row.
+    fn patience(&self) -> Duration {
+        let due = self.paused_until.or_else(|| self.context().delivery().since().map(|since| since + self.batch_wait));
+        due.map_or(IDLE, |due| due.saturating_duration_since(Instant::now()).min(IDLE))
+    }
+
+    fn after(&mut self, delivered: Delivered) {
+        match delivered {
+            Delivered::Waits(wait) => {
+                if self.paused_until.replace(Instant::now() + wait).is_none() {
+                    self.pause();
+                }
+            }
+            Delivered::All => {
+                if self.paused_until.take().is_some() {
+                    let resumed = self.consumer.assignment().and_then(|all| self.consumer.resume(&all));
+                    self.log_fault("reading cannot be resumed", resumed);
+                }
+            }
+        }
+    }
+
+    fn pause(&self) {
+        let paused = self.consumer.assignment().and_then(|all| self.consumer.pause(&all));
+        self.log_fault("reading cannot be paused", paused);
+    }
+
+    fn log_fault(&self, what: &str, result: Result<(), KafkaError>) {
+        if let Err(error) = result {
+            tracing::warn!(%error, "{what}");
+        }
+    }
+
+    /// Most faults pass, and librdkafka keeps trying by itself.
+    fn note(&self, error: KafkaError) -> Result<(), SinkError> {
+        use RDKafkaErrorCode::{AllBrokersDown, GroupAuthorizationFailed, TopicAuthorizationFailed};
+        match error {
+            KafkaError::MessageConsumptionFatal(_) => Err(SinkError::Read(error)),
+            KafkaError::MessageConsumption(GroupAuthorizationFailed | TopicAuthorizationFailed) => Err(SinkError::Read(error)),
+            KafkaError::MessageConsumption(AllBrokersDown) => {
+                self.context().status.log_away(true);
+                Ok(())
+            }
+            other => {
+                tracing::debug!(error = %other, "reading the result topics waits");
+                Ok(())
+            }
+        }
+    }
+}
+
+/// The topics to subscribe to; a name that begins with `^` is a pattern.
+fn subscription(topics: &[String]) -> Vec<String> {
+    if !topics.is_empty() {
+        return topics.to_vec();
+    }
+    vec![format!("^{}.*", common::topics::aggregate("").replace('.', r"\."))]
+}
+
+fn config(settings: &Settings, database: &str) -> rdkafka::ClientConfig {
+    let mut config = common::kafka::client(&settings.kafka, "sink");
+    config
+        // Each database has its own place in the log.
+        .set("group.id", format!("tidemark.sink.{database}"))
+        .set("enable.auto.commit", "false")
+        .set("enable.auto.offset.store", "false")
+        .set("auto.offset.reset", "earliest")
+        .set("isolation.level", "read_committed")
+        // The partitions of a killed sink are free again after this.
+        .set("session.timeout.ms", "10000")
+        .set("heartbeat.interval.ms", "2000")
+        // A query that starts later brings a new topic: seen within a second.
+        .set("topic.metadata.refresh.interval.ms", "1000")
+        // Lag, and whether the log is there.
+        .set("statistics.interval.ms", "1000")
+        // Bounds the memory of what is fetched ahead.
+        .set("queued.min.messages", "20000")
+        .set("queued.max.messages.kbytes", "16384")
+        .set("fetch.wait.max.ms", "250");
+    if let Some(id) = &settings.sink.instance_id {
+        config.set("group.instance.id", id);
+    }
+    for (name, value) in &settings.kafka.properties {
+        config.set(name, value);
+    }
+    config
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_topics_every_result_topic_is_read() {
+        assert_eq!(subscription(&[]), [r"^iot\.agg\..*"]);
+        assert_eq!(subscription(&["a".into(), "b".into()]), ["a", "b"]);
+    }
+}
