@@ -1,1 +1,47 @@
-fn main() {}
+//! The binary `producer`: parses, wires, waits.
+
+mod args;
+
+use std::net::SocketAddr;
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use common::cli::{config_command, fail};
+use common::telemetry::{init_logs, serve};
+use common::{Settings, Shutdown, Telemetry};
+
+use crate::args::{Args, Command};
+
+const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 8081);
+
+fn main() -> ExitCode {
+    match start(&Args::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&error),
+    }
+}
+
+fn start(args: &Args) -> anyhow::Result<()> {
+    let loaded = args.common.load(args.flags())?;
+    producer::check(&loaded.settings)?;
+    if let Some(Command::Config { command }) = &args.command {
+        config_command(command, &loaded);
+        return Ok(());
+    }
+    init_logs(&loaded.settings.log.level);
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(work(loaded.settings))
+}
+
+async fn work(settings: Settings) -> anyhow::Result<()> {
+    let shutdown = Shutdown::on_signals()?;
+    let telemetry = Telemetry::default();
+    // The listener outlives the stop signal, so that the drain can be watched.
+    let listening = Shutdown::manual();
+    let (address, server) = serve(settings.http.listen.unwrap_or(DEFAULT_LISTEN), telemetry.router(), listening.clone()).await?;
+    println!("status, metrics and health: http://{address}/status /metrics /livez /readyz");
+    let result = producer::run(settings, telemetry, shutdown).await;
+    listening.trigger();
+    server.await?;
+    println!("{}", result?);
+    Ok(())
+}

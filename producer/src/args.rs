@@ -1,0 +1,117 @@
+//! The flags of the binary. Each sets a key of the settings; what is not given is left to environment, file and default.
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+use common::cli::{CommonArgs, ConfigCommand, Flags};
+use producer::replay::Speed;
+
+/// Publishes sensor readings into the Kafka log: from a simulated fleet, or from CSV files.
+///
+/// Without --replay, a seeded fleet is simulated until stopped (or until --count). Every reading is acknowledged by the log before it
+/// counts as published; Ctrl-C or SIGTERM drains what is in flight and ends.
+#[derive(Debug, Parser)]
+#[command(name = "producer", version, after_help = EXAMPLES, subcommand_precedence_over_arg = true)]
+pub(crate) struct Args {
+    /// Simulated sensors [default: 20] [env: TIDEMARK_PRODUCER__SIMULATOR__SENSORS]
+    #[arg(long, value_name = "N", global = true, help_heading = "Simulator")]
+    sensors: Option<u32>,
+    /// Readings per second of the whole fleet; 0 is as fast as it goes [default: 100] [env: TIDEMARK_PRODUCER__SIMULATOR__RATE]
+    #[arg(long, value_name = "N", global = true, help_heading = "Simulator")]
+    rate: Option<f64>,
+    /// The same seed gives the same fleet and values [default: 42] [env: TIDEMARK_PRODUCER__SIMULATOR__SEED]
+    #[arg(long, value_name = "N", global = true, help_heading = "Simulator")]
+    seed: Option<u64>,
+    /// Stop after so many readings, duplicates not counted [default: go on until stopped] [env: TIDEMARK_PRODUCER__SIMULATOR__COUNT]
+    #[arg(long, value_name = "N", global = true, help_heading = "Simulator")]
+    count: Option<u64>,
+    /// CSV files to publish instead, merged by event time; their first line names the columns: `timestamp,value` (the file's name is the
+    /// sensor) or `sensor_id,ts,value[,kind][,seq]` [env: TIDEMARK_PRODUCER__REPLAY__FILES, with commas]
+    #[arg(long, value_name = "FILE", num_args = 1.., global = true, help_heading = "Replay")]
+    replay: Vec<PathBuf>,
+    /// Times real time, such as 1 or 60, or `max` [default: 1] [env: TIDEMARK_PRODUCER__REPLAY__SPEED]
+    #[arg(long, value_name = "SPEED", value_parser = speed, global = true, help_heading = "Replay")]
+    speed: Option<String>,
+    #[command(flatten)]
+    pub(crate) common: CommonArgs,
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  producer --sensors 100 --rate 5000
+  producer --rate 0 --count 3000000
+  producer --replay machine_temperature.csv pump.csv --speed max
+  producer config show
+
+More settings (shares of late, duplicate and out-of-order readings, compression,
+topics) are in `producer config show`; each can be given in a file (--config)
+or in the environment (TIDEMARK_PRODUCER__SIMULATOR__LATE=0.01).";
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Show or check the settings.
+    Config {
+        #[command(subcommand)]
+        command: ConfigCommand,
+    },
+}
+
+/// Refuses what is no speed, but keeps the text: that is what the settings hold.
+fn speed(text: &str) -> Result<String, String> {
+    text.parse::<Speed>().map(|_| text.to_owned())
+}
+
+impl Args {
+    pub(crate) fn flags(&self) -> Flags {
+        let mut flags = Flags::default();
+        flags
+            .set("producer.simulator.sensors", "--sensors", self.sensors)
+            .set("producer.simulator.rate", "--rate", self.rate)
+            .set("producer.simulator.seed", "--seed", self.seed)
+            .set("producer.simulator.count", "--count", self.count)
+            .set_paths("producer.replay.files", "--replay", &self.replay)
+            .set("producer.replay.speed", "--speed", self.speed.clone());
+        flags
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use clap::CommandFactory as _;
+    use common::settings::{Replay, Simulator};
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn the_help_tells_the_true_defaults() {
+        let help = Args::command().render_long_help().to_string();
+        let (simulator, replay) = (Simulator::default(), Replay::default());
+        for (flag, default) in [
+            ("Simulated sensors", simulator.sensors.to_string()),
+            ("as fast as it goes", simulator.rate.to_string()),
+            ("same fleet and values", simulator.seed.to_string()),
+            ("or `max`", replay.speed),
+        ] {
+            assert!(help.contains(&format!("{flag} [default: {default}]")), "{flag} in {help}");
+        }
+        assert_eq!(simulator.count, None);
+    }
+
+    #[test]
+    fn flags_become_settings() {
+        let args =
+            Args::try_parse_from(["producer", "--rate", "2.5", "--replay", "a.csv", "b.csv", "--speed", "max", "config", "show"]).unwrap();
+        let settings = args.common.load(args.flags()).unwrap().settings;
+        assert_eq!(settings.producer.simulator.rate, 2.5);
+        assert_eq!(settings.producer.replay.files, [PathBuf::from("a.csv"), PathBuf::from("b.csv")]);
+        assert_eq!(settings.producer.replay.speed, "max");
+    }
+}

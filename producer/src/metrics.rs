@@ -1,0 +1,59 @@
+//! The producer's metrics; all of its names are here.
+
+use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
+
+/// Clones are the same metrics.
+#[derive(Debug, Clone)]
+pub(crate) struct Metrics {
+    /// Handed to the Kafka client, duplicates included.
+    pub(crate) readings: IntCounter,
+    /// Acknowledged by the log.
+    pub(crate) published: IntCounter,
+    /// Lines in the dead lane, acknowledged by the log, by reason.
+    pub(crate) dead: IntCounterVec,
+    /// Records that the log refused, and faults that the Kafka client reports.
+    pub(crate) errors: IntCounterVec,
+    pub(crate) in_flight: IntGauge,
+    /// Seconds from the hand-over to the acknowledgement.
+    pub(crate) latency: Histogram,
+}
+
+impl Metrics {
+    /// # Errors
+    /// When the registry has these names already: one producer a registry.
+    pub(crate) fn register(registry: &Registry) -> prometheus::Result<Self> {
+        let latency =
+            HistogramOpts::new("tidemark_producer_delivery_seconds", "Time from the hand-over of a record to its acknowledgement.")
+                .buckets(vec![0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0]);
+        let metrics = Self {
+            readings: IntCounter::new("tidemark_producer_readings_total", "Readings taken from the source, duplicates included.")?,
+            published: IntCounter::new("tidemark_producer_published_total", "Readings that the log has acknowledged.")?,
+            dead: IntCounterVec::new(Opts::new("tidemark_producer_dead_total", "Lines put into the dead lane, by reason."), &["reason"])?,
+            errors: IntCounterVec::new(
+                Opts::new("tidemark_producer_errors_total", "Records that failed, and faults of the Kafka client, by kind."),
+                &["kind"],
+            )?,
+            in_flight: IntGauge::new("tidemark_producer_in_flight", "Records that wait for their acknowledgement.")?,
+            latency: Histogram::with_opts(latency)?,
+        };
+        registry.register(Box::new(metrics.readings.clone()))?;
+        registry.register(Box::new(metrics.published.clone()))?;
+        registry.register(Box::new(metrics.dead.clone()))?;
+        registry.register(Box::new(metrics.errors.clone()))?;
+        registry.register(Box::new(metrics.in_flight.clone()))?;
+        registry.register(Box::new(metrics.latency.clone()))?;
+        // So that a dashboard shows 0 rather than nothing.
+        for kind in [kind::DELIVERY, kind::CLIENT] {
+            metrics.errors.with_label_values(&[kind]);
+        }
+        Ok(metrics)
+    }
+}
+
+/// Kinds of `tidemark_producer_errors_total`.
+pub(crate) mod kind {
+    /// A record that the log did not take.
+    pub(crate) const DELIVERY: &str = "delivery";
+    /// The client reports trouble, such as a broker that is away; it keeps trying.
+    pub(crate) const CLIENT: &str = "client";
+}

@@ -1,0 +1,216 @@
+//! What becomes of each record: acknowledged, or failed for a reason that people can do something about.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use rdkafka::ClientContext;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::producer::{DeliveryResult, ProducerContext};
+
+use crate::metrics::{Metrics, kind};
+use crate::source::Ack;
+
+/// Where a record is going.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Lane {
+    Input,
+    /// With the reason.
+    Dead(&'static str),
+}
+
+/// Travels with a record through librdkafka and comes back with its fate.
+#[derive(Debug)]
+pub(crate) struct InFlight {
+    lane: Lane,
+    since: Instant,
+    ack: Option<Ack>,
+}
+
+impl InFlight {
+    pub(super) fn new(lane: Lane, ack: Option<Ack>) -> Self {
+        Self { lane, since: Instant::now(), ack }
+    }
+}
+
+/// What is known of the run at any moment; read by the status page.
+#[derive(Debug, Default)]
+pub(crate) struct Counts {
+    pub(crate) published: AtomicU64,
+    pub(crate) dead: AtomicU64,
+    pub(crate) failed: AtomicU64,
+    /// No broker answers; librdkafka keeps trying.
+    pub(crate) away: AtomicBool,
+    /// The first failure: what happened, what to do.
+    first_failure: Mutex<Option<(String, &'static str)>>,
+    /// Bits of readings per second.
+    rate: AtomicU64,
+    /// What fails from now on was given up by ourselves and is reported as a number.
+    given_up: AtomicBool,
+}
+
+impl Counts {
+    pub(crate) fn rate(&self) -> f64 {
+        f64::from_bits(self.rate.load(Ordering::Relaxed))
+    }
+
+    pub(super) fn set_rate(&self, rate: f64) {
+        self.rate.store(rate.to_bits(), Ordering::Relaxed);
+    }
+
+    pub(super) fn give_up(&self) {
+        self.given_up.store(true, Ordering::Relaxed);
+    }
+
+    /// How many records failed, why the first did, and what to do about it.
+    pub(super) fn failure(&self) -> Option<(u64, String, &'static str)> {
+        let failed = self.failed.load(Ordering::Relaxed);
+        if failed == 0 {
+            return None;
+        }
+        let first = self.first_failure.lock().unwrap_or_else(PoisonError::into_inner);
+        first.as_ref().map(|(cause, advice)| (failed, cause.clone(), *advice))
+    }
+
+    fn fail(&self, cause: &KafkaError) {
+        let mut first = self.first_failure.lock().unwrap_or_else(PoisonError::into_inner);
+        first.get_or_insert_with(|| (cause.to_string(), advice(cause)));
+        self.failed.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// What to do about a record that was not taken. The delivery timeout is infinite, so it is never just a log that is away.
+pub(super) fn advice(error: &KafkaError) -> &'static str {
+    use RDKafkaErrorCode as Code;
+    match error.rdkafka_error_code() {
+        Some(Code::MessageSizeTooLarge | Code::InvalidMessageSize) => {
+            "raise max.message.bytes of the topic and message.max.bytes in [kafka.properties], or shorten the line"
+        }
+        Some(Code::UnknownTopicOrPartition | Code::UnknownTopic | Code::UnknownPartition) => {
+            "the topic was deleted meanwhile; start again to have it created"
+        }
+        Some(Code::TopicAuthorizationFailed | Code::ClusterAuthorizationFailed) => "give this client the right to write to the topic",
+        Some(Code::NotEnoughReplicas | Code::NotEnoughReplicasAfterAppend) => "bring back brokers until min.insync.replicas is met",
+        Some(Code::OutOfOrderSequenceNumber | Code::UnknownProducerId | Code::Fatal) => {
+            "the log has lost what it knew of this producer; check the log for lost data, then start again"
+        }
+        _ => "check the log, then start again; what was acknowledged is kept",
+    }
+}
+
+/// librdkafka's callbacks; served by the publisher's own thread in `poll`.
+#[derive(Debug)]
+pub(super) struct Context {
+    metrics: Metrics,
+    counts: Arc<Counts>,
+}
+
+impl Context {
+    pub(super) fn new(metrics: Metrics, counts: Arc<Counts>) -> Self {
+        Self { metrics, counts }
+    }
+
+    fn acknowledged(&self, in_flight: InFlight) {
+        match in_flight.lane {
+            Lane::Input => {
+                self.counts.published.fetch_add(1, Ordering::Relaxed);
+                self.metrics.published.inc();
+            }
+            Lane::Dead(reason) => {
+                self.counts.dead.fetch_add(1, Ordering::Relaxed);
+                self.metrics.dead.with_label_values(&[reason]).inc();
+            }
+        }
+        self.metrics.latency.observe(in_flight.since.elapsed().as_secs_f64());
+        if let Some(ack) = in_flight.ack {
+            ack.give();
+        }
+        if self.counts.away.load(Ordering::Relaxed) {
+            self.counts.away.store(false, Ordering::Relaxed);
+            tracing::info!("the log is back");
+        }
+    }
+}
+
+impl ClientContext for Context {
+    fn error(&self, error: KafkaError, reason: &str) {
+        self.metrics.errors.with_label_values(&[kind::CLIENT]).inc();
+        match error.rdkafka_error_code() {
+            Some(RDKafkaErrorCode::Fatal) => self.counts.fail(&error),
+            Some(RDKafkaErrorCode::AllBrokersDown) => {
+                if !self.counts.away.swap(true, Ordering::Relaxed) {
+                    tracing::warn!("the log is away; what is in flight is kept and sent when it is back");
+                }
+            }
+            // A connection that breaks or cannot be had: one line when all are gone (above) says enough.
+            _ => tracing::debug!(%error, reason, "Kafka client"),
+        }
+    }
+}
+
+impl ProducerContext for Context {
+    type DeliveryOpaque = Box<InFlight>;
+
+    fn delivery(&self, result: &DeliveryResult<'_>, in_flight: Box<InFlight>) {
+        match result {
+            Ok(_) => self.acknowledged(*in_flight),
+            Err(_) if self.counts.given_up.load(Ordering::Relaxed) => {}
+            Err((error, _)) => {
+                self.metrics.errors.with_label_values(&[kind::DELIVERY]).inc();
+                self.counts.fail(error);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn context() -> Context {
+        Context::new(Metrics::register(&prometheus::Registry::new()).unwrap(), Arc::default())
+    }
+
+    #[test]
+    fn an_acknowledgement_reaches_the_sender_once_the_log_has_the_record() {
+        let context = context();
+        let given = Arc::new(AtomicBool::new(false));
+        let flag = given.clone();
+        let in_flight = InFlight::new(Lane::Input, Some(Ack::new(move || flag.store(true, Ordering::Relaxed))));
+        assert!(!given.load(Ordering::Relaxed));
+        context.acknowledged(in_flight);
+        assert!(given.load(Ordering::Relaxed));
+        assert_eq!(context.metrics.published.get(), 1);
+    }
+
+    #[test]
+    fn a_dead_line_is_counted_by_its_reason_and_not_as_published() {
+        let context = context();
+        context.acknowledged(InFlight::new(Lane::Dead("wrong_type"), None));
+        assert_eq!(context.metrics.dead.with_label_values(&["wrong_type"]).get(), 1);
+        assert_eq!((context.metrics.published.get(), context.counts.dead.load(Ordering::Relaxed)), (0, 1));
+    }
+
+    #[test]
+    fn the_first_failure_is_kept_with_advice() {
+        let context = context();
+        assert!(context.counts.failure().is_none());
+        context.counts.fail(&KafkaError::MessageProduction(RDKafkaErrorCode::MessageSizeTooLarge));
+        context.counts.fail(&KafkaError::MessageProduction(RDKafkaErrorCode::Fatal));
+        let (failed, cause, advice) = context.counts.failure().unwrap();
+        assert_eq!(failed, 2);
+        assert!(cause.contains("MessageSizeTooLarge"), "{cause}");
+        assert!(advice.contains("message.max.bytes"));
+    }
+
+    #[test]
+    fn brokers_that_are_away_are_no_failure() {
+        let context = context();
+        context.error(KafkaError::Global(RDKafkaErrorCode::AllBrokersDown), "1/1 brokers are down");
+        assert!(context.counts.away.load(Ordering::Relaxed));
+        assert!(context.counts.failure().is_none());
+        context.acknowledged(InFlight::new(Lane::Input, None));
+        assert!(!context.counts.away.load(Ordering::Relaxed));
+    }
+}

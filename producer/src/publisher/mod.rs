@@ -1,0 +1,243 @@
+//! From the source into the log, on one plain thread.
+//!
+//! One turn: ask the source, hand what it gives to librdkafka, serve the acknowledgements, tell the world. librdkafka batches, compresses
+//! and retries on threads of its own; the queue between is bounded, so a log that is away stops the source rather than filling memory.
+
+mod client;
+mod delivery;
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+use common::Shutdown;
+use common::settings::{Settings, Topics};
+use common::telemetry::Part;
+use common::topics::lane_header as lane;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
+
+use self::delivery::{Context, InFlight, Lane};
+use crate::error::ProducerError;
+use crate::metrics::Metrics;
+use crate::progress::Show;
+use crate::source::{BATCH, Content, DeadRow, Delivery, Next, Progress, Source, SourceError};
+use crate::summary::Summary;
+
+/// Longest sleep: the stop signal and the health check are looked at this often.
+const LONGEST_TURN: Duration = Duration::from_millis(50);
+/// While the queue is full; librdkafka's own threads go on sending meanwhile.
+const FULL_QUEUE_TURN: Duration = Duration::from_millis(2);
+const REPORT_EVERY: Duration = Duration::from_millis(500);
+
+pub(crate) use self::delivery::Counts;
+
+type Record<'a> = BaseRecord<'a, [u8], [u8], Box<InFlight>>;
+
+/// What the publisher is to others: how it is told to stop, and where it shows itself.
+#[derive(Debug)]
+pub(crate) struct Surroundings {
+    pub(crate) shutdown: Shutdown,
+    pub(crate) part: Part,
+    pub(crate) metrics: Metrics,
+    pub(crate) counts: Arc<Counts>,
+    /// Held by the thread that waits for the result: when it is gone, nobody does.
+    pub(crate) waiting: Weak<()>,
+}
+
+impl Surroundings {
+    fn stopped(&self) -> bool {
+        self.shutdown.is_set() || self.waiting.strong_count() == 0
+    }
+}
+
+pub(crate) struct Publisher {
+    producer: BaseProducer<Context>,
+    settings: Settings,
+    /// Apart from the settings, so that a record can borrow a name while the publisher turns.
+    topics: Arc<Topics>,
+    around: Surroundings,
+    show: Show,
+    progress: Option<Progress>,
+    next_report: Instant,
+    reported: (Instant, u64),
+}
+
+impl Publisher {
+    pub(crate) fn new(settings: Settings, around: Surroundings) -> Result<Self, ProducerError> {
+        let context = Context::new(around.metrics.clone(), around.counts.clone());
+        let producer = client::config(&settings).create_with_context(context).map_err(ProducerError::Client)?;
+        let now = Instant::now();
+        let topics = Arc::new(settings.topics.clone());
+        Ok(Self { producer, settings, topics, around, show: Show::Nothing, progress: None, next_report: now, reported: (now, 0) })
+    }
+
+    /// Publishes until the source ends or the signal comes, then drains.
+    pub(crate) fn run(mut self, source: &mut dyn Source) -> Result<Summary, ProducerError> {
+        self.progress = source.progress();
+        self.show = Show::new(self.progress);
+        source.start(chrono::Utc::now().timestamp_millis());
+        let started = Instant::now();
+        let ended = self.stream(source, started);
+        // Whatever ended the stream, what was handed over gets its time to arrive.
+        let drained = self.drain(matches!(ended, Ok(true)));
+        // What is thrown away with the client is in the error already.
+        self.around.counts.give_up();
+        let complete = ended?;
+        drained?;
+        Ok(Summary {
+            published: self.around.counts.published.load(Ordering::Relaxed),
+            dead: self.around.counts.dead.load(Ordering::Relaxed),
+            tally: source.tally(),
+            complete,
+            duration: started.elapsed(),
+        })
+    }
+
+    /// Returns whether the source came to its end.
+    fn stream(&mut self, source: &mut dyn Source, started: Instant) -> Result<bool, ProducerError> {
+        let mut batch = Vec::with_capacity(2 * BATCH);
+        let mut buffer = Vec::with_capacity(256);
+        while !self.around.stopped() {
+            let next = source.next(started.elapsed(), &mut batch);
+            self.progress = source.progress();
+            for delivery in batch.drain(..) {
+                if !self.send(delivery, &mut buffer)? {
+                    return Ok(false);
+                }
+            }
+            match next.inspect_err(|error| self.refused_source(error))? {
+                Next::End => return Ok(true),
+                Next::More => self.turn(Duration::ZERO)?,
+                Next::Wait(time) => self.turn(time.min(LONGEST_TURN))?,
+            }
+        }
+        Ok(false)
+    }
+
+    fn refused_source(&self, error: &SourceError) {
+        tracing::error!(%error, "the source broke; draining what it gave before");
+    }
+
+    /// Hands one delivery over. `false`: stopped before there was room for it; its acknowledgement is dropped with it.
+    fn send(&mut self, delivery: Delivery, buffer: &mut Vec<u8>) -> Result<bool, ProducerError> {
+        let topics = self.topics.clone();
+        let Delivery { content, ack } = delivery;
+        let in_flight = |lane| Box::new(InFlight::new(lane, ack));
+        match &content {
+            Content::Reading(reading) => {
+                buffer.clear();
+                reading.write_json(buffer);
+                let record = BaseRecord::with_opaque_to(&topics.input, in_flight(Lane::Input));
+                let sent = self.hand_over(record.key(reading.sensor_id.as_bytes()).payload(buffer.as_slice()))?;
+                self.around.metrics.readings.inc_by(u64::from(sent));
+                Ok(sent)
+            }
+            Content::Dead(row) => {
+                let record = BaseRecord::with_opaque_to(&topics.dead, in_flight(Lane::Dead(row.reason)));
+                self.hand_over(record.payload(row.value.as_slice()).headers(headers(row)))
+            }
+        }
+    }
+
+    fn hand_over(&mut self, mut record: Record<'_>) -> Result<bool, ProducerError> {
+        loop {
+            // The Kafka timestamp is left to librdkafka: now, the time of receipt.
+            match self.producer.send(record) {
+                Ok(()) => return Ok(true),
+                Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), back)) => record = back,
+                Err((error, record)) => return Err(self.refused(&error, &record)),
+            }
+            self.turn(FULL_QUEUE_TURN)?;
+            if self.around.stopped() {
+                return Ok(false);
+            }
+        }
+    }
+
+    fn refused(&self, error: &KafkaError, record: &Record<'_>) -> ProducerError {
+        self.around.metrics.errors.with_label_values(&[crate::metrics::kind::DELIVERY]).inc();
+        ProducerError::Refused {
+            topic: record.topic.to_owned(),
+            bytes: record.payload.map_or(0, <[u8]>::len),
+            cause: error.to_string(),
+            advice: delivery::advice(error),
+        }
+    }
+
+    /// Serves acknowledgements for `time`, then shows itself and looks for failures.
+    fn turn(&mut self, time: Duration) -> Result<(), ProducerError> {
+        self.producer.poll(time);
+        self.around.part.beat();
+        let now = Instant::now();
+        if now >= self.next_report {
+            self.next_report = now + REPORT_EVERY;
+            self.report(now);
+        }
+        match self.around.counts.failure() {
+            None => Ok(()),
+            Some((failed, cause, advice)) => {
+                Err(ProducerError::Delivery { servers: self.settings.kafka.bootstrap_servers.clone(), failed, cause, advice })
+            }
+        }
+    }
+
+    fn report(&mut self, now: Instant) {
+        let counts = &self.around.counts;
+        let published = counts.published.load(Ordering::Relaxed);
+        let (before, then) = std::mem::replace(&mut self.reported, (now, published));
+        let seconds = now.duration_since(before).as_secs_f64();
+        let rate = if seconds > 0.0 { (published - then) as f64 / seconds } else { 0.0 };
+        counts.set_rate(rate);
+        self.around.metrics.in_flight.set(i64::from(self.producer.in_flight_count()));
+        self.around.part.set_ready(!counts.away.load(Ordering::Relaxed));
+        self.show.update(self.progress, published, rate);
+    }
+
+    /// Waits for what is in flight. After a stop signal for `drain_timeout` at most; after the end of the source for as long as
+    /// acknowledgements come in, and `kafka.request_timeout` longer, so that a restart of the broker loses nothing.
+    fn drain(&mut self, mut patient: bool) -> Result<(), ProducerError> {
+        let (drain, request) = (self.settings.producer.drain_timeout.duration(), self.settings.kafka.request_timeout.duration());
+        let mut since = Instant::now();
+        let mut left = self.producer.in_flight_count();
+        while self.producer.in_flight_count() > 0 {
+            if patient && self.around.stopped() {
+                (patient, since) = (false, Instant::now());
+            }
+            let (limit, setting) = if patient { (request.max(drain), "kafka.request_timeout") } else { (drain, "producer.drain_timeout") };
+            if since.elapsed() >= limit {
+                let count = u64::try_from(self.producer.in_flight_count()).unwrap_or(0);
+                let servers = self.settings.kafka.bootstrap_servers.clone();
+                return Err(ProducerError::Undelivered { servers, count, waited: limit, setting });
+            }
+            // `flush` sends at once what lingers; its own timeout is only the length of this turn.
+            let flushed = self.producer.flush(LONGEST_TURN);
+            tracing::trace!(?flushed, "draining");
+            self.turn(Duration::ZERO)?;
+            let now_left = self.producer.in_flight_count();
+            if patient && now_left != left {
+                (left, since) = (now_left, Instant::now());
+            }
+        }
+        // The last acknowledgements may have brought a failure.
+        self.turn(Duration::ZERO)?;
+        self.report(Instant::now());
+        Ok(())
+    }
+}
+
+fn headers(row: &DeadRow) -> OwnedHeaders {
+    let offset = row.offset.to_string();
+    let pairs = [
+        (lane::TOPIC, row.topic.as_str()),
+        (lane::PARTITION, "0"),
+        (lane::OFFSET, &offset),
+        (lane::REASON, row.reason),
+        (lane::DETAIL, &row.detail),
+        (lane::STAGE, "producer"),
+    ];
+    pairs
+        .into_iter()
+        .fold(OwnedHeaders::new_with_capacity(pairs.len()), |headers, (key, value)| headers.insert(Header { key, value: Some(value) }))
+}
