@@ -2,6 +2,7 @@
 
 mod args;
 
+use std::io::Write as _;
 use std::net::SocketAddr;
 use std::process::ExitCode;
 
@@ -38,10 +39,17 @@ async fn work(settings: Settings) -> anyhow::Result<()> {
     // The listener outlives the stop signal, so that the drain can be watched.
     let listening = Shutdown::manual();
     let (address, server) = serve(settings.http.listen.unwrap_or(DEFAULT_LISTEN), telemetry.router(), listening.clone()).await?;
-    println!("status, metrics and health: http://{address}/status /metrics /livez /readyz");
+    say(&format!("status, metrics and health: http://{address}/status /metrics /livez /readyz"));
     let result = producer::run(settings, telemetry, shutdown).await;
     listening.trigger();
     server.await?;
-    println!("{}", result?);
+    say(&result?.to_string());
     Ok(())
+}
+
+/// A line for people on standard output. Nobody may be reading there any more (`producer | head -1`): that is no reason to stop.
+fn say(line: &str) {
+    if let Err(error) = writeln!(std::io::stdout(), "{line}") {
+        tracing::debug!(%error, "standard output is closed");
+    }
 }

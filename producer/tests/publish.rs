@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod read_back;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -10,17 +12,15 @@ use common::reading::Reading;
 use common::units::Span;
 use common::{Settings, Shutdown, Telemetry};
 use producer::{ProducerError, Summary};
-use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::message::{Headers as _, Message as _, OwnedMessage};
 use rdkafka::mocking::{MockCluster, MockCoordinator};
 use rdkafka::producer::DefaultProducerContext;
 use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
-use rdkafka::{ClientConfig, Offset, TopicPartitionList};
+
+use crate::read_back::{PARTITIONS, readings};
 
 type Mock = MockCluster<'static, DefaultProducerContext>;
-
-const PARTITIONS: i32 = 2;
 
 /// A log with the three topics: the mock cannot be asked to create them.
 fn log() -> (Mock, Settings) {
@@ -37,33 +37,7 @@ fn log() -> (Mock, Settings) {
 }
 
 fn read(settings: &Settings, topic: &str, count: u64) -> Vec<OwnedMessage> {
-    let consumer: BaseConsumer = ClientConfig::new()
-        .set("bootstrap.servers", &settings.kafka.bootstrap_servers)
-        .set("group.id", "test")
-        .set("enable.auto.commit", "false")
-        .create()
-        .unwrap();
-    let mut assignment = TopicPartitionList::new();
-    for partition in 0..PARTITIONS {
-        assignment.add_partition_offset(topic, partition, Offset::Beginning).unwrap();
-    }
-    consumer.assign(&assignment).unwrap();
-    let mut messages = Vec::new();
-    let deadline = Instant::now() + Duration::from_secs(20);
-    while (messages.len() as u64) < count && Instant::now() < deadline {
-        if let Some(message) = consumer.poll(Duration::from_millis(100)) {
-            messages.push(message.unwrap().detach());
-        }
-    }
-    // One more would be one too many.
-    if let Some(message) = consumer.poll(Duration::from_millis(200)) {
-        messages.push(message.unwrap().detach());
-    }
-    messages
-}
-
-fn readings(messages: &[OwnedMessage]) -> Vec<Reading> {
-    messages.iter().map(|message| serde_json::from_slice(message.payload().unwrap()).unwrap()).collect()
+    read_back::read(&settings.kafka.bootstrap_servers, topic, count)
 }
 
 async fn finish(settings: &Settings) -> Result<Summary, ProducerError> {

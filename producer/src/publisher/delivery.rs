@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use rdkafka::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{DeliveryResult, ProducerContext};
 
@@ -103,11 +104,13 @@ pub(super) fn advice(error: &KafkaError) -> &'static str {
 pub(super) struct Context {
     metrics: Metrics,
     counts: Arc<Counts>,
+    /// Why the last connection broke.
+    last_trouble: Mutex<String>,
 }
 
 impl Context {
     pub(super) fn new(metrics: Metrics, counts: Arc<Counts>) -> Self {
-        Self { metrics, counts }
+        Self { metrics, counts, last_trouble: Mutex::default() }
     }
 
     fn acknowledged(&self, in_flight: InFlight) {
@@ -133,17 +136,32 @@ impl Context {
 }
 
 impl ClientContext for Context {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        use RDKafkaLogLevel as Level;
+        match level {
+            // librdkafka calls each connection that breaks an error; that the log is away is said once, in `error`.
+            _ if facility == "FAIL" => tracing::debug!(target: "librdkafka", facility, "{message}"),
+            Level::Emerg | Level::Alert | Level::Critical | Level::Error => tracing::error!(target: "librdkafka", facility, "{message}"),
+            Level::Warning => tracing::warn!(target: "librdkafka", facility, "{message}"),
+            Level::Notice | Level::Info | Level::Debug => tracing::debug!(target: "librdkafka", facility, "{message}"),
+        }
+    }
+
     fn error(&self, error: KafkaError, reason: &str) {
         self.metrics.errors.with_label_values(&[kind::CLIENT]).inc();
         match error.rdkafka_error_code() {
             Some(RDKafkaErrorCode::Fatal) => self.counts.fail(&error),
             Some(RDKafkaErrorCode::AllBrokersDown) => {
                 if !self.counts.away.swap(true, Ordering::Relaxed) {
-                    tracing::warn!("the log is away; what is in flight is kept and sent when it is back");
+                    let cause = self.last_trouble.lock().unwrap_or_else(PoisonError::into_inner);
+                    tracing::warn!(cause = cause.as_str(), "the log is away; what is in flight is kept and sent when it is back");
                 }
             }
             // A connection that breaks or cannot be had: one line when all are gone (above) says enough.
-            _ => tracing::debug!(%error, reason, "Kafka client"),
+            _ => {
+                tracing::debug!(%error, reason, "Kafka client");
+                reason.clone_into(&mut self.last_trouble.lock().unwrap_or_else(PoisonError::into_inner));
+            }
         }
     }
 }
