@@ -1,0 +1,148 @@
+//! The one command: everything in one process, as a user starts, stops and starts it again.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod harness;
+
+use std::net::TcpListener;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use harness::appliance::{Appliance, command};
+use harness::process::Process;
+use harness::wait::wait_until;
+use harness::{binaries, http, points};
+
+const LIMIT: Duration = Duration::from_secs(60);
+
+fn temp_dir() -> tempfile::TempDir {
+    tempfile::Builder::new().prefix("tidemark-test-").tempdir().unwrap()
+}
+
+#[test]
+fn it_starts_stops_and_goes_on() {
+    let dir = temp_dir();
+    let mut first = Appliance::start(dir.path(), &["--sensors", "5", "--rate", "200"]);
+    let page = http::get(first.page, "/").expect("the page");
+    assert_eq!(page.code, 200, "{}", page.head);
+    assert!(page.body.contains("<html") && page.head.to_lowercase().contains("text/html"), "{}", page.head);
+    wait_until("points in the database", LIMIT, || points::count(&first.database(), "iot-10s") >= 10);
+    let read = first.rows_read();
+    assert!(read > 0);
+    for path in ["/livez", "/readyz", "/metrics", "/status"] {
+        assert_eq!(http::get(first.page, path).expect(path).code, 200, "{path}");
+    }
+    first.stop();
+    let before = points::read(&first.database(), "iot-10s");
+    drop(first);
+
+    // The second start goes on: the log, the ledger and the points are there.
+    let second = Appliance::start(dir.path(), &["--sensors", "5", "--rate", "200"]);
+    assert!(before.keys().all(|key| points::read(&second.database(), "iot-10s").contains_key(key)), "earlier points are there");
+    wait_until("the ledger to go on", LIMIT, || second.rows_read() > read);
+    wait_until("new points beside the old", LIMIT, || points::read(&second.database(), "iot-10s").len() > before.len());
+    let now = points::read(&second.database(), "iot-10s");
+    // All windows but each sensor's newest were complete or grow; none shrinks.
+    assert!(before.iter().all(|(key, cell)| now[key].n >= cell.n), "a point lost readings over the restart");
+    let mut second = second;
+    second.stop();
+}
+
+#[test]
+fn replayed_files_instead_of_the_simulator() {
+    let dir = temp_dir();
+    let files = ["boiler.csv", "cellar.csv"].map(|name| Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(name));
+    let [boiler, cellar] = files.each_ref().map(|file| file.to_str().unwrap());
+    let mut appliance = Appliance::start(dir.path(), &["--replay", boiler, cellar, "--speed", "max"]);
+    let readings = files.iter().flat_map(|file| harness::readings::of_file(file)).collect::<Vec<_>>();
+    let want = harness::oracle::fold(&readings, 10_000);
+    wait_until("every window of the files", LIMIT, || points::read(&appliance.database(), "iot-10s") == want);
+    appliance.stop();
+}
+
+/// One sentence, an exit code that is not 0, and nothing else.
+fn refused(arguments: &[&str], part: &str) {
+    let mut process = Process::start("tidemark", command().args(arguments));
+    let code = process.wait_exit(LIMIT);
+    let output = process.output();
+    assert!(code.is_some_and(|code| code != 0), "{arguments:?} ended with {code:?}:\n{output}");
+    assert!(output.to_lowercase().contains(part), "'{part}' in:\n{output}");
+    assert!(!output.contains("panicked") && !output.contains("RUST_BACKTRACE"), "{output}");
+    let errors = output.lines().filter(|line| line.starts_with("error")).count();
+    assert_eq!(errors, 1, "one sentence:\n{output}");
+}
+
+#[test]
+fn a_busy_port_is_told() {
+    let busy = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = busy.local_addr().unwrap().port().to_string();
+    for (flag, other) in [("--kafka-port", "--http-port"), ("--http-port", "--kafka-port")] {
+        let dir = temp_dir();
+        refused(&["--data-dir", dir.path().to_str().unwrap(), flag, &port, other, "0"], &port);
+    }
+}
+
+#[test]
+fn a_data_directory_has_one_user() {
+    let dir = temp_dir();
+    let mut appliance = Appliance::start(dir.path(), &["--sensors", "1", "--rate", "10"]);
+    let path = dir.path().to_str().unwrap();
+    refused(&["--data-dir", path, "--kafka-port", "0", "--http-port", "0"], path);
+    assert_eq!(http::get(appliance.page, "/livez").expect("the first one lives on").code, 200);
+    appliance.stop();
+}
+
+#[test]
+fn a_data_directory_that_cannot_be_is_told() {
+    let dir = temp_dir();
+    let file = dir.path().join("file");
+    std::fs::write(&file, "not a folder").unwrap();
+    let path = file.join("data");
+    refused(&["--data-dir", path.to_str().unwrap(), "--kafka-port", "0", "--http-port", "0"], "file");
+}
+
+#[test]
+fn wrong_flags_and_queries_are_told_before_anything_starts() {
+    let dir = temp_dir();
+    let path = dir.path().join("data");
+    let base = ["--data-dir", path.to_str().unwrap(), "--kafka-port", "0", "--http-port", "0"];
+    let query = dir.path().join("q.toml");
+    let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("queries/iot-10s.toml")).unwrap();
+    std::fs::write(&query, text.replace("GROUP BY window", "ORDER BY sensor_id LIMIT 5 -- ")).unwrap();
+    for (arguments, part) in [
+        (&["--sensors", "none"][..], "none"),
+        (&["--nonsense"], "--nonsense"),
+        (&["--sensors", "0"], "sensors"),
+        (&["--speed", "quick"], "quick"),
+        (&["--replay", "/no/such/file.csv"], "/no/such/file.csv"),
+        (&["--query", "/no/such/query.toml"], "/no/such/query.toml"),
+        (&["--query", query.to_str().unwrap()], "iot-10s"),
+    ] {
+        refused(&[&base[..], arguments].concat(), part);
+    }
+    assert!(!path.exists(), "nothing was started, so nothing was created");
+}
+
+#[test]
+fn help_and_version() {
+    for (flag, part) in [("--help", "--data-dir"), ("--help", "--kafka-port"), ("--version", env!("CARGO_PKG_VERSION"))] {
+        let output = command().arg(flag).output().unwrap();
+        assert!(output.status.success());
+        assert!(String::from_utf8(output.stdout).unwrap().contains(part), "{part} in {flag}");
+    }
+    for binary in ["producer", "processor", "sink"] {
+        let output = binaries::command(binary).arg("--help").output().unwrap();
+        assert!(output.status.success() && !output.stdout.is_empty(), "{binary} --help");
+    }
+}
+
+#[test]
+fn the_first_chart_comes_soon() {
+    let dir = temp_dir();
+    let started = Instant::now();
+    let mut appliance = Appliance::start(dir.path(), &[]);
+    wait_until("a point of the first run", LIMIT, || points::count(&appliance.database(), "iot-10s") > 0);
+    // No limit on the time here, where the machine does other things too; docs/measured.md has it from a quiet one.
+    println!("first point after {:?}", started.elapsed());
+    appliance.stop();
+}

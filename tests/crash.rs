@@ -1,0 +1,170 @@
+//! Processes that die or stand still at random moments under load: the rows are those of a run in which nothing happened.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod harness;
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use harness::binaries::House;
+use harness::log::{Kind, Log};
+use harness::process::Process;
+use harness::query::Query;
+use harness::random::Random;
+use harness::{ledger, oracle, readings, results, topic};
+
+const LIMIT: Duration = Duration::from_secs(120);
+const WINDOW: i64 = 10_000;
+const DELAY: i64 = 5_000;
+
+/// A series of readings that takes `seconds` to replay at [`SPEED`]: disorder within the delay, and late rows.
+struct Load {
+    file: PathBuf,
+    rows: u64,
+}
+
+const SPEED: i64 = 60;
+const SENSORS: u64 = 100;
+const PER_SECOND: i64 = 8_000;
+
+impl Load {
+    fn write(dir: &Path, seconds: i64, random: &mut Random) -> Self {
+        let rows = seconds * PER_SECOND;
+        let mut text = String::from("sensor_id,ts,value,seq\n");
+        for seq in 0..rows {
+            let now = 1_700_000_000_000 + seq * SPEED * 1000 / PER_SECOND;
+            let ts = match random.between(0, 1000) {
+                0 => now - 45_000,
+                1..50 => now - i64::try_from(random.between(1, 4_000)).unwrap(),
+                _ => now,
+            };
+            let (sensor, value) = (random.between(0, SENSORS), random.between(0, 100_000));
+            writeln!(text, "c-{sensor:03},{ts},{}.{:03},{seq}", value / 1000, value % 1000).unwrap();
+        }
+        let file = dir.join("load.csv");
+        std::fs::write(&file, text).unwrap();
+        Self { file, rows: rows.unsigned_abs() }
+    }
+
+    fn start(&self, house: &House<'_>) -> Process {
+        let mut command = house.command("producer");
+        command.arg("--replay").arg(&self.file).args(["--speed", &SPEED.to_string()]);
+        Process::start("producer", &mut command)
+    }
+}
+
+/// Nothing lost, nothing doubled: in the log each reading of the load once, in the results what a fold of the log gives.
+fn check(log: &Log, query: &Query, load: &Load) -> results::Results {
+    let sorted = readings::sort(log, WINDOW, DELAY);
+    let mut seqs: Vec<i64> = Vec::new();
+    topic::scan(log, "iot", |message| {
+        use rdkafka::message::Message as _;
+        let value: serde_json::Value = serde_json::from_slice(message.payload().unwrap()).unwrap();
+        seqs.push(value["seq"].as_i64().unwrap());
+    });
+    let records = seqs.len();
+    seqs.sort_unstable();
+    seqs.dedup();
+    assert_eq!((records as u64, seqs.len() as u64), (load.rows, load.rows), "records, and different ones, in the input topic");
+    assert!(!sorted.late.is_empty());
+    let got = results::read(log, query);
+    oracle::assert_equal("fold in the order of the log", &got.cells(), &oracle::fold(&sorted.used, WINDOW));
+    let mut late: Vec<(i32, i64)> = topic::read(log, "iot.late").iter().map(topic::Record::place).collect();
+    late.sort_unstable();
+    let deliveries = late.len();
+    late.dedup();
+    assert_eq!(late, sorted.late, "the late lane has each late row");
+    println!(
+        "{} cells from {} rows in the result topic; {} late rows, {deliveries} records in their lane",
+        got.last.len(),
+        got.rows,
+        late.len()
+    );
+    got
+}
+
+#[test]
+fn twenty_kills_on_the_embedded_log() {
+    twenty_kills(Kind::Embedded, "twenty_kills_on_the_embedded_log");
+}
+
+#[test]
+fn twenty_kills_on_apache_kafka() {
+    twenty_kills(Kind::Apache, "twenty_kills_on_apache_kafka");
+}
+
+/// SIGKILL of the processor at 20 random moments, its recovery included, and of the log in the middle.
+fn twenty_kills(kind: Kind, test: &str) {
+    let Some(mut log) = Log::start(kind, test) else { return };
+    let dir = tempfile::Builder::new().prefix("tidemark-test-").tempdir().unwrap();
+    let mut random = Random::seeded(20);
+    let load = Load::write(dir.path(), 30, &mut random);
+    let query = Query::new("crash", "10 seconds").trigger("{ processing_time = \"100 milliseconds\" }");
+    let mut producer = load.start(&House { log: &log, dir: dir.path() });
+    // Small snapshots, so that some of the kills meet one.
+    let processor = |log: &Log| {
+        let mut command = House { log, dir: dir.path() }.processor_command(&[&query]);
+        Process::start("processor", command.env("TIDEMARK_PROCESSOR__SNAPSHOT_EVERY", "256KiB"))
+    };
+    let mut moments = String::new();
+    for kill in 1..=20 {
+        let mut victim = processor(&log);
+        let moment = Duration::from_millis(random.between(100, 2_500));
+        write!(moments, " {}", moment.as_millis()).unwrap();
+        // The one place where a test sleeps: the moment of the kill is the point.
+        std::thread::sleep(moment);
+        assert!(victim.try_wait().is_none(), "kill {kill}: the processor had ended by itself:\n{}", victim.output());
+        if kill == 10 {
+            println!("kill {kill}: first the log, under the processor and the producer");
+            log.kill_and_restart();
+            std::thread::sleep(Duration::from_millis(random.between(100, 2_500)));
+            assert!(victim.try_wait().is_none(), "the processor does not outlive a restart of the log:\n{}", victim.output());
+        }
+        victim.kill();
+    }
+    println!("killed after (ms):{moments}");
+    producer.wait_success(LIMIT);
+    let mut last = processor(&log);
+    let counts = ledger::wait_read(&mut last, &query, load.rows, LIMIT);
+    last.signal("TERM");
+    last.wait_success(LIMIT);
+    let got = check(&log, &query, &load);
+    assert_eq!(got.stale, 0, "one processor at a time: no row of a fenced one");
+    assert_eq!(counts.dead + counts.filtered, 0);
+    assert_eq!(counts.used, got.cells().values().map(|cell| cell.n).sum::<u64>());
+}
+
+#[test]
+fn a_processor_that_stood_still_changes_nothing() {
+    let test = "a_processor_that_stood_still_changes_nothing";
+    let Some(log) = Log::start(Kind::Embedded, test) else { return };
+    let dir = tempfile::Builder::new().prefix("tidemark-test-").tempdir().unwrap();
+    let house = House { log: &log, dir: dir.path() };
+    let mut random = Random::seeded(21);
+    let load = Load::write(dir.path(), 20, &mut random);
+    let query = Query::new("paused", "10 seconds").trigger("");
+    let processor = |instance: &str| {
+        let mut command = house.processor_command(&[&query]);
+        command.env("TIDEMARK_PROCESSOR__INSTANCE_ID", instance).env("TIDEMARK_PROCESSOR__SESSION_TIMEOUT", "6s");
+        Process::start(&format!("processor {instance}"), &mut command)
+    };
+    let mut producer = load.start(&house);
+    let mut first = processor("first");
+    ledger::wait_some(&mut first, &query, 10_000, LIMIT);
+    first.signal("STOP");
+    // The second takes over when the first one's session has run out.
+    let mut second = processor("second");
+    ledger::wait_some(&mut second, &query, load.rows / 2, LIMIT);
+    first.signal("CONT");
+    producer.wait_success(LIMIT);
+    // Whatever the two make of it: when the first has left, the second has all.
+    first.signal("TERM");
+    first.wait_exit(LIMIT);
+    ledger::wait_read(&mut second, &query, load.rows, LIMIT);
+    second.signal("TERM");
+    second.wait_success(LIMIT);
+    let got = check(&log, &query, &load);
+    println!("{} rows of the fenced processor in the result topic, none of them counts", got.stale);
+}

@@ -1,0 +1,55 @@
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use super::binaries;
+use super::http;
+use super::ledger;
+use super::process::Process;
+use super::query::Query;
+use super::wait::wait_for;
+
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// `tidemark`, everything in one process.
+pub(crate) struct Appliance {
+    process: Process,
+    data_dir: PathBuf,
+    /// Where the page is, as it was printed.
+    pub(crate) page: SocketAddr,
+}
+
+pub(crate) fn command() -> Command {
+    binaries::command("tidemark")
+}
+
+impl Appliance {
+    /// Starts it on free ports and waits until it says where to look.
+    #[track_caller]
+    pub(crate) fn start(data_dir: &Path, arguments: &[&str]) -> Self {
+        let mut command = command();
+        command.arg("--data-dir").arg(data_dir).args(["--kafka-port", "0", "--http-port", "0"]).args(arguments);
+        let mut process = Process::start("tidemark", &mut command);
+        let page = process.wait_line("where the page is", LIMIT, http::address_in);
+        Self { process, data_dir: data_dir.to_owned(), page }
+    }
+
+    /// The sink's database.
+    pub(crate) fn database(&self) -> PathBuf {
+        self.data_dir.join("tidemark.sqlite")
+    }
+
+    /// Rows that the default query has read since its beginning.
+    pub(crate) fn rows_read(&self) -> u64 {
+        let query = Query::new("iot-10s", "10 seconds");
+        wait_for("the ledger", LIMIT, || ledger::counts(self.page, &query)).read
+    }
+
+    /// Ctrl-C: it drains and ends with 0 within five seconds.
+    #[track_caller]
+    pub(crate) fn stop(&mut self) {
+        self.process.signal("INT");
+        self.process.wait_success(Duration::from_secs(5));
+    }
+}

@@ -1,0 +1,76 @@
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use super::log::Log;
+use super::process::Process;
+use super::query::Query;
+
+/// A binary of the workspace. `producer`, `processor` and `sink` stand beside `tidemark`, whose path cargo tells us.
+pub(crate) fn path(name: &str) -> PathBuf {
+    let tidemark = Path::new(env!("CARGO_BIN_EXE_tidemark"));
+    let path = tidemark.with_file_name(name);
+    assert!(
+        path.exists(),
+        "the binary '{name}' is missing at {}: build the whole workspace first, `cargo build --release --workspace` (or run \
+         `cargo test --release --workspace`, which builds it)",
+        path.display()
+    );
+    path
+}
+
+/// A command for `binary` that sees no setting but those given to it.
+pub(crate) fn command(binary: &str) -> Command {
+    let mut command = Command::new(path(binary));
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("TIDEMARK_") {
+            command.env_remove(name);
+        }
+    }
+    command.env_remove("RUST_LOG").env("NO_COLOR", "1");
+    command
+}
+
+/// The binaries on one log, each with its files in `dir`.
+pub(crate) struct House<'a> {
+    pub(crate) log: &'a Log,
+    pub(crate) dir: &'a Path,
+}
+
+impl House<'_> {
+    /// A house's binary that works on this log and takes a free port for its telemetry.
+    pub(crate) fn command(&self, binary: &str) -> Command {
+        let mut command = command(binary);
+        command.args(["--bootstrap-servers", &self.log.servers(), "--http-listen", "127.0.0.1:0"]).current_dir(self.dir);
+        command
+    }
+
+    /// `producer --replay FILE... --speed max`.
+    pub(crate) fn replay(&self, files: &[PathBuf]) -> Process {
+        let mut command = self.command("producer");
+        command.arg("--replay").args(files).args(["--speed", "max"]);
+        Process::start("producer", &mut command)
+    }
+
+    /// `processor --query FILE...`. A processor that comes back gets its partitions at once, because it has a name.
+    pub(crate) fn processor_command(&self, queries: &[&Query]) -> Command {
+        let mut command = self.command("processor");
+        command.env("TIDEMARK_PROCESSOR__INSTANCE_ID", "one");
+        for query in queries {
+            command.arg("--query").arg(query.write(self.dir));
+        }
+        command
+    }
+
+    pub(crate) fn processor(&self, queries: &[&Query]) -> Process {
+        Process::start("processor", &mut self.processor_command(queries))
+    }
+
+    /// `sink` into [`House::database`].
+    pub(crate) fn sink(&self) -> Process {
+        Process::start("sink", self.command("sink").env("TIDEMARK_SINK__SQLITE__PATH", self.database()))
+    }
+
+    pub(crate) fn database(&self) -> PathBuf {
+        self.dir.join("points.sqlite")
+    }
+}

@@ -1,0 +1,56 @@
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::http;
+use super::process::Process;
+use super::query::Query;
+use super::wait::wait_for;
+
+/// What became of the rows that a query has read, summed over its partitions.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Counts {
+    pub(crate) read: u64,
+    pub(crate) used: u64,
+    pub(crate) late: u64,
+    pub(crate) dead: u64,
+    pub(crate) filtered: u64,
+}
+
+/// Where a binary serves its status: it prints the address.
+#[track_caller]
+pub(crate) fn address(process: &mut Process) -> SocketAddr {
+    process.wait_line("its HTTP address", Duration::from_secs(60), http::address_in)
+}
+
+/// Waits until the query has read just `rows` rows.
+#[track_caller]
+pub(crate) fn wait_read(process: &mut Process, query: &Query, rows: u64, limit: Duration) -> Counts {
+    let counts = wait_some(process, query, rows, limit);
+    assert_eq!(counts.read, rows, "rows were counted twice: {counts:?}");
+    counts
+}
+
+/// Waits until the query has read `rows` rows or more. At every look the ledger must balance.
+#[track_caller]
+pub(crate) fn wait_some(process: &mut Process, query: &Query, rows: u64, limit: Duration) -> Counts {
+    let address = address(process);
+    let mut seen = Counts::default();
+    let what = format!("query {} to have read {rows} rows", query.name);
+    wait_for(&what, limit, || {
+        assert!(process.try_wait().is_none(), "the processor ended:\n{}", process.output());
+        if let Some(counts) = counts(address, query) {
+            assert_eq!(counts.read, counts.used + counts.late + counts.dead + counts.filtered, "the ledger does not balance: {counts:?}");
+            seen = counts;
+        }
+        (seen.read >= rows).then_some(seen)
+    })
+}
+
+/// The counts as they are now; `None` while nobody knows them.
+pub(crate) fn counts(address: SocketAddr, query: &Query) -> Option<Counts> {
+    let status = http::get_json(address, "/status")?;
+    let queries = status.get("parts")?.get("processor")?.get("status")?.get("queries")?.as_array()?;
+    let partitions = queries.iter().find(|found| found["name"] == query.name)?.get("partitions")?.as_array()?;
+    let sum = |name: &str| partitions.iter().map(|partition| partition.get(name)?.as_u64()).sum::<Option<u64>>();
+    Some(Counts { read: sum("read")?, used: sum("used")?, late: sum("late")?, dead: sum("dead")?, filtered: sum("filtered")? })
+}

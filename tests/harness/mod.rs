@@ -1,0 +1,45 @@
+//! What the end-to-end tests share: real processes, a real log, oracles that know nothing of the code under test.
+//!
+//! | file | what |
+//! |---|---|
+//! | `wait` | waiting for a condition with a deadline; nothing here sleeps to let something happen |
+//! | `process` | a child process: its output is kept and shown when the test fails, it is killed when it is dropped |
+//! | `appliance` | `tidemark` with everything in one process |
+//! | `binaries` | where the binaries are, and each one started with settings of this test only |
+//! | `log` | the log that a test runs on: the embedded one, or Apache Kafka |
+//! | `topic` | reading and writing topics |
+//! | `query` | query files |
+//! | `results` | result rows as the processor wrote them |
+//! | `ledger` | the processor's counts, from its `/status` |
+//! | `points` | what the sink wrote into SQLite |
+//! | `readings` | the readings of a CSV file or of a topic, and what must become of each |
+//! | `oracle` | windows computed a second way: a plain fold, and SQLite |
+//! | `http` | a request and its answer |
+//! | `browser` | headless Chromium over its DevTools protocol |
+//! | `random` | a seeded generator; the seed is printed |
+
+// Every test target compiles this module and uses a part of it.
+#![allow(dead_code)]
+
+pub(crate) mod appliance;
+pub(crate) mod binaries;
+pub(crate) mod browser;
+pub(crate) mod http;
+pub(crate) mod ledger;
+pub(crate) mod log;
+pub(crate) mod oracle;
+pub(crate) mod points;
+pub(crate) mod process;
+pub(crate) mod query;
+pub(crate) mod random;
+pub(crate) mod readings;
+pub(crate) mod results;
+pub(crate) mod topic;
+pub(crate) mod wait;
+
+/// Says on the terminal that a test did not run, and why. The test runner would swallow a `println!`.
+pub(crate) fn skipped(test: &str, why: &str) {
+    use std::io::Write as _;
+    let line = format!("skipped: {test}: {why}\n");
+    assert!(std::io::stderr().write_all(line.as_bytes()).is_ok());
+}

@@ -1,0 +1,81 @@
+use std::path::{Path, PathBuf};
+
+/// A query file, the default query of the README unless something is changed.
+#[derive(Clone)]
+pub(crate) struct Query {
+    pub(crate) name: String,
+    pub(crate) watermark: String,
+    pub(crate) window: String,
+    /// After `trigger =`; empty: no trigger.
+    pub(crate) trigger: String,
+    /// Between `FROM iot` and `GROUP BY`.
+    pub(crate) filter: String,
+    /// After `GROUP BY`.
+    pub(crate) having: String,
+}
+
+impl Query {
+    pub(crate) fn new(name: &str, window: &str) -> Self {
+        Self {
+            name: name.into(),
+            watermark: "5 seconds".into(),
+            window: window.into(),
+            trigger: "\"available_now\"".into(),
+            filter: String::new(),
+            having: String::new(),
+        }
+    }
+
+    pub(crate) fn trigger(mut self, trigger: &str) -> Self {
+        self.trigger = trigger.into();
+        self
+    }
+
+    pub(crate) fn watermark(mut self, watermark: &str) -> Self {
+        self.watermark = watermark.into();
+        self
+    }
+
+    pub(crate) fn filter(mut self, filter: &str) -> Self {
+        self.filter = filter.into();
+        self
+    }
+
+    pub(crate) fn having(mut self, having: &str) -> Self {
+        self.having = having.into();
+        self
+    }
+
+    /// Where the results go.
+    pub(crate) fn topic(&self) -> String {
+        format!("iot.agg.{}", self.name)
+    }
+
+    pub(crate) fn write(&self, dir: &Path) -> PathBuf {
+        let Self { name, watermark, window, trigger, filter, having } = self;
+        let topic = self.topic();
+        let trigger = if trigger.is_empty() { String::new() } else { format!("trigger = {trigger}") };
+        let text = format!(
+            r#"name = "{name}"
+[source]
+format = "kafka"
+topic = "iot"
+schema = "sensor_id STRING, ts TIMESTAMP, value DOUBLE, kind STRING, seq BIGINT"
+event_time = "ts"
+watermark = "{watermark}"
+[query]
+sql = """SELECT window.start AS window_start, window.end AS window_end, sensor_id,
+                count(*) AS n, avg(value) AS avg, min(value) AS min, max(value) AS max
+         FROM iot {filter} GROUP BY window(ts, '{window}'), sensor_id {having}"""
+output_mode = "update"
+{trigger}
+[sink]
+format = "kafka"
+topic = "{topic}"
+"#
+        );
+        let path = dir.join(format!("{name}.toml"));
+        std::fs::write(&path, text).unwrap();
+        path
+    }
+}

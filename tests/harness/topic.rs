@@ -1,0 +1,145 @@
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use common::topics::lane_header;
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::error::KafkaError;
+use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+
+use super::log::{Log, client};
+
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// A record as it stands in a topic. Header values are text in all our topics.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Record {
+    pub(crate) partition: i32,
+    pub(crate) offset: i64,
+    pub(crate) timestamp: i64,
+    pub(crate) key: Option<Vec<u8>>,
+    pub(crate) value: Vec<u8>,
+    pub(crate) headers: BTreeMap<String, String>,
+}
+
+impl Record {
+    pub(crate) fn text(&self) -> String {
+        String::from_utf8_lossy(&self.value).into_owned()
+    }
+
+    #[track_caller]
+    pub(crate) fn header(&self, name: &str) -> &str {
+        self.headers.get(name).unwrap_or_else(|| panic!("no header {name} in {:?} of {}", self.headers, self.text()))
+    }
+
+    /// Of a record in a lane: partition and offset of the original.
+    #[track_caller]
+    pub(crate) fn place(&self) -> (i32, i64) {
+        (self.header(lane_header::PARTITION).parse().unwrap(), self.header(lane_header::OFFSET).parse().unwrap())
+    }
+
+    fn from(message: &BorrowedMessage<'_>) -> Self {
+        let text = |bytes: Option<&[u8]>| String::from_utf8_lossy(bytes.unwrap_or_default()).into_owned();
+        let headers = message.headers().map(|all| all.iter().map(|one| (one.key.to_owned(), text(one.value))).collect());
+        Self {
+            partition: message.partition(),
+            offset: message.offset(),
+            timestamp: message.timestamp().to_millis().unwrap_or(-1),
+            key: message.key().map(<[u8]>::to_vec),
+            value: message.payload().unwrap_or_default().to_vec(),
+            headers: headers.unwrap_or_default(),
+        }
+    }
+}
+
+/// Every record of the topic, partition after partition, each in its order. No such topic is the same as an empty one.
+pub(crate) fn read(log: &Log, topic: &str) -> Vec<Record> {
+    let mut records = Vec::new();
+    scan(log, topic, |message| records.push(Record::from(message)));
+    records.sort_by_key(|record| (record.partition, record.offset));
+    records
+}
+
+/// How many records lie in the topic.
+pub(crate) fn count(log: &Log, topic: &str) -> u64 {
+    let consumer = consumer(log);
+    let ends = partitions(&consumer, topic).into_iter().map(|partition| consumer.fetch_watermarks(topic, partition, LIMIT).unwrap());
+    ends.map(|(low, high)| u64::try_from(high - low).unwrap()).sum()
+}
+
+/// Hands every record to `visit`, without keeping any.
+pub(crate) fn scan(log: &Log, topic: &str, mut visit: impl FnMut(&BorrowedMessage<'_>)) {
+    let consumer = consumer(log);
+    let mut open: BTreeSet<i32> = partitions(&consumer, topic).into_iter().collect();
+    let mut list = TopicPartitionList::new();
+    for partition in &open {
+        list.add_partition_offset(topic, *partition, Offset::Beginning).unwrap();
+    }
+    consumer.assign(&list).unwrap();
+    let mut last = Instant::now();
+    while !open.is_empty() {
+        match consumer.poll(Duration::from_millis(100)) {
+            Some(Ok(message)) => {
+                last = Instant::now();
+                visit(&message);
+            }
+            Some(Err(KafkaError::PartitionEOF(partition))) => drop(open.remove(&partition)),
+            Some(Err(error)) => assert!(last.elapsed() < LIMIT, "reading {topic}: {error}"),
+            None => assert!(last.elapsed() < LIMIT, "reading {topic}: no end of partitions {open:?}"),
+        }
+    }
+}
+
+fn consumer(log: &Log) -> BaseConsumer {
+    let mut config = client(&log.servers());
+    config
+        .set("group.id", "tidemark-test")
+        .set("enable.auto.commit", "false")
+        .set("enable.partition.eof", "true")
+        .set("auto.offset.reset", "error")
+        .set("isolation.level", "read_committed")
+        .set("fetch.wait.max.ms", "20");
+    config.create().unwrap()
+}
+
+pub(crate) fn exists(log: &Log, topic: &str) -> bool {
+    !partitions(&consumer(log), topic).is_empty()
+}
+
+fn partitions(consumer: &BaseConsumer, topic: &str) -> Vec<i32> {
+    // All topics, not this one: asking for a topic by name may create it.
+    let metadata = consumer.fetch_metadata(None, LIMIT).unwrap();
+    let found = metadata.topics().iter().find(|found| found.name() == topic);
+    found.map(|topic| topic.partitions().iter().map(rdkafka::metadata::MetadataPartition::id).collect()).unwrap_or_default()
+}
+
+pub(crate) fn create(log: &Log, topic: &str, partitions: i32) {
+    let admin: AdminClient<DefaultClientContext> = client(&log.servers()).create().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let new = NewTopic::new(topic, partitions, TopicReplication::Fixed(1));
+    let options = AdminOptions::new().operation_timeout(Some(LIMIT));
+    let results = runtime.block_on(admin.create_topics(&[new], &options)).unwrap();
+    assert!(results.iter().all(Result::is_ok), "{results:?}");
+    super::wait::wait_until("the new topic to show up", LIMIT, || exists(log, topic));
+}
+
+/// Writes `(key, value)` records in order and waits until the log has them.
+pub(crate) fn write(log: &Log, topic: &str, records: &[(&str, &[u8])]) {
+    let mut config = client(&log.servers());
+    config.set("acks", "all").set("enable.idempotence", "true").set("partitioner", "murmur2_random");
+    let producer: BaseProducer = config.create().unwrap();
+    for (key, value) in records {
+        let mut record = BaseRecord::to(topic).key(*key).payload(*value);
+        // A full queue: let the client work, then offer the record again.
+        while let Err((error, back)) = producer.send(record) {
+            assert_eq!(error.rdkafka_error_code(), Some(rdkafka::error::RDKafkaErrorCode::QueueFull));
+            producer.poll(Duration::from_millis(50));
+            record = back;
+        }
+        producer.poll(Duration::ZERO);
+    }
+    producer.flush(LIMIT).unwrap();
+}

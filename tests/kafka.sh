@@ -1,0 +1,83 @@
+#!/usr/bin/env bash
+# Apache Kafka (KRaft, one node, loopback only) from its Maven artifacts, for the tests.
+#
+#   kafka.sh resolve              fetches the jars once and prints their folder
+#   kafka.sh run PORT CPORT DIR   formats DIR when it is new and becomes the broker, in the foreground; CPORT: the controller's port
+#
+# Needs Java 17 or later and Maven. KAFKA_VERSION and KAFKA_LIB (where the jars are kept) may be set.
+set -euo pipefail
+
+version=${KAFKA_VERSION:-4.3.1}
+lib=${KAFKA_LIB:-${XDG_CACHE_HOME:-$HOME/.cache}/tidemark-test}/kafka-$version
+
+die() { echo "kafka.sh: $*" >&2; exit 1; }
+
+resolve() {
+    [[ -f $lib/.complete ]] && return
+    local tmp; tmp=$(mktemp -d)
+    # Kafka leaves the choice of a logging backend to its start scripts, so no artifact brings one along.
+    cat >"$tmp/pom.xml" <<POM
+<project xmlns="http://maven.apache.org/POM/4.0.0">
+  <modelVersion>4.0.0</modelVersion>
+  <groupId>tidemark</groupId><artifactId>kafka-lib</artifactId><version>1</version><packaging>pom</packaging>
+  <dependencies>
+    <dependency><groupId>org.apache.kafka</groupId><artifactId>kafka_2.13</artifactId><version>$version</version></dependency>
+    <dependency><groupId>org.apache.logging.log4j</groupId><artifactId>log4j-slf4j-impl</artifactId><version>2.24.3</version></dependency>
+    <dependency><groupId>org.apache.logging.log4j</groupId><artifactId>log4j-core</artifactId><version>2.24.3</version></dependency>
+  </dependencies>
+</project>
+POM
+    # Into a folder of its own first: two test programs may do this at the same time, and half a folder must not look whole.
+    mvn -B -q -f "$tmp/pom.xml" dependency:copy-dependencies -DincludeScope=runtime -DoutputDirectory="$tmp/lib" >&2 ||
+        die "Maven cannot resolve Kafka $version"
+    cat >"$tmp/lib/log4j2.properties" <<'LOG'
+status = error
+appender.c.type = Console
+appender.c.name = C
+appender.c.layout.type = PatternLayout
+appender.c.layout.pattern = [%d] %p %m (%c)%n
+rootLogger.level = WARN
+rootLogger.appenderRef.c.ref = C
+LOG
+    touch "$tmp/lib/.complete"
+    mkdir -p "$(dirname "$lib")"
+    mv -T "$tmp/lib" "$lib" 2>/dev/null || [[ -f $lib/.complete ]] || die "cannot put the jars into $lib"
+    rm -rf "$tmp"
+}
+
+run() {
+    local port=$1 controller=$2 dir=$3
+    local java=(java -Xmx512m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Djava.awt.headless=true
+        "-Dlog4j2.configurationFile=$lib/log4j2.properties" -cp "$lib/*")
+    cat >"$dir/server.properties" <<PROPERTIES
+process.roles=broker,controller
+node.id=1
+controller.quorum.voters=1@127.0.0.1:$controller
+listeners=PLAINTEXT://127.0.0.1:$port,CONTROLLER://127.0.0.1:$controller
+advertised.listeners=PLAINTEXT://127.0.0.1:$port
+controller.listener.names=CONTROLLER
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
+log.dirs=$dir/logs
+default.replication.factor=1
+offsets.topic.num.partitions=2
+offsets.topic.replication.factor=1
+transaction.state.log.num.partitions=2
+transaction.state.log.replication.factor=1
+transaction.state.log.min.isr=1
+share.coordinator.state.topic.replication.factor=1
+share.coordinator.state.topic.min.isr=1
+group.initial.rebalance.delay.ms=0
+auto.create.topics.enable=false
+PROPERTIES
+    if [[ ! -f $dir/logs/meta.properties ]]; then
+        "${java[@]}" kafka.tools.StorageTool format -t tidemarkTestClusterAAA -c "$dir/server.properties" >"$dir/format.log" 2>&1 ||
+            { cat "$dir/format.log" >&2; die "cannot format $dir"; }
+    fi
+    exec "${java[@]}" kafka.Kafka "$dir/server.properties"
+}
+
+case ${1:-} in
+    resolve) resolve; echo "$lib" ;;
+    run) [[ $# -eq 4 ]] || die "usage: kafka.sh run PORT CPORT DIR"; resolve; run "$2" "$3" "$4" ;;
+    *) sed -n '2,8p' "${BASH_SOURCE[0]}"; exit 2 ;;
+esac
