@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use common::kafka::{LogError, TopicSpec, ensure_topics};
-use common::telemetry::Part;
 use common::{Settings, Shutdown, Telemetry};
 use serde_json::json;
 use tokio::sync::oneshot;
@@ -41,16 +40,15 @@ pub async fn run(settings: Settings, telemetry: Telemetry, shutdown: Shutdown) -
     tracing::info!(source = source.describe(), topic = settings.topics.input, servers = settings.kafka.bootstrap_servers, "publishing");
     // Dropped with this future.
     let waiting = Arc::new(());
+    let ended = counts.clone();
     let around = Surroundings { shutdown, part: part.clone(), metrics, counts, waiting: Arc::downgrade(&waiting) };
     let result = on_thread(settings, source, around).await;
     drop(waiting);
-    quiet(&part);
-    result
-}
-
-fn quiet(part: &Part) {
     part.ended();
-    part.set_ready(false);
+    // A run that came to a good end leaves nothing undone: an appliance whose replay is over is still ready.
+    part.set_ready(result.is_ok());
+    ended.end();
+    result
 }
 
 fn open_source(settings: &Settings) -> Result<Box<dyn Source>, ProducerError> {
@@ -83,6 +81,7 @@ fn status(source: String, metrics: &Metrics, counts: &Arc<Counts>) -> impl Fn() 
             "in_flight": metrics.in_flight.get(),
             "dead": counts.dead.load(Ordering::Relaxed),
             "failed": counts.failed.load(Ordering::Relaxed),
+            "ended": counts.has_ended(),
             "log_away": counts.away.load(Ordering::Relaxed),
         })
     }

@@ -118,6 +118,8 @@ async fn a_counted_simulation_arrives_with_its_duplicates_and_is_counted() {
     assert_eq!(distinct.len(), 5_000);
     assert_eq!(status(&telemetry, "published"), summary.published);
     assert_eq!(status(&telemetry, "in_flight"), 0);
+    assert_eq!((status(&telemetry, "ended"), status(&telemetry, "rate")), (true.into(), 0.0.into()));
+    assert_eq!(telemetry.status()["parts"]["producer"]["ready"], true);
     let metrics = telemetry.metrics();
     for line in ["readings_total", "published_total", "delivery_seconds_count"] {
         assert!(metrics.contains(&format!("tidemark_producer_{line} {}\n", summary.published)), "{line} in {metrics}");

@@ -48,9 +48,20 @@ pub(crate) struct Counts {
     rate: AtomicU64,
     /// What fails from now on was given up by ourselves and is reported as a number.
     given_up: AtomicBool,
+    ended: AtomicBool,
 }
 
 impl Counts {
+    /// The run is over: nothing moves any more.
+    pub(crate) fn end(&self) {
+        self.set_rate(0.0);
+        self.ended.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::Relaxed)
+    }
+
     pub(crate) fn rate(&self) -> f64 {
         f64::from_bits(self.rate.load(Ordering::Relaxed))
     }

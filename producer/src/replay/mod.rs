@@ -26,6 +26,9 @@ use crate::source::{BATCH, Delivery, Next, Progress, Source, SourceError, Tally}
 /// Sleeping for less costs more turns than it gives precision.
 const SHORTEST_WAIT: Duration = Duration::from_millis(1);
 
+/// A folder full of files makes no readable line.
+const NAMED: usize = 5;
+
 /// The replay as a [`Source`].
 #[derive(Debug)]
 pub struct Replay {
@@ -107,8 +110,10 @@ impl Replay {
 
 impl Source for Replay {
     fn describe(&self) -> String {
-        let names: Vec<&str> = self.files.iter().map(CsvFile::name).collect();
-        format!("replay of {} {}", names.join(", "), self.speed)
+        let names: Vec<&str> = self.files.iter().take(NAMED).map(CsvFile::name).collect();
+        let more =
+            self.files.len().checked_sub(NAMED).filter(|more| *more > 0).map_or_else(String::new, |more| format!(" and {more} more"));
+        format!("replay of {}{more} {}", names.join(", "), self.speed)
     }
 
     fn next(&mut self, elapsed: Duration, out: &mut Vec<Delivery>) -> Result<Next, SourceError> {

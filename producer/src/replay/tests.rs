@@ -49,6 +49,33 @@ fn one_file(content: impl AsRef<[u8]>) -> (Vec<Reading>, Vec<DeadRow>) {
     drain(open(&[folder.file("pump-7.csv", content)], "max").unwrap())
 }
 
+proptest::proptest! {
+    /// Whatever a file holds: nothing panics, and every line that is not blank is a reading or in the dead lane.
+    #[test]
+    fn no_line_is_lost(lines in proptest::collection::vec("[a-z0-9,\" .:+Z\u{e4}\r-]{0,30}|[0-9]{1,4},-?[0-9]{1,3}(\\.[0-9]{1,3})?", 0..50)) {
+        let (readings, dead) = one_file(format!("timestamp,value\n{}", lines.join("\n")));
+        let wanted = lines.iter().filter(|line| !line.trim_ascii().is_empty()).count();
+        proptest::prop_assert_eq!(readings.len() + dead.len(), wanted);
+        proptest::prop_assert!(readings.iter().all(|reading| reading.value.is_finite()));
+    }
+
+    #[test]
+    fn quoted_fields_survive(texts in proptest::collection::vec("[a-z,\"\u{e4} ]{0,8}", 1..6)) {
+        let line = texts.iter().map(|text| format!("\"{}\"", text.replace('"', "\"\""))).collect::<Vec<_>>().join(",");
+        let mut fields = fields::Fields::default();
+        fields.split(&line).unwrap();
+        let got: Vec<&str> = (0..fields.len()).map(|index| fields.get(&line, index)).collect();
+        proptest::prop_assert_eq!(got, texts);
+    }
+
+    #[test]
+    fn every_moment_survives_rfc_3339(millis in -62_135_596_800_000_i64..253_402_300_799_999) {
+        let moment = chrono::DateTime::from_timestamp_millis(millis).unwrap();
+        proptest::prop_assert_eq!(time::parse(&moment.to_rfc3339()), Some(millis));
+        proptest::prop_assert_eq!(time::parse(&moment.format("%Y-%m-%d %H:%M:%S%.3f").to_string()), Some(millis));
+    }
+}
+
 fn reading(sensor_id: &str, ts: i64, value: f64, kind: Option<&str>, seq: i64) -> Reading {
     Reading { sensor_id: sensor_id.into(), ts, value, kind: kind.map(Into::into), seq: Some(seq) }
 }
@@ -169,7 +196,9 @@ fn mistakes_show_before_anything_is_sent() {
 fn equal_times_across_many_files_keep_the_order_of_the_files() {
     let folder = Folder::new();
     let files: Vec<PathBuf> = (0..50).map(|i| folder.file(&format!("{i:02}.csv"), "timestamp,value\n7,1\n7,2\n")).collect();
-    let (readings, _) = drain(open(&files, "max").unwrap());
+    let replay = open(&files, "max").unwrap();
+    assert_eq!(replay.describe(), "replay of 00.csv, 01.csv, 02.csv, 03.csv, 04.csv and 45 more as fast as it goes");
+    let (readings, _) = drain(replay);
     let order: Vec<String> = readings.iter().map(|r| format!("{}-{}", r.sensor_id, r.value)).collect();
     assert!(order.is_sorted(), "{order:?}");
     assert_eq!(order.len(), 100);
