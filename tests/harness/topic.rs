@@ -128,18 +128,39 @@ pub(crate) fn create(log: &Log, topic: &str, partitions: i32) {
 
 /// Writes `(key, value)` records in order and waits until the log has them.
 pub(crate) fn write(log: &Log, topic: &str, records: &[(&str, &[u8])]) {
-    let mut config = client(&log.servers());
-    config.set("acks", "all").set("enable.idempotence", "true").set("partitioner", "murmur2_random");
-    let producer: BaseProducer = config.create().unwrap();
+    let mut writer = Writer::new(log, topic);
     for (key, value) in records {
-        let mut record = BaseRecord::to(topic).key(*key).payload(*value);
+        writer.send(key.as_bytes(), value);
+    }
+    writer.finish();
+}
+
+/// Writes many records; the partition follows from the key as with every Kafka client.
+pub(crate) struct Writer<'a> {
+    producer: BaseProducer,
+    topic: &'a str,
+}
+
+impl<'a> Writer<'a> {
+    pub(crate) fn new(log: &Log, topic: &'a str) -> Self {
+        let mut config = client(&log.servers());
+        config.set("acks", "all").set("enable.idempotence", "true").set("partitioner", "murmur2_random").set("linger.ms", "5");
+        Self { producer: config.create().unwrap(), topic }
+    }
+
+    pub(crate) fn send(&mut self, key: &[u8], value: &[u8]) {
+        let mut record = BaseRecord::to(self.topic).key(key).payload(value);
         // A full queue: let the client work, then offer the record again.
-        while let Err((error, back)) = producer.send(record) {
+        while let Err((error, back)) = self.producer.send(record) {
             assert_eq!(error.rdkafka_error_code(), Some(rdkafka::error::RDKafkaErrorCode::QueueFull));
-            producer.poll(Duration::from_millis(50));
+            self.producer.poll(Duration::from_millis(50));
             record = back;
         }
-        producer.poll(Duration::ZERO);
+        self.producer.poll(Duration::ZERO);
     }
-    producer.flush(LIMIT).unwrap();
+
+    /// Waits until the log has all.
+    pub(crate) fn finish(self) {
+        self.producer.flush(LIMIT).unwrap();
+    }
 }
