@@ -133,7 +133,7 @@ impl Intake {
     ///
     /// # Errors
     /// When the database or the log can never be used again.
-    pub(crate) fn run(mut self, shutdown: &Shutdown) -> Result<(), SinkError> {
+    pub(crate) fn run(&mut self, shutdown: &Shutdown) -> Result<(), SinkError> {
         while !shutdown.is_set() {
             self.part.beat();
             self.part.set_ready(self.context().status.is_ready());

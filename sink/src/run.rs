@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use common::kafka::{LogError, TopicSpec, ensure_topics};
 use common::{Settings, Shutdown, Telemetry};
+use tokio::sync::oneshot;
 
 use crate::SinkError;
 use crate::dead::KafkaDeadLane;
@@ -26,7 +27,7 @@ pub struct Summary {
     pub stale: u64,
 }
 
-/// Closing the consumer may take longer than the drain itself; beyond this it is left to the end of the process.
+/// Leaving the consumer group waits for answers of the log; beyond this it is left to the end of the process.
 const CLOSE: Duration = Duration::from_millis(500);
 
 /// Writes results into SQLite until `shutdown`; then finishes the batch, commits and closes within `sink.drain_timeout`.
@@ -61,27 +62,42 @@ pub async fn run_with(writer: Box<dyn Writer>, settings: Settings, telemetry: Te
 
     let lane = Box::new(KafkaDeadLane::new(&settings));
     let intake = Intake::new(&settings, database, Delivery::new(writer, lane, Arc::clone(&status)), status, part.clone())?;
-    let (done, mut ended) = tokio::sync::oneshot::channel();
+    let result = on_thread(intake, &shutdown, settings.sink.drain_timeout.duration()).await;
+    part.set_ready(false);
+    part.ended();
+    result.map(|()| summary())
+}
+
+/// Runs the loop on a thread of its own: its calls into the database and librdkafka block.
+async fn on_thread(mut intake: Intake, shutdown: &Shutdown, drain: Duration) -> Result<(), SinkError> {
+    let (done, ended) = oneshot::channel();
+    let (closing, closed) = oneshot::channel::<()>();
     let stop = shutdown.clone();
     let work = move || {
         // The receiver is gone only when the drain has taken too long, and then nobody waits for the result.
         if done.send(intake.run(&stop)).is_err() {
             tracing::debug!("the sink's thread ended late");
         }
+        // Leaves the group; the result does not wait for it.
+        drop(intake);
+        drop(closing);
     };
     std::thread::Builder::new().name("sink".into()).spawn(work).map_err(SinkError::Thread)?;
-    let limit = settings.sink.drain_timeout.duration() + CLOSE;
+    let late = async {
+        shutdown.wait().await;
+        tokio::time::sleep(drain).await;
+    };
     let result = tokio::select! {
-        result = &mut ended => result,
-        () = async { shutdown.wait().await; tokio::time::sleep(limit).await } => {
+        result = ended => result.map_err(|_| SinkError::Panicked)?,
+        () = late => {
             tracing::warn!("the sink did not drain in time; rows that are not committed are written again after the next start");
-            Ok(Ok(()))
+            return Ok(());
         }
     };
-    part.set_ready(false);
-    part.ended();
-    result.map_err(|_| SinkError::Panicked)??;
-    Ok(summary())
+    if tokio::time::timeout(CLOSE, closed).await.is_err() {
+        tracing::debug!("the consumer group does not answer; the log ends this member's session by itself");
+    }
+    result
 }
 
 fn dead_lane(settings: &Settings) -> TopicSpec {
