@@ -1,0 +1,117 @@
+//! Questions about offsets: ListOffsets, OffsetForLeaderEpoch; and DeleteRecords, which moves the first one.
+
+use std::sync::Arc;
+
+use kafka_protocol::error::ResponseError;
+use kafka_protocol::messages::delete_records_response::{DeleteRecordsPartitionResult, DeleteRecordsTopicResult};
+use kafka_protocol::messages::list_offsets_response::{ListOffsetsPartitionResponse, ListOffsetsTopicResponse};
+use kafka_protocol::messages::offset_for_leader_epoch_response::{EpochEndOffset, OffsetForLeaderTopicResult};
+use kafka_protocol::messages::{
+    DeleteRecordsRequest, DeleteRecordsResponse, ListOffsetsRequest, ListOffsetsResponse, OffsetForLeaderEpochRequest,
+    OffsetForLeaderEpochResponse,
+};
+
+use super::{Request, blocking};
+use crate::batch::LEADER_EPOCH;
+use crate::broker::Shared;
+use crate::log::partition::Partition;
+
+const LATEST: i64 = -1;
+const EARLIEST: i64 = -2;
+const MAX_TIMESTAMP: i64 = -3;
+
+pub(super) async fn list_offsets(broker: &Arc<Shared>, header: &Request, request: ListOffsetsRequest) -> ListOffsetsResponse {
+    let (shared, version) = (broker.clone(), header.version);
+    let work = move || {
+        let topics = request.topics.into_iter().map(|topic| {
+            let partitions = topic.partitions.iter().map(|wanted| {
+                let index = wanted.partition_index;
+                let found = shared.topics.partition(&topic.name, index);
+                let found = found.ok_or(ResponseError::UnknownTopicOrPartition);
+                let answer = ListOffsetsPartitionResponse::default().with_partition_index(index);
+                match found.and_then(|partition| offset_at(&partition, wanted.timestamp, wanted.current_leader_epoch)) {
+                    Ok((offset, timestamp)) => {
+                        answer.with_offset(offset).with_timestamp(timestamp).with_leader_epoch(if version >= 4 { LEADER_EPOCH } else { -1 })
+                    }
+                    Err(error) => answer.with_error_code(error.code()),
+                }
+            });
+            ListOffsetsTopicResponse::default().with_partitions(partitions.collect()).with_name(topic.name)
+        });
+        topics.collect()
+    };
+    ListOffsetsResponse::default().with_topics(blocking(work).await.unwrap_or_default())
+}
+
+/// Offset and timestamp of what `timestamp` asks for; (-1, -1) when there is no such record.
+fn offset_at(partition: &Partition, timestamp: i64, leader_epoch: i32) -> Result<(i64, i64), ResponseError> {
+    if leader_epoch > LEADER_EPOCH {
+        return Err(ResponseError::UnknownLeaderEpoch);
+    }
+    let found = match timestamp {
+        LATEST => return Ok((partition.high_watermark(), -1)),
+        EARLIEST => return Ok((partition.start(), -1)),
+        MAX_TIMESTAMP => partition.find_max_time(),
+        timestamp if timestamp >= 0 => partition.find_time(timestamp),
+        _ => return Err(ResponseError::InvalidRequest),
+    };
+    let found = found.map_err(|fault| {
+        tracing::error!(partition = %partition.name, %fault, "the log cannot be read");
+        ResponseError::KafkaStorageError
+    })?;
+    Ok(found.unwrap_or((-1, -1)))
+}
+
+pub(super) async fn for_leader_epoch(
+    broker: &Arc<Shared>,
+    _header: &Request,
+    request: OffsetForLeaderEpochRequest,
+) -> OffsetForLeaderEpochResponse {
+    let topics = request.topics.into_iter().map(|topic| {
+        let partitions = topic.partitions.iter().map(|wanted| {
+            let answer = EpochEndOffset::default().with_partition(wanted.partition);
+            match broker.topics.partition(&topic.topic, wanted.partition) {
+                None => answer.with_error_code(ResponseError::UnknownTopicOrPartition.code()),
+                Some(_) if wanted.current_leader_epoch > LEADER_EPOCH => answer.with_error_code(ResponseError::UnknownLeaderEpoch.code()),
+                // Nothing was ever written in another epoch.
+                Some(_) if wanted.leader_epoch != LEADER_EPOCH => answer.with_leader_epoch(-1).with_end_offset(-1),
+                Some(partition) => answer.with_leader_epoch(LEADER_EPOCH).with_end_offset(partition.high_watermark()),
+            }
+        });
+        OffsetForLeaderTopicResult::default().with_partitions(partitions.collect()).with_topic(topic.topic)
+    });
+    OffsetForLeaderEpochResponse::default().with_topics(topics.collect())
+}
+
+pub(super) async fn delete_records(broker: &Arc<Shared>, _header: &Request, request: DeleteRecordsRequest) -> DeleteRecordsResponse {
+    let shared = broker.clone();
+    let work = move || {
+        let topics = request.topics.into_iter().map(|topic| {
+            let partitions = topic.partitions.iter().map(|wanted| {
+                let index = wanted.partition_index;
+                let found = shared.topics.partition(&topic.name, index);
+                let answer = DeleteRecordsPartitionResult::default().with_partition_index(index);
+                let deleted = found.ok_or(ResponseError::UnknownTopicOrPartition);
+                match deleted.and_then(|partition| delete_until(&partition, wanted.offset)) {
+                    Ok(start) => answer.with_low_watermark(start),
+                    Err(error) => answer.with_low_watermark(-1).with_error_code(error.code()),
+                }
+            });
+            DeleteRecordsTopicResult::default().with_partitions(partitions.collect()).with_name(topic.name)
+        });
+        topics.collect()
+    };
+    DeleteRecordsResponse::default().with_topics(blocking(work).await.unwrap_or_default())
+}
+
+fn delete_until(partition: &Partition, offset: i64) -> Result<i64, ResponseError> {
+    let high_watermark = partition.high_watermark();
+    let offset = if offset == -1 { high_watermark } else { offset };
+    if !(0..=high_watermark).contains(&offset) {
+        return Err(ResponseError::OffsetOutOfRange);
+    }
+    partition.delete_until(offset).map_err(|fault| {
+        tracing::error!(partition = %partition.name, %fault, "records cannot be deleted");
+        ResponseError::KafkaStorageError
+    })
+}

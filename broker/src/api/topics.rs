@@ -1,0 +1,150 @@
+//! CreateTopics and DeleteTopics.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use kafka_protocol::error::ResponseError;
+use kafka_protocol::messages::create_topics_request::CreatableTopic;
+use kafka_protocol::messages::create_topics_response::{CreatableTopicConfigs, CreatableTopicResult};
+use kafka_protocol::messages::delete_topics_response::DeletableTopicResult;
+use kafka_protocol::messages::{CreateTopicsRequest, CreateTopicsResponse, DeleteTopicsRequest, DeleteTopicsResponse};
+
+use super::{NODE, Request, blocking, text};
+use crate::broker::Shared;
+use crate::ids::wire_id;
+use crate::topic_config::TopicConfig;
+use crate::topics::{CreateFault, MAX_PARTITIONS, check_name};
+
+type Refused = (ResponseError, String);
+
+pub(super) async fn create(broker: &Arc<Shared>, _header: &Request, request: CreateTopicsRequest) -> CreateTopicsResponse {
+    let shared = broker.clone();
+    let work = move || {
+        let mut named: HashMap<_, usize> = HashMap::new();
+        for topic in &request.topics {
+            *named.entry(topic.name.clone()).or_default() += 1;
+        }
+        let created = request.topics.iter().map(|topic| {
+            let answer = CreatableTopicResult::default().with_name(topic.name.clone());
+            let twice = named.get(&topic.name).is_some_and(|times| *times > 1);
+            let created = if twice {
+                Err((ResponseError::InvalidRequest, "the request names the topic twice".to_owned()))
+            } else {
+                create_one(&shared, topic, request.validate_only)
+            };
+            match created {
+                Ok(created) => created.into_answer(answer),
+                Err((error, detail)) => answer
+                    .with_error_code(error.code())
+                    .with_error_message(Some(text(detail)))
+                    .with_num_partitions(-1)
+                    .with_replication_factor(-1)
+                    .with_configs(None),
+            }
+        });
+        created.collect()
+    };
+    CreateTopicsResponse::default().with_topics(blocking(work).await.unwrap_or_default())
+}
+
+struct Created {
+    id: u128,
+    partitions: i32,
+    config: TopicConfig,
+}
+
+fn create_one(broker: &Shared, topic: &CreatableTopic, validate_only: bool) -> Result<Created, Refused> {
+    check_name(&topic.name).map_err(|fault| (ResponseError::InvalidTopicException, fault.to_owned()))?;
+    let partitions = partitions_of(topic)?;
+    let given: BTreeMap<_, _> =
+        topic.configs.iter().filter_map(|config| Some((config.name.to_string(), config.value.as_ref()?.to_string()))).collect();
+    let config = TopicConfig::new(given, broker.segment_bytes).map_err(|detail| (ResponseError::InvalidConfig, detail))?;
+    let exists = || (ResponseError::TopicAlreadyExists, format!("topic '{}' exists already", &*topic.name));
+    if broker.topics.get(&topic.name).is_some() {
+        return Err(exists());
+    }
+    if validate_only {
+        return Ok(Created { id: 0, partitions, config });
+    }
+    match broker.topics.create(&topic.name, partitions, &config) {
+        Ok(created) => Ok(Created { id: created.id, partitions, config }),
+        Err(CreateFault::Exists) => Err(exists()),
+        Err(CreateFault::Storage(fault)) => {
+            tracing::error!(topic = topic.name.as_str(), %fault, "a topic cannot be created");
+            Err((ResponseError::KafkaStorageError, fault.to_string()))
+        }
+    }
+}
+
+/// Number of partitions wanted; one node can hold one replica of each.
+fn partitions_of(topic: &CreatableTopic) -> Result<i32, Refused> {
+    if !topic.assignments.is_empty() {
+        let mut indexes: Vec<_> = topic.assignments.iter().map(|a| a.partition_index).collect();
+        indexes.sort_unstable();
+        let wrong = !indexes.iter().copied().eq(0..indexes.len() as i32) || topic.assignments.iter().any(|a| a.broker_ids != [NODE]);
+        if wrong || indexes.len() > MAX_PARTITIONS as usize {
+            let detail = "the assignment must give the partitions 0, 1, ... to node 1 alone".to_owned();
+            return Err((ResponseError::InvalidReplicaAssignment, detail));
+        }
+        return Ok(indexes.len() as i32);
+    }
+    if !matches!(topic.replication_factor, -1 | 1) {
+        let detail = "this is one node: the replication factor can only be 1".to_owned();
+        return Err((ResponseError::InvalidReplicationFactor, detail));
+    }
+    match topic.num_partitions {
+        -1 => Ok(1),
+        n if (1..=MAX_PARTITIONS).contains(&n) => Ok(n),
+        _ => Err((ResponseError::InvalidPartitions, format!("a topic has 1 to {MAX_PARTITIONS} partitions"))),
+    }
+}
+
+impl Created {
+    fn into_answer(self, answer: CreatableTopicResult) -> CreatableTopicResult {
+        let config = |(name, value, given): (String, String, bool)| {
+            CreatableTopicConfigs::default().with_name(text(name)).with_value(Some(text(value))).with_config_source(if given {
+                1
+            } else {
+                5
+            })
+        };
+        answer
+            .with_topic_id(wire_id(self.id))
+            .with_num_partitions(self.partitions)
+            .with_replication_factor(1)
+            .with_configs(Some(self.config.described().into_iter().map(config).collect()))
+    }
+}
+
+pub(super) async fn delete(broker: &Arc<Shared>, _header: &Request, request: DeleteTopicsRequest) -> DeleteTopicsResponse {
+    let shared = broker.clone();
+    let work = move || {
+        let by_name = request.topic_names.into_iter().map(|name| (Some(name), 0));
+        let by_state = request.topics.into_iter().map(|topic| (topic.name, topic.topic_id.as_u128()));
+        let deleted = by_name.chain(by_state).map(|(name, id)| {
+            let found = match &name {
+                Some(name) => shared.topics.get(name),
+                None => shared.topics.get_by_id(id),
+            };
+            let answer = DeletableTopicResult::default();
+            let Some(topic) = found else {
+                let error = if name.is_some() { ResponseError::UnknownTopicOrPartition } else { ResponseError::UnknownTopicId };
+                return answer.with_name(name).with_topic_id(wire_id(id)).with_error_code(error.code());
+            };
+            let answer = answer.with_name(Some(text(&topic.name).into())).with_topic_id(wire_id(topic.id));
+            match shared.topics.delete(&topic.name) {
+                Ok(true) => {
+                    shared.groups.forget_topic(&topic.name);
+                    answer
+                }
+                Ok(false) => answer.with_error_code(ResponseError::UnknownTopicOrPartition.code()),
+                Err(fault) => {
+                    tracing::error!(topic = %topic.name, %fault, "a topic cannot be deleted");
+                    answer.with_error_code(ResponseError::KafkaStorageError.code())
+                }
+            }
+        });
+        deleted.collect()
+    };
+    DeleteTopicsResponse::default().with_responses(blocking(work).await.unwrap_or_default())
+}

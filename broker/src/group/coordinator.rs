@@ -1,0 +1,309 @@
+//! All groups of this broker: takes the requests to the group they name, keeps what must survive, lets time pass.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use kafka_protocol::error::ResponseError;
+use tokio::sync::{Notify, oneshot};
+
+use super::member::{Join, JoinRefused, JoinResult, Member, SyncResult};
+use super::offsets::{Committed, Offsets};
+use super::state::{Group, Phase};
+use super::store::{GroupStore, KeptGroup, KeptMember, Record};
+
+/// Bounds of a member's session timeout, as generous as Kafka's (6 s is its lower bound, which makes tests slow).
+const SESSION: std::ops::RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(1800);
+
+/// A SyncGroup request.
+#[derive(Debug)]
+pub(crate) struct Sync {
+    pub(crate) member_id: String,
+    pub(crate) instance_id: Option<String>,
+    pub(crate) generation: i32,
+    pub(crate) protocol_type: Option<String>,
+    pub(crate) protocol: Option<String>,
+    pub(crate) assignments: Vec<(String, Bytes)>,
+}
+
+/// A group as ListGroups and DescribeGroups show it.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Described {
+    pub(crate) id: String,
+    pub(crate) state: &'static str,
+    pub(crate) protocol_type: String,
+    pub(crate) protocol: String,
+    pub(crate) members: Vec<DescribedMember>,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct DescribedMember {
+    pub(crate) id: String,
+    pub(crate) instance_id: Option<String>,
+    pub(crate) client_id: String,
+    pub(crate) client_host: String,
+    pub(crate) metadata: Bytes,
+    pub(crate) assignment: Bytes,
+}
+
+/// The coordinator of all groups.
+#[derive(Debug)]
+pub(crate) struct Coordinator {
+    groups: Mutex<HashMap<String, Group>>,
+    store: GroupStore,
+    /// Tells the ticker that a deadline may have come closer.
+    wake: Arc<Notify>,
+    initial_delay: Duration,
+}
+
+impl Coordinator {
+    pub(crate) fn new(store: GroupStore, initial_delay: Duration) -> Self {
+        let now = Instant::now();
+        let kept: Vec<_> = store.image().0.iter().map(|(id, kept)| (id.clone(), kept.members.clone())).collect();
+        let restore = |(id, members): (String, Option<KeptGroup>)| (id.clone(), restored(&id, members, now));
+        let groups = kept.into_iter().map(restore).collect();
+        Self { groups: Mutex::new(groups), store, wake: Arc::default(), initial_delay }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Group>> {
+        self.groups.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Does something with a group and keeps what has changed.
+    fn with<T>(&self, id: &str, act: impl FnOnce(&mut Group, Instant) -> T) -> Result<T, ResponseError> {
+        if id.is_empty() {
+            return Err(ResponseError::InvalidGroupId);
+        }
+        let mut groups = self.lock();
+        let group = groups.get_mut(id).ok_or(ResponseError::UnknownMemberId)?;
+        let done = act(group, Instant::now());
+        self.keep(group);
+        self.wake.notify_one();
+        Ok(done)
+    }
+
+    /// Writes the group down when it has come to rest. Nobody waits for that: should it be lost, the members join again.
+    fn keep(&self, group: &mut Group) {
+        if group.changed && matches!(group.phase, Phase::Stable | Phase::Empty) {
+            group.changed = false;
+            drop(self.store.keep(Record::Members(kept(group))));
+        }
+    }
+
+    pub(crate) async fn join(&self, group: &str, join: Join) -> JoinResult {
+        let refused = |error| JoinRefused { error, member_id: join.member_id.clone() };
+        if group.is_empty() {
+            return Err(refused(ResponseError::InvalidGroupId));
+        }
+        if !SESSION.contains(&join.session_timeout) {
+            return Err(refused(ResponseError::InvalidSessionTimeout));
+        }
+        let (reply, answer) = oneshot::channel();
+        {
+            let mut groups = self.lock();
+            if !join.member_id.is_empty() && !groups.contains_key(group) {
+                return Err(refused(ResponseError::UnknownMemberId));
+            }
+            groups.entry(group.to_owned()).or_insert_with(|| Group::new(group));
+        }
+        let joined = self.with(group, |group, now| group.join(&join, reply, now, self.initial_delay));
+        joined.map_err(refused)?;
+        answer.await.unwrap_or_else(|_| Err(refused(ResponseError::UnknownMemberId)))
+    }
+
+    pub(crate) async fn sync(&self, group: &str, sync: Sync) -> SyncResult {
+        let (reply, answer) = oneshot::channel();
+        self.with(group, |group, now| {
+            group.check_member(&sync.member_id, sync.instance_id.as_deref())?;
+            let differs = |given: &Option<String>, own: &str| given.as_deref().is_some_and(|given| given != own);
+            if differs(&sync.protocol_type, &group.protocol_type) || differs(&sync.protocol, &group.protocol) {
+                return Err(ResponseError::InconsistentGroupProtocol);
+            }
+            group.sync(&sync.member_id, sync.generation, sync.assignments, reply, now)
+        })??;
+        answer.await.unwrap_or(Err(ResponseError::UnknownMemberId))
+    }
+
+    pub(crate) fn heartbeat(&self, group: &str, member: &str, instance: Option<&str>, generation: i32) -> Result<(), ResponseError> {
+        self.with(group, |group, now| group.heartbeat(member, instance, generation, now))?
+    }
+
+    pub(crate) fn leave(&self, group: &str, member: &str, instance: Option<&str>) -> Result<(), ResponseError> {
+        self.with(group, |group, now| group.leave(member, instance, now))?
+    }
+
+    /// Checks that a member may commit; groups that only keep offsets have no members.
+    pub(crate) fn check_commit(&self, group: &str, member: &str, instance: Option<&str>, generation: i32) -> Result<(), ResponseError> {
+        if group.is_empty() {
+            return Err(ResponseError::InvalidGroupId);
+        }
+        if generation < 0 && member.is_empty() {
+            self.lock().entry(group.to_owned()).or_insert_with(|| Group::new(group));
+        }
+        match self.with(group, |group, now| group.check_commit(member, instance, generation, now)) {
+            // No such group: as in Kafka, the generation is what does not exist.
+            Err(ResponseError::UnknownMemberId) => Err(ResponseError::IllegalGeneration),
+            other => other?,
+        }
+    }
+
+    /// Keeps offsets; returns when they are durable.
+    pub(crate) async fn commit(&self, group: &str, offsets: Offsets) -> Result<(), ResponseError> {
+        let kept = self.store.keep(Record::Offsets { group: group.to_owned(), offsets });
+        match kept.await {
+            Ok(Ok(())) => Ok(()),
+            // Retriable, for consumers; Kafka says the same when its offsets topic cannot be written.
+            _ => Err(ResponseError::CoordinatorNotAvailable),
+        }
+    }
+
+    pub(crate) fn committed(&self, group: &str, topic: &str, partition: i32) -> Option<Committed> {
+        self.store.image().committed(group, topic, partition).cloned()
+    }
+
+    pub(crate) fn all_committed(&self, group: &str) -> Offsets {
+        self.store.image().0.get(group).map(|kept| kept.offsets.clone()).unwrap_or_default()
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.lock().len()
+    }
+
+    pub(crate) fn list(&self) -> Vec<Described> {
+        let mut all: Vec<_> = self.lock().values().map(described).collect();
+        all.sort_by(|a, b| a.id.cmp(&b.id));
+        all
+    }
+
+    /// A group; one that does not exist is described as dead.
+    pub(crate) fn describe(&self, id: &str) -> Described {
+        let dead = || Described { id: id.to_owned(), state: "Dead", ..Described::default() };
+        self.lock().get(id).map_or_else(dead, described)
+    }
+
+    /// Deletes a group without members, with its offsets.
+    pub(crate) async fn delete(&self, id: &str) -> Result<(), ResponseError> {
+        let kept = {
+            let mut groups = self.lock();
+            let group = groups.get(id).ok_or(ResponseError::GroupIdNotFound)?;
+            if !group.members.is_empty() || !group.pending.is_empty() {
+                return Err(ResponseError::NonEmptyGroup);
+            }
+            groups.remove(id);
+            self.store.keep(Record::Removed { group: id.to_owned() })
+        };
+        kept.await.ok().and_then(Result::ok).ok_or(ResponseError::CoordinatorNotAvailable)
+    }
+
+    /// A deleted topic takes its offsets along; one that comes back begins anew.
+    pub(crate) fn forget_topic(&self, topic: &str) {
+        drop(self.store.keep(Record::TopicRemoved { topic: topic.to_owned() }));
+    }
+
+    /// Lets time pass for all groups, until the future is dropped.
+    pub(crate) async fn run(&self) {
+        loop {
+            let next = self.tick(Instant::now());
+            let sleep = async {
+                match next {
+                    Some(next) => tokio::time::sleep_until(next.into()).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = sleep => {}
+                // Heartbeats come often; looking at most every 20 ms is soon enough for a deadline that moved closer.
+                () = self.wake.notified() => tokio::time::sleep(Duration::from_millis(20)).await,
+            }
+        }
+    }
+
+    fn tick(&self, now: Instant) -> Option<Instant> {
+        let mut groups = self.lock();
+        for group in groups.values_mut() {
+            group.tick(now);
+            self.keep(group);
+        }
+        groups.values().filter_map(Group::next_deadline).min()
+    }
+
+    /// Writes what is left to write. Blocks.
+    pub(crate) fn close(&self) {
+        self.store.close();
+    }
+}
+
+fn described(group: &Group) -> Described {
+    let member = |m: &Member| DescribedMember {
+        id: m.id.clone(),
+        instance_id: m.instance_id.clone(),
+        client_id: m.client_id.clone(),
+        client_host: m.client_host.clone(),
+        metadata: m.metadata(&group.protocol),
+        assignment: m.assignment.clone(),
+    };
+    Described {
+        id: group.id.clone(),
+        state: group.phase.name(),
+        protocol_type: group.protocol_type.clone(),
+        protocol: group.protocol.clone(),
+        members: group.members.iter().map(member).collect(),
+    }
+}
+
+fn kept(group: &Group) -> KeptGroup {
+    let member = |m: &Member| KeptMember {
+        id: m.id.clone(),
+        instance_id: m.instance_id.clone(),
+        client_id: m.client_id.clone(),
+        client_host: m.client_host.clone(),
+        session_timeout_ms: m.session_timeout.as_millis() as u64,
+        rebalance_timeout_ms: m.rebalance_timeout.as_millis() as u64,
+        protocols: m.protocols.iter().map(|(name, metadata)| (name.clone(), metadata.to_vec())).collect(),
+        assignment: m.assignment.to_vec(),
+    };
+    KeptGroup {
+        group: group.id.clone(),
+        generation: group.generation,
+        protocol_type: group.protocol_type.clone(),
+        protocol: group.protocol.clone(),
+        leader: group.leader.clone(),
+        stable: group.phase == Phase::Stable,
+        members: group.members.iter().map(member).collect(),
+    }
+}
+
+/// A group after a restart: its members have a whole session to be heard of again.
+fn restored(id: &str, kept: Option<KeptGroup>, now: Instant) -> Group {
+    let mut group = Group::new(id);
+    let Some(kept) = kept else { return group };
+    group.generation = kept.generation;
+    group.protocol_type = kept.protocol_type;
+    if !kept.stable || kept.members.is_empty() {
+        return group;
+    }
+    group.protocol = kept.protocol;
+    group.leader = kept.leader;
+    group.phase = Phase::Stable;
+    for member in kept.members {
+        if let Some(instance) = &member.instance_id {
+            group.statics.insert(instance.clone(), member.id.clone());
+        }
+        let session_timeout = Duration::from_millis(member.session_timeout_ms);
+        group.members.push(Member {
+            id: member.id,
+            instance_id: member.instance_id,
+            client_id: member.client_id,
+            client_host: member.client_host,
+            session_timeout,
+            rebalance_timeout: Duration::from_millis(member.rebalance_timeout_ms),
+            protocols: member.protocols.into_iter().map(|(name, metadata)| (name, metadata.into())).collect(),
+            assignment: member.assignment.into(),
+            joining: None,
+            syncing: None,
+            expires: now + session_timeout,
+        });
+    }
+    group
+}
