@@ -55,9 +55,7 @@ impl Load {
     }
 }
 
-/// Nothing lost, nothing doubled: in the log each reading of the load once, in the results what a fold of the log gives.
-fn check(log: &Log, query: &Query, load: &Load) -> results::Results {
-    let sorted = readings::sort(log, WINDOW, DELAY);
+fn check_input(log: &Log, load: &Load) {
     let mut seqs: Vec<i64> = Vec::new();
     topic::scan(log, "iot", |message| {
         use rdkafka::message::Message as _;
@@ -68,6 +66,12 @@ fn check(log: &Log, query: &Query, load: &Load) -> results::Results {
     seqs.sort_unstable();
     seqs.dedup();
     assert_eq!((records as u64, seqs.len() as u64), (load.rows, load.rows), "records, and different ones, in the input topic");
+}
+
+/// Nothing lost, nothing doubled: in the log each reading of the load once, in the results what a fold of the log gives.
+fn check(log: &Log, query: &Query, load: &Load) -> results::Results {
+    let sorted = readings::sort(log, WINDOW, DELAY);
+    check_input(log, load);
     assert!(!sorted.late.is_empty());
     let got = results::read(log, query);
     oracle::assert_equal("fold in the order of the log", &got.cells(), &oracle::fold(&sorted.used, WINDOW));
@@ -83,6 +87,22 @@ fn check(log: &Log, query: &Query, load: &Load) -> results::Results {
         late.len()
     );
     got
+}
+
+#[test]
+fn the_log_dies_under_the_producer() {
+    let Some(mut log) = Log::start(Kind::Embedded, "the_log_dies_under_the_producer") else { return };
+    let dir = tempfile::Builder::new().prefix("tidemark-test-").tempdir().unwrap();
+    let mut random = Random::seeded(22);
+    let load = Load::write(dir.path(), 12, &mut random);
+    let mut producer = load.start(&House { log: &log, dir: dir.path() });
+    for _ in 0..8 {
+        std::thread::sleep(Duration::from_millis(random.between(100, 2_500)));
+        assert!(producer.try_wait().is_none_or(|status| status.success()), "the producer ended:\n{}", producer.output());
+        log.kill_and_restart();
+    }
+    producer.wait_success(LIMIT);
+    check_input(&log, &load);
 }
 
 #[test]
