@@ -164,8 +164,9 @@ impl ClientContext for Context {
             Some(RDKafkaErrorCode::Fatal) => self.counts.fail(&error),
             Some(RDKafkaErrorCode::AllBrokersDown) => {
                 if !self.counts.away.swap(true, Ordering::Relaxed) {
-                    let cause = self.last_trouble.lock().unwrap_or_else(PoisonError::into_inner);
-                    tracing::warn!(cause = cause.as_str(), "the log is away; what is in flight is kept and sent when it is back");
+                    let last = self.last_trouble.lock().unwrap_or_else(PoisonError::into_inner);
+                    let cause = if last.is_empty() { reason } else { last.as_str() };
+                    tracing::warn!(cause, "the log is away; what is in flight is kept and sent when it is back");
                 }
             }
             // A connection that breaks or cannot be had: one line when all are gone (above) says enough.

@@ -25,10 +25,13 @@ use crate::progress::Show;
 use crate::source::{BATCH, Content, DeadRow, Delivery, Next, Progress, Source, SourceError};
 use crate::summary::Summary;
 
-/// Longest sleep: the stop signal and the health check are looked at this often.
-const LONGEST_TURN: Duration = Duration::from_millis(50);
+/// Longest sleep of a turn.
+const IDLE_TURN: Duration = Duration::from_millis(50);
+/// Longest sleep while acknowledgements are awaited, so that their senders get them soon.
+const BUSY_TURN: Duration = Duration::from_millis(5);
 /// While the queue is full; librdkafka's own threads go on sending meanwhile.
-const FULL_QUEUE_TURN: Duration = Duration::from_millis(2);
+const FULL_QUEUE_TURN: Duration = Duration::from_millis(1);
+const DRAIN_TURN: Duration = Duration::from_millis(10);
 const REPORT_EVERY: Duration = Duration::from_millis(500);
 
 pub(crate) use self::delivery::Counts;
@@ -110,7 +113,7 @@ impl Publisher {
             match next.inspect_err(|error| self.refused_source(error))? {
                 Next::End => return Ok(true),
                 Next::More => self.turn(Duration::ZERO)?,
-                Next::Wait(time) => self.turn(time.min(LONGEST_TURN))?,
+                Next::Wait(time) => self.turn(time)?,
             }
         }
         Ok(false)
@@ -166,9 +169,14 @@ impl Publisher {
         }
     }
 
-    /// Serves acknowledgements for `time`, then shows itself and looks for failures.
+    /// Sleeps for up to `time`, serves acknowledgements, shows itself and looks for failures.
     fn turn(&mut self, time: Duration) -> Result<(), ProducerError> {
-        self.producer.poll(time);
+        // Sleeping in `poll` would cost a core: rdkafka spins through the last millisecond of each poll.
+        if !time.is_zero() {
+            let longest = if self.producer.in_flight_count() > 0 { BUSY_TURN } else { IDLE_TURN };
+            self.around.shutdown.wait_timeout(time.min(longest));
+        }
+        self.serve();
         self.around.part.beat();
         let now = Instant::now();
         if now >= self.next_report {
@@ -180,6 +188,19 @@ impl Publisher {
             Some((failed, cause, advice)) => {
                 Err(ProducerError::Delivery { servers: self.settings.kafka.bootstrap_servers.clone(), failed, cause, advice })
             }
+        }
+    }
+
+    /// Serves the acknowledgements that are there. A poll without a timeout serves one event, the acknowledgement of one batch.
+    fn serve(&self) {
+        let mut left = self.producer.in_flight_count();
+        loop {
+            self.producer.poll(Duration::ZERO);
+            let now_left = self.producer.in_flight_count();
+            if now_left == 0 || now_left >= left {
+                return;
+            }
+            left = now_left;
         }
     }
 
@@ -212,7 +233,7 @@ impl Publisher {
                 return Err(ProducerError::Undelivered { servers, count, waited: limit, setting });
             }
             // `flush` sends at once what lingers; its own timeout is only the length of this turn.
-            let flushed = self.producer.flush(LONGEST_TURN);
+            let flushed = self.producer.flush(DRAIN_TURN);
             tracing::trace!(?flushed, "draining");
             self.turn(Duration::ZERO)?;
             let now_left = self.producer.in_flight_count();
