@@ -188,3 +188,34 @@ fn a_processor_that_stood_still_changes_nothing() {
     let got = check(&log, &query, &load);
     println!("{} rows of the fenced processor in the result topic, none of them counts", got.stale);
 }
+
+#[test]
+fn processors_come_and_go() {
+    let Some(log) = Log::start(Kind::Embedded, "processors_come_and_go") else { return };
+    let dir = tempfile::Builder::new().prefix("tidemark-test-").tempdir().unwrap();
+    let house = House { log: &log, dir: dir.path() };
+    let load = Load::write(dir.path(), 15, &mut Random::seeded(23));
+    let query = Query::new("shared", "10 seconds").trigger("{ processing_time = \"50 milliseconds\" }");
+    // Without a name of its own a processor that leaves gives its partitions to the others at once.
+    let processor = |name: &str| {
+        let mut command = house.processor_command(&[&query]);
+        Process::start(name, command.env_remove("TIDEMARK_PROCESSOR__INSTANCE_ID"))
+    };
+    let mut producer = load.start(&house);
+    let mut first = processor("first processor");
+    ledger::wait_some(&mut first, &query, 5_000, LIMIT);
+    let mut second = processor("second processor");
+    ledger::wait_partitions(&mut second, &query, 1, LIMIT);
+    ledger::wait_partitions(&mut first, &query, 1, LIMIT);
+    first.signal("TERM");
+    first.wait_success(LIMIT);
+    ledger::wait_partitions(&mut second, &query, 2, LIMIT);
+    let mut third = processor("third processor");
+    ledger::wait_partitions(&mut third, &query, 1, LIMIT);
+    second.kill();
+    producer.wait_success(LIMIT);
+    ledger::wait_read(&mut third, &query, load.rows, LIMIT);
+    third.signal("TERM");
+    third.wait_success(LIMIT);
+    check(&log, &query, &load);
+}

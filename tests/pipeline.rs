@@ -53,7 +53,9 @@ fn committed_series(kind: Kind, test: &str) {
 
     let ten = Query::new("ten", "10 seconds");
     let warm = Query::new("warm", "1 minute").filter("WHERE value > 25").having("HAVING count(*) > 1");
-    house.processor(&[&ten, &warm]).wait_success(LIMIT);
+    // Not by sensor: the rows of a group lie in all partitions.
+    let fleet = Query::new("fleet", "1 minute").key("kind").filter("WHERE kind IS NOT NULL");
+    house.processor(&[&ten, &warm, &fleet]).wait_success(LIMIT);
 
     // All rows: against SQLite over the files, and bit for bit against a fold in the order of the log.
     let sorted = readings::sort(&log, 10 * SECOND, 5 * SECOND);
@@ -71,6 +73,13 @@ fn committed_series(kind: Kind, test: &str) {
     want.retain(|_, cell| cell.n > 1);
     oracle::assert_close("1 minute, WHERE and HAVING, SQLite", &results::read(&log, &warm).cells(), &want);
 
+    let sorted_fleet = readings::sort_where(&log, 60 * SECOND, 5 * SECOND, |reading| reading.kind.is_some());
+    let by_kind = |reading: &Reading| Reading { sensor: reading.kind.clone().unwrap(), ..reading.clone() };
+    let want = oracle::sqlite(&sorted_fleet.used.iter().map(by_kind).collect::<Vec<_>>(), 60 * SECOND);
+    let got_fleet = results::read(&log, &fleet);
+    oracle::assert_close("1 minute of the fleet by kind, SQLite", &got_fleet.cells(), &want);
+    assert!(got_fleet.finals() > 0);
+
     assert_eq!(check_late_lane(&log, &ten, &sorted), late, "the rows that the file marks");
     assert!(check_late_lane(&log, &warm, &sorted_warm).is_subset(&late));
     check_lines_of_the_producer(&log);
@@ -78,14 +87,17 @@ fn committed_series(kind: Kind, test: &str) {
     // A processor that goes on finds the ledger in the journal.
     let ten = ten.trigger("{ processing_time = \"100 milliseconds\" }");
     let warm = warm.trigger("");
-    let mut processor = house.processor(&[&ten, &warm]);
+    let mut processor = house.processor(&[&ten, &warm, &fleet]);
     let counts = ledger::wait_read(&mut processor, &ten, sorted.read() as u64, LIMIT);
     assert_eq!((counts.used, counts.late, counts.dead, counts.filtered), (sorted.used.len() as u64, late.len() as u64, 0, 0));
     let counts = ledger::wait_read(&mut processor, &warm, sorted_warm.read() as u64, LIMIT);
     let of = |sorted: &Sorted| (sorted.used.len() as u64, sorted.late.len() as u64, sorted.filtered as u64);
     assert_eq!((counts.used, counts.late, counts.filtered), of(&sorted_warm));
+    let counts = ledger::wait_read(&mut processor, &fleet, sorted_fleet.read() as u64, LIMIT);
+    assert_eq!((counts.used, counts.late, counts.filtered), of(&sorted_fleet));
     processor.signal("TERM");
     processor.wait_success(LIMIT);
+    assert_eq!(results::read(&log, &fleet).cells(), got_fleet.cells(), "and nothing of the fleet's");
     assert_eq!(results::read(&log, &ten).cells(), got.cells(), "a second run over the same readings changes nothing");
 
     // And into the database.

@@ -1,6 +1,7 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::binaries;
@@ -12,12 +13,16 @@ use super::wait::wait_for;
 
 const LIMIT: Duration = Duration::from_secs(60);
 
+static TURN: Mutex<()> = Mutex::new(());
+
 /// `tidemark`, everything in one process.
 pub(crate) struct Appliance {
     process: Process,
     data_dir: PathBuf,
     /// Where the page is, as it was printed.
     pub(crate) page: SocketAddr,
+    // One at a time: on a small machine a second one would take the time that this one has for its drain.
+    _turn: MutexGuard<'static, ()>,
 }
 
 pub(crate) fn command() -> Command {
@@ -28,11 +33,12 @@ impl Appliance {
     /// Starts it on free ports and waits until it says where to look.
     #[track_caller]
     pub(crate) fn start(data_dir: &Path, arguments: &[&str]) -> Self {
+        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         let mut command = command();
         command.arg("--data-dir").arg(data_dir).args(["--kafka-port", "0", "--http-port", "0"]).args(arguments);
         let mut process = Process::start("tidemark", &mut command);
         let page = process.wait_line("where the page is", LIMIT, http::address_in);
-        Self { process, data_dir: data_dir.to_owned(), page }
+        Self { process, data_dir: data_dir.to_owned(), page, _turn: turn }
     }
 
     /// The sink's database.

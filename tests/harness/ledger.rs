@@ -1,6 +1,8 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use serde_json::Value;
+
 use super::http;
 use super::process::Process;
 use super::query::Query;
@@ -46,11 +48,27 @@ pub(crate) fn wait_some(process: &mut Process, query: &Query, rows: u64, limit: 
     })
 }
 
-/// The counts as they are now; `None` while nobody knows them.
-pub(crate) fn counts(address: SocketAddr, query: &Query) -> Option<Counts> {
+/// Waits until the processor owns so many partitions of the query's input.
+#[track_caller]
+pub(crate) fn wait_partitions(process: &mut Process, query: &Query, number: usize, limit: Duration) {
+    let address = address(process);
+    wait_for(&format!("{number} partitions of query {}", query.name), limit, || {
+        assert!(process.try_wait().is_none(), "the processor ended:\n{}", process.output());
+        let partitions = partitions(address, query)?;
+        // A partition is listed with an offset when its state is restored.
+        (partitions.iter().filter(|partition| partition["offset"].is_i64()).count() == number).then_some(())
+    });
+}
+
+fn partitions(address: SocketAddr, query: &Query) -> Option<Vec<Value>> {
     let status = http::get_json(address, "/status")?;
     let queries = status.get("parts")?.get("processor")?.get("status")?.get("queries")?.as_array()?;
-    let partitions = queries.iter().find(|found| found["name"] == query.name)?.get("partitions")?.as_array()?;
+    queries.iter().find(|found| found["name"] == query.name)?.get("partitions")?.as_array().cloned()
+}
+
+/// The counts as they are now; `None` while nobody knows them.
+pub(crate) fn counts(address: SocketAddr, query: &Query) -> Option<Counts> {
+    let partitions = partitions(address, query)?;
     let sum = |name: &str| partitions.iter().map(|partition| partition.get(name)?.as_u64()).sum::<Option<u64>>();
     Some(Counts { read: sum("read")?, used: sum("used")?, late: sum("late")?, dead: sum("dead")?, filtered: sum("filtered")? })
 }

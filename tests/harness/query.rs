@@ -6,6 +6,8 @@ pub(crate) struct Query {
     pub(crate) name: String,
     pub(crate) watermark: String,
     pub(crate) window: String,
+    /// The column that is grouped by, beside the window.
+    pub(crate) key: String,
     /// After `trigger =`; empty: no trigger.
     pub(crate) trigger: String,
     /// Between `FROM iot` and `GROUP BY`.
@@ -20,6 +22,7 @@ impl Query {
             name: name.into(),
             watermark: "5 seconds".into(),
             window: window.into(),
+            key: "sensor_id".into(),
             trigger: "\"available_now\"".into(),
             filter: String::new(),
             having: String::new(),
@@ -28,6 +31,11 @@ impl Query {
 
     pub(crate) fn trigger(mut self, trigger: &str) -> Self {
         self.trigger = trigger.into();
+        self
+    }
+
+    pub(crate) fn key(mut self, key: &str) -> Self {
+        self.key = key.into();
         self
     }
 
@@ -52,7 +60,7 @@ impl Query {
     }
 
     pub(crate) fn write(&self, dir: &Path) -> PathBuf {
-        let Self { name, watermark, window, trigger, filter, having } = self;
+        let Self { name, watermark, window, key, trigger, filter, having } = self;
         let topic = self.topic();
         let trigger = if trigger.is_empty() { String::new() } else { format!("trigger = {trigger}") };
         let text = format!(
@@ -64,9 +72,9 @@ schema = "sensor_id STRING, ts TIMESTAMP, value DOUBLE, kind STRING, seq BIGINT"
 event_time = "ts"
 watermark = "{watermark}"
 [query]
-sql = """SELECT window.start AS window_start, window.end AS window_end, sensor_id,
+sql = """SELECT window.start AS window_start, window.end AS window_end, {key},
                 count(*) AS n, avg(value) AS avg, min(value) AS min, max(value) AS max
-         FROM iot {filter} GROUP BY window(ts, '{window}'), sensor_id {having}"""
+         FROM iot {filter} GROUP BY window(ts, '{window}'), {key} {having}"""
 output_mode = "update"
 {trigger}
 [sink]

@@ -13,6 +13,7 @@ pub(crate) struct Reading {
     /// Event time, epoch milliseconds.
     pub(crate) ts: i64,
     pub(crate) value: f64,
+    pub(crate) kind: Option<String>,
     pub(crate) seq: Option<i64>,
 }
 
@@ -24,14 +25,15 @@ pub(crate) fn of_file(path: &Path) -> Vec<Reading> {
     let columns: Vec<&str> = lines.next().unwrap().split(',').collect();
     let at = |name: &str| columns.iter().position(|column| *column == name);
     let (time, value) = (at("timestamp").or(at("ts")).unwrap(), at("value").unwrap());
-    let (sensor, seq) = (at("sensor_id"), at("seq"));
+    let (sensor, kind, seq) = (at("sensor_id"), at("kind"), at("seq"));
     let stem = path.file_stem().unwrap().to_string_lossy();
     let reading = |line: &str| {
         let fields: Vec<&str> = line.split(',').collect();
         let value = fields.get(value)?.parse().ok()?;
         let sensor = sensor.map_or_else(|| stem.to_string(), |at| fields[at].to_owned());
         let seq = seq.and_then(|at| fields.get(at)?.parse().ok());
-        Some(Reading { sensor, ts: time_of(fields.get(time)?)?, value, seq })
+        let kind = kind.map(|at| fields[at].to_owned());
+        Some(Reading { sensor, kind, ts: time_of(fields.get(time)?)?, value, seq })
     };
     lines.filter_map(reading).collect()
 }
@@ -105,6 +107,7 @@ fn parse(value: &[u8]) -> Option<Reading> {
         sensor: fields.get("sensor_id")?.as_str()?.to_owned(),
         ts: fields.get("ts").and_then(|ts| ts.as_i64().or_else(|| ts.as_str().filter(|text| text.ends_with('Z')).map(millis)))?,
         value: fields.get("value")?.as_f64()?,
+        kind: fields.get("kind").and_then(Value::as_str).map(str::to_owned),
         seq: fields.get("seq").and_then(Value::as_i64),
     })
 }

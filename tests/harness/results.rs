@@ -50,13 +50,13 @@ fn parse(record: Record, query: &Query) -> (CellKey, Row) {
     let number = |name: &str| column(name).as_f64().unwrap_or_else(|| panic!("{name} in {}", record.text()));
     let start = millis(column("window_start").as_str().unwrap());
     let end = millis(column("window_end").as_str().unwrap());
-    let sensor = column("sensor_id").as_str().unwrap().to_owned();
+    let sensor = column(&query.key).as_str().unwrap().to_owned();
     let cell = Cell { n: column("n").as_u64().unwrap(), avg: number("avg"), min: number("min"), max: number("max") };
 
     assert_eq!(record.header(result_header::QUERY), query.name);
     assert_eq!(record.header(result_header::WINDOW_START), start.to_string());
     assert_eq!(record.header(result_header::WINDOW_END), end.to_string());
-    assert_eq!(record.header(result_header::KEY_COLUMNS), r#"["sensor_id"]"#);
+    assert_eq!(record.header(result_header::KEY_COLUMNS), format!("[\"{}\"]", query.key));
     let last = record.header(result_header::FINAL).parse().unwrap();
     let revision = record.header(result_header::REVISION).parse().unwrap();
     (CellKey { start, sensor }, Row { cell, last, revision, record })
