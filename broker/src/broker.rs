@@ -84,6 +84,11 @@ impl Broker {
         self.shared.stats()
     }
 
+    #[cfg(test)]
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
     /// Stops it: no new requests, open answers are sent, everything is flushed, the directory is released. Takes a few
     /// seconds at most, unless the disk is slower than that.
     ///

@@ -182,3 +182,112 @@ fn text(value: impl Into<String>) -> StrBytes {
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
     tokio::task::spawn_blocking(work).await.ok()
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::wire::shape::fixture;
+    use crate::{Broker, BrokerConfig};
+
+    fn frame(key: ApiKey, version: i16, body: &[u8]) -> Bytes {
+        let mut out = Vec::new();
+        out.extend((key as i16).to_be_bytes());
+        out.extend(version.to_be_bytes());
+        out.extend(99_i32.to_be_bytes());
+        out.extend((-1_i16).to_be_bytes());
+        if key.request_header_version(version) >= 2 {
+            out.push(0);
+        }
+        out.extend(body);
+        out.into()
+    }
+
+    async fn ask(broker: &Broker, key: ApiKey, version: i16, topic: &str) -> Result<Option<Bytes>, RequestFault> {
+        let body = fixture::request(&shape_of(key).unwrap(), version, topic);
+        let request = Request::parse(frame(key, version, &body), "test".to_owned())?;
+        let left = shape_of(key).unwrap().check(&request.body, version).unwrap();
+        assert_eq!(left, 0, "{key:?} {version}");
+        match request.handle(broker.shared()).await? {
+            Outcome::Answer(answer) => Ok(Some(answer)),
+            Outcome::Pending(pending) => pending.await,
+        }
+    }
+
+    #[tokio::test]
+    async fn every_advertised_version_is_read_and_answered() {
+        let dir = tempfile::tempdir().unwrap();
+        let broker = Broker::start(BrokerConfig::new(dir.path(), "127.0.0.1:0".parse().unwrap())).await.unwrap();
+        let config = crate::topic_config::TopicConfig::new(Default::default(), 1 << 20).unwrap();
+        for (key, first, last) in APIS {
+            for version in *first..=*last {
+                // Once for something that does not exist, once for a topic that does.
+                for topic in ["x", "t"] {
+                    if broker.shared().topics.get("t").is_none() {
+                        broker.shared().topics.create("t", 1, &config).unwrap();
+                    }
+                    let answer = ask(&broker, *key, version, topic).await;
+                    let answer = match (key, answer) {
+                        // The smallest produce asks for no acknowledgement and has an error.
+                        (ApiKey::Produce, Err(RequestFault::Unacknowledged(_))) => continue,
+                        (_, answer) => answer.unwrap_or_else(|f| panic!("{key:?} {version}: {f}")).unwrap(),
+                    };
+                    assert_eq!(answer[..4], ((answer.len() - 4) as i32).to_be_bytes(), "{key:?} {version}");
+                    assert_eq!(answer[4..8], 99_i32.to_be_bytes(), "{key:?} {version}");
+                }
+            }
+        }
+        broker.shutdown().await.unwrap();
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 2000, ..ProptestConfig::default() })]
+
+        /// What the shapes let through, the codec reads without taking memory for what is not there.
+        #[test]
+        fn what_passes_the_shapes_can_be_decoded(
+            api in 0..APIS.len(),
+            version in 0..17_i16,
+            changes in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..4),
+            cut in any::<Option<prop::sample::Index>>(),
+        ) {
+            let (key, first, last) = APIS[api];
+            let version = version.clamp(first, last);
+            let mut body = fixture::request(&shape_of(key).unwrap(), version, "t");
+            if !body.is_empty() {
+                for (at, byte) in changes {
+                    let at = at.index(body.len());
+                    body[at] = byte;
+                }
+                if let Some(cut) = cut {
+                    body.truncate(cut.index(body.len()));
+                }
+            }
+            if let Ok(request) = Request::parse(frame(key, version, &body), String::new()) {
+                check_decodes(&request);
+            }
+        }
+    }
+
+    fn check_decodes(request: &Request) {
+        use kafka_protocol::messages::*;
+        let fault = match request.key {
+            ApiKey::Produce => request.decode::<ProduceRequest>().err(),
+            ApiKey::Fetch => request.decode::<FetchRequest>().err(),
+            ApiKey::Metadata => request.decode::<MetadataRequest>().err(),
+            ApiKey::CreateTopics => request.decode::<CreateTopicsRequest>().err(),
+            ApiKey::OffsetCommit => request.decode::<OffsetCommitRequest>().err(),
+            ApiKey::OffsetFetch => request.decode::<OffsetFetchRequest>().err(),
+            ApiKey::JoinGroup => request.decode::<JoinGroupRequest>().err(),
+            ApiKey::SyncGroup => request.decode::<SyncGroupRequest>().err(),
+            _ => None,
+        };
+        // Nulls and text that is no UTF-8 are left for the codec to refuse.
+        let expected = |detail: &str| ["negative", "utf-8", "null", "tagged", "Tagged", "non-nullable"].iter().any(|word| detail.contains(word));
+        if let Some(RequestFault::Malformed { detail, .. }) = fault {
+            assert!(expected(&detail), "{:?} {}: {detail}", request.key, request.version);
+        }
+    }
+}
