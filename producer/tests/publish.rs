@@ -130,9 +130,9 @@ async fn a_counted_simulation_arrives_with_its_duplicates_and_is_counted() {
 async fn a_small_queue_slows_the_source_and_loses_nothing() {
     let (_mock, mut settings) = log();
     settings.producer.simulator.rate = 0.0;
-    settings.producer.simulator.count = Some(20_000);
+    settings.producer.simulator.count = Some(4_000);
     settings.kafka.properties.insert("queue.buffering.max.messages".into(), "50".into());
-    assert_eq!(finish(&settings).await.unwrap().published, 20_000);
+    assert_eq!(finish(&settings).await.unwrap().published, 4_000);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -22,7 +22,7 @@ use self::delivery::{Context, InFlight, Lane};
 use crate::error::ProducerError;
 use crate::metrics::Metrics;
 use crate::progress::Show;
-use crate::source::{BATCH, Content, DeadRow, Delivery, Next, Progress, Source, SourceError};
+use crate::source::{BATCH, Content, DeadRow, Delivery, Next, Progress, Source};
 use crate::summary::Summary;
 
 /// Longest sleep of a turn.
@@ -83,7 +83,7 @@ impl Publisher {
         source.start(chrono::Utc::now().timestamp_millis());
         let started = Instant::now();
         let ended = self.stream(source, started);
-        // Whatever ended the stream, what was handed over gets its time to arrive.
+        // Whatever ended the stream, what was handed over gets its time to arrive; only a record that the log refused ends it at once.
         let drained = self.drain(matches!(ended, Ok(true)));
         // What is thrown away with the client is in the error already.
         self.around.counts.give_up();
@@ -110,17 +110,13 @@ impl Publisher {
                     return Ok(false);
                 }
             }
-            match next.inspect_err(|error| self.refused_source(error))? {
+            match next.inspect_err(|error| tracing::error!(%error, "the source broke; draining what it gave before"))? {
                 Next::End => return Ok(true),
                 Next::More => self.turn(Duration::ZERO)?,
                 Next::Wait(time) => self.turn(time)?,
             }
         }
         Ok(false)
-    }
-
-    fn refused_source(&self, error: &SourceError) {
-        tracing::error!(%error, "the source broke; draining what it gave before");
     }
 
     /// Hands one delivery over. `false`: stopped before there was room for it; its acknowledgement is dropped with it.
