@@ -68,6 +68,9 @@ share.coordinator.state.topic.replication.factor=1
 share.coordinator.state.topic.min.isr=1
 group.initial.rebalance.delay.ms=0
 auto.create.topics.enable=false
+# After a kill the controller waits for the old session to end before it lets the broker in again.
+broker.session.timeout.ms=3000
+broker.heartbeat.interval.ms=500
 PROPERTIES
     if [[ ! -f $dir/logs/meta.properties ]]; then
         "${java[@]}" kafka.tools.StorageTool format -t tidemarkTestClusterAAA -c "$dir/server.properties" >"$dir/format.log" 2>&1 ||
