@@ -285,7 +285,8 @@ mod tests {
             _ => None,
         };
         // Nulls and text that is no UTF-8 are left for the codec to refuse.
-        let expected = |detail: &str| ["negative", "utf-8", "null", "tagged", "Tagged", "non-nullable"].iter().any(|word| detail.contains(word));
+        let expected =
+            |detail: &str| ["negative", "utf-8", "null", "tagged", "Tagged", "non-nullable"].iter().any(|word| detail.contains(word));
         if let Some(RequestFault::Malformed { detail, .. }) = fault {
             assert!(expected(&detail), "{:?} {}: {detail}", request.key, request.version);
         }

@@ -138,21 +138,22 @@ impl Coordinator {
         if group.is_empty() {
             return Err(ResponseError::InvalidGroupId);
         }
-        if generation < 0 && member.is_empty() {
-            self.lock().entry(group.to_owned()).or_insert_with(|| Group::new(group));
+        if !self.lock().contains_key(group) {
+            // Without a group, the generation is what does not exist; plain offsets need none.
+            let plain = generation < 0 && member.is_empty();
+            return if plain { Ok(()) } else { Err(ResponseError::IllegalGeneration) };
         }
-        match self.with(group, |group, now| group.check_commit(member, instance, generation, now)) {
-            // No such group: as in Kafka, the generation is what does not exist.
-            Err(ResponseError::UnknownMemberId) => Err(ResponseError::IllegalGeneration),
-            other => other?,
-        }
+        self.with(group, |group, now| group.check_commit(member, instance, generation, now))?
     }
 
     /// Keeps offsets; returns when they are durable.
     pub(crate) async fn commit(&self, group: &str, offsets: Offsets) -> Result<(), ResponseError> {
         let kept = self.store.keep(Record::Offsets { group: group.to_owned(), offsets });
         match kept.await {
-            Ok(Ok(())) => Ok(()),
+            Ok(Ok(())) => {
+                self.lock().entry(group.to_owned()).or_insert_with(|| Group::new(group));
+                Ok(())
+            }
             // Retriable, for consumers; Kafka says the same when its offsets topic cannot be written.
             _ => Err(ResponseError::CoordinatorNotAvailable),
         }
@@ -225,6 +226,11 @@ impl Coordinator {
             group.tick(now);
             self.keep(group);
         }
+        // Those who asked for an id and never came leave nothing behind.
+        groups.retain(|id, group| {
+            let used = group.generation > 0 || !group.members.is_empty() || !group.pending.is_empty();
+            used || self.store.image().0.contains_key(id)
+        });
         groups.values().filter_map(Group::next_deadline).min()
     }
 

@@ -341,3 +341,115 @@ impl Group {
         sessions.chain(self.pending.values().copied()).chain(phase).min()
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used)]
+mod tests {
+    use super::super::member::{Join, JoinResult};
+    use super::*;
+
+    type Answer = oneshot::Receiver<JoinResult>;
+
+    fn request(member: &str, instance: Option<&str>) -> Join {
+        Join {
+            member_id: member.to_owned(),
+            instance_id: instance.map(str::to_owned),
+            client_id: "client".to_owned(),
+            client_host: "host".to_owned(),
+            session_timeout: Duration::from_secs(10),
+            rebalance_timeout: Duration::from_secs(30),
+            protocol_type: "consumer".to_owned(),
+            protocols: vec![("range".to_owned(), Bytes::from_static(b"m"))],
+            needs_known_id: true,
+            can_skip_assignment: false,
+        }
+    }
+
+    fn join(group: &mut Group, join: &Join, now: Instant) -> Answer {
+        let (reply, answer) = oneshot::channel();
+        group.join(join, reply, now, Duration::ZERO);
+        answer
+    }
+
+    /// Joins as a new dynamic member does: first to be told an id, then with it.
+    fn come(group: &mut Group, now: Instant) -> (String, Answer) {
+        let told = join(group, &request("", None), now).try_recv().unwrap().unwrap_err();
+        assert_eq!(told.error, ResponseError::MemberIdRequired);
+        let answer = join(group, &request(&told.member_id, None), now);
+        (told.member_id, answer)
+    }
+
+    fn assign(group: &mut Group, leader: &str, now: Instant) {
+        let (reply, mut answer) = oneshot::channel();
+        let generation = group.generation;
+        group.sync(leader, generation, vec![(leader.to_owned(), Bytes::from_static(b"a"))], reply, now).unwrap();
+        assert_eq!(answer.try_recv().unwrap().unwrap().assignment, "a");
+    }
+
+    #[test]
+    fn a_second_member_begins_a_generation_that_waits_for_the_first() {
+        let (mut group, now) = (Group::new("g"), Instant::now());
+        let (one, mut joined) = come(&mut group, now);
+        assert_eq!(joined.try_recv().unwrap().unwrap().leader, one);
+        assign(&mut group, &one, now);
+        let (two, mut second) = come(&mut group, now);
+        assert!(second.try_recv().is_err());
+        assert_eq!(group.heartbeat(&one, None, 1, now), Err(ResponseError::RebalanceInProgress));
+        let mut first = join(&mut group, &request(&one, None), now);
+        let (first, second) = (first.try_recv().unwrap().unwrap(), second.try_recv().unwrap().unwrap());
+        assert_eq!((first.generation, first.members.len(), second.members.len()), (2, 2, 0));
+        assert_eq!(second.leader, one);
+        assert_eq!(group.heartbeat(&two, None, 1, now), Err(ResponseError::IllegalGeneration));
+        assert_eq!(group.check_commit(&two, None, 2, now), Err(ResponseError::RebalanceInProgress));
+    }
+
+    #[test]
+    fn silent_members_go_and_a_slow_one_misses_the_generation() {
+        let (mut group, now) = (Group::new("g"), Instant::now());
+        let (one, _joined) = come(&mut group, now);
+        assign(&mut group, &one, now);
+        let (two, mut second) = come(&mut group, now);
+        // The first does not join again, though its heartbeats go on.
+        let later = now + Duration::from_secs(9);
+        assert!(group.heartbeat(&one, None, 1, later).is_err());
+        group.tick(now + Duration::from_secs(12));
+        assert!(second.try_recv().is_err());
+        group.member(&one).unwrap().alive(now + Duration::from_secs(29));
+        group.tick(now + Duration::from_secs(31));
+        let second = second.try_recv().unwrap().unwrap();
+        assert_eq!((second.leader.as_str(), second.members.len()), (two.as_str(), 1));
+        assert_eq!(group.heartbeat(&one, None, 2, later), Err(ResponseError::UnknownMemberId));
+        assign(&mut group, &two, now + Duration::from_secs(31));
+        group.tick(now + Duration::from_secs(60));
+        assert_eq!((group.phase, group.members.len()), (Phase::Empty, 0));
+        assert_eq!(group.next_deadline(), None);
+    }
+
+    #[test]
+    fn a_static_member_is_replaced_and_its_old_self_fenced() {
+        let (mut group, now) = (Group::new("g"), Instant::now());
+        let old = join(&mut group, &request("", Some("i")), now).try_recv().unwrap().unwrap();
+        assign(&mut group, &old.member_id, now);
+        let new = join(&mut group, &request("", Some("i")), now).try_recv().unwrap().unwrap();
+        assert_eq!((new.generation, new.leader.as_str()), (1, old.member_id.as_str()));
+        assert_ne!(new.member_id, old.member_id);
+        assert_eq!(group.heartbeat(&old.member_id, Some("i"), 1, now), Err(ResponseError::FencedInstanceId));
+        let (reply, mut synced) = oneshot::channel();
+        group.sync(&new.member_id, 1, Vec::new(), reply, now).unwrap();
+        assert_eq!(synced.try_recv().unwrap().unwrap().assignment, "a", "it has what it had");
+        group.leave("", Some("i"), now).unwrap();
+        assert_eq!(group.phase, Phase::Empty);
+    }
+
+    #[test]
+    fn protocols_must_agree() {
+        let (mut group, now) = (Group::new("g"), Instant::now());
+        let (_one, _answer) = come(&mut group, now);
+        let mut other = request("", None);
+        other.protocols = vec![("sticky".to_owned(), Bytes::new())];
+        let refused = join(&mut group, &other, now).try_recv().unwrap().unwrap_err();
+        assert_eq!(refused.error, ResponseError::InconsistentGroupProtocol);
+        other.protocols.clear();
+        assert!(join(&mut group, &other, now).try_recv().unwrap().is_err());
+    }
+}

@@ -253,7 +253,7 @@ impl Writer {
                     self.image.lock().unwrap_or_else(PoisonError::into_inner).apply(job.record);
                 }
                 if let Some(done) = job.done {
-                    done.send(written.as_ref().map(|()| ()).map_err(|_| StorageFault)).ok();
+                    done.send(if written.is_ok() { Ok(()) } else { Err(StorageFault) }).ok();
                 }
             }
             if self.size > COMPACT_AT.max(4 * self.live)
@@ -296,5 +296,55 @@ impl Writer {
         self.size = bytes.len() as u64;
         self.live = self.size;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used)]
+mod tests {
+    use super::*;
+
+    fn record(offset: i64) -> Record {
+        let committed = Committed { offset, leader_epoch: -1, metadata: "m".repeat(100) };
+        let offsets = Offsets::from([("iot".to_owned(), BTreeMap::from([(0, committed)]))]);
+        Record::Offsets { group: "g".to_owned(), offsets }
+    }
+
+    fn offset(store: &GroupStore) -> Option<i64> {
+        store.image().committed("g", "iot", 0).map(|committed| committed.offset)
+    }
+
+    #[test]
+    fn offsets_survive_torn_ends_and_rewriting() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("groups.log");
+        let store = GroupStore::open(&path, Disk::default(), true).unwrap();
+        let kept: Vec<_> = (0..10_000).map(|i| store.keep(record(i))).collect();
+        for done in kept {
+            assert_eq!(done.blocking_recv().unwrap(), Ok(()));
+        }
+        assert_eq!(offset(&store), Some(9_999));
+        store.close();
+        assert!(fs::metadata(&path).unwrap().len() < 2 * COMPACT_AT, "old records have been dropped");
+        let whole = fs::read(&path).unwrap();
+        fs::write(&path, &whole[..whole.len() - 1]).unwrap();
+        let store = GroupStore::open(&path, Disk::default(), true).unwrap();
+        assert!(offset(&store).is_none_or(|offset| offset == 9_998));
+        store.keep(record(5)).blocking_recv().unwrap().unwrap();
+        store.close();
+        let store = GroupStore::open(&path, Disk::default(), true).unwrap();
+        assert_eq!(offset(&store), Some(5));
+    }
+
+    #[test]
+    fn a_full_disk_refuses_a_commit_and_the_next_one_goes_through() {
+        let dir = tempfile::tempdir().unwrap();
+        let (disk, budget) = Disk::with_budget(50);
+        let store = GroupStore::open(&dir.path().join("groups.log"), disk, true).unwrap();
+        assert!(store.keep(record(1)).blocking_recv().unwrap().is_err());
+        assert_eq!(offset(&store), None);
+        budget.store(1 << 20, std::sync::atomic::Ordering::SeqCst);
+        store.keep(record(2)).blocking_recv().unwrap().unwrap();
+        assert_eq!(offset(&store), Some(2));
     }
 }

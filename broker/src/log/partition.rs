@@ -60,8 +60,6 @@ pub(crate) struct Partition {
     /// A flush failed: nothing is appended until the log has been cut back to what is surely there.
     failed: AtomicBool,
     closed: AtomicBool,
-    /// Whether a segment was closed since the last flush: it is synced even when nobody waits for it.
-    rolled: AtomicBool,
     /// Milliseconds since 1970 of the last storage complaint, so that a full disk does not fill the log.
     complained: AtomicU64,
     /// Whether the flusher has it in its queue or its hands.
@@ -96,7 +94,6 @@ impl Partition {
             waiters: Mutex::new(Waiters::default()),
             failed: AtomicBool::new(false),
             closed: AtomicBool::new(false),
-            rolled: AtomicBool::new(false),
             complained: AtomicU64::new(0),
             queued: AtomicBool::new(false),
             counters,
@@ -154,7 +151,6 @@ impl Partition {
             Verdict::OldEpoch => return Err(AppendFault::OldEpoch),
         };
         self.end.store(segments.end(), Ordering::Release);
-        self.rolled.store(segments.has_unsynced(), Ordering::Release);
         let ack = lock(&self.waiters).wait_until(next);
         if self.durability == Durability::Os {
             segments.durable = segments.end_point();
@@ -163,8 +159,19 @@ impl Partition {
         Ok(Appended { base_offset, start: segments.start, ack })
     }
 
+    /// A roll inside the append may have gone half way, or have met a disk that cannot flush.
     fn after_failed_append(&self, segments: &Segments) {
         self.end.store(segments.end(), Ordering::Release);
+        if segments.suspect {
+            self.fail();
+        } else {
+            self.publish(segments);
+        }
+    }
+
+    fn fail(&self) {
+        self.failed.store(true, Ordering::Release);
+        lock(&self.waiters).fail();
     }
 
     /// Shows the durable end to readers and answers those who waited for it.
@@ -175,34 +182,23 @@ impl Partition {
 
     /// Whether something waits for a flush.
     pub(crate) fn is_dirty(&self) -> bool {
-        let pending = self.high_watermark() < self.end() || self.rolled.load(Ordering::Acquire);
-        pending && !self.failed.load(Ordering::Acquire)
+        !self.failed.load(Ordering::Acquire) && self.high_watermark() < self.end()
     }
 
     /// Makes everything appended so far durable. Appends go on meanwhile. Blocks on the disk.
     pub(crate) fn flush(&self) -> io::Result<()> {
-        let (plan, disk) = {
-            let mut segments = lock(&self.segments);
-            (segments.flush_plan(), segments.disk())
-        };
-        let synced = plan.files.iter().try_for_each(|file| disk.sync(file));
-        let synced = synced.and_then(|()| plan.dir.as_deref().map_or(Ok(()), super::disk::sync_dir));
-        self.counters.synced(plan.files.len());
+        let plan = lock(&self.segments).flush_plan();
+        let synced = plan.disk.sync(&plan.file);
+        self.counters.synced(1);
         let mut segments = lock(&self.segments);
         match synced {
             Ok(()) => {
                 segments.flushed(&plan);
-                self.rolled.store(segments.has_unsynced(), Ordering::Release);
                 self.publish(&segments);
-                Ok(())
             }
-            Err(fault) => {
-                self.complain(&fault);
-                self.failed.store(true, Ordering::Release);
-                lock(&self.waiters).fail();
-                Err(fault)
-            }
+            Err(_) => self.fail(),
         }
+        synced.inspect_err(|fault| self.complain(fault))
     }
 
     /// After a failed flush: back to what is surely on disk. The producers hear of it and send again.
@@ -317,5 +313,260 @@ impl Partition {
         let _held = lock(&self.segments);
         self.closed.store(true, Ordering::Release);
         lock(&self.waiters).fail();
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::fs;
+
+    use super::*;
+    use crate::batch::fixture::{Spec, batch};
+    use crate::log::scan::batches;
+
+    fn config(segment_bytes: u64) -> Arc<TopicConfig> {
+        Arc::new(TopicConfig::new(BTreeMap::new(), segment_bytes).unwrap())
+    }
+
+    fn open_with(dir: &Path, segment_bytes: u64, disk: Disk) -> Result<Partition, BrokerError> {
+        Partition::open(dir, config(segment_bytes), Durability::Fsync, disk, Arc::default())
+    }
+
+    fn open(dir: &Path) -> Partition {
+        open_with(dir, 1 << 20, Disk::default()).unwrap()
+    }
+
+    fn spec(i: i64) -> Spec {
+        Spec { records: 2, timestamp: 1_000 + i * 10, producer: (7, 0, (i * 2) as i32), value: vec![i as u8; 30] }
+    }
+
+    fn put(partition: &Partition, i: i64) -> Result<i64, AppendFault> {
+        partition.append(&batch(&spec(i)).into()).map(|appended| appended.base_offset)
+    }
+
+    fn bases(bytes: &[u8]) -> Vec<i64> {
+        batches(bytes).map(|(_, header)| header.base_offset).collect()
+    }
+
+    #[test]
+    fn only_what_is_flushed_is_read_and_acknowledged() {
+        let dir = tempfile::tempdir().unwrap();
+        let partition = open(dir.path());
+        let mut appended = partition.append(&batch(&spec(0)).into()).unwrap();
+        assert!(appended.ack.try_recv().is_err());
+        assert_eq!((partition.high_watermark(), partition.end()), (0, 2));
+        assert!(partition.read(0, 1 << 20).unwrap().is_empty());
+        partition.flush().unwrap();
+        assert_eq!(appended.ack.try_recv().unwrap(), Ok(()));
+        assert_eq!(bases(&partition.read(1, 1 << 20).unwrap()), [0]);
+    }
+
+    #[test]
+    fn reads_begin_anywhere_cross_segments_and_keep_to_their_size() {
+        let dir = tempfile::tempdir().unwrap();
+        let partition = open_with(dir.path(), 4096, Disk::default()).unwrap();
+        for i in 0..200 {
+            assert_eq!(put(&partition, i).unwrap(), i * 2);
+        }
+        partition.flush().unwrap();
+        let size = batch(&spec(0)).len();
+        for offset in 0..400 {
+            let read = partition.read(offset, size * 3).unwrap();
+            let found = bases(&read);
+            assert_eq!(found[0], offset / 2 * 2);
+            assert!(found.len() <= 3);
+            assert_eq!(bases(&partition.read(offset, 1).unwrap()), [offset / 2 * 2], "at least one batch");
+        }
+        let mut at = 0;
+        while at < 400 {
+            let read = partition.read(at, 10_000).unwrap();
+            at = batches(&read).last().unwrap().1.next_offset();
+        }
+        assert_eq!(partition.find_time(1_000 + 77 * 10).unwrap(), Some((154, 1_770)));
+        assert_eq!(partition.find_time(1_000 + 77 * 10 + 1).unwrap(), Some((155, 1_771)));
+        assert_eq!(partition.find_max_time().unwrap(), Some((399, 2_991)));
+        assert_eq!(partition.find_time(5_000).unwrap(), None);
+    }
+
+    #[test]
+    fn a_large_batch_between_small_ones_is_found() {
+        let dir = tempfile::tempdir().unwrap();
+        let partition = open(dir.path());
+        put(&partition, 0).unwrap();
+        let large = batch(&Spec { value: vec![1; 300_000], ..Spec::default() });
+        partition.append(&large.into()).unwrap();
+        put(&partition, 1).unwrap();
+        partition.flush().unwrap();
+        assert_eq!(bases(&partition.read(2, 100).unwrap()), [2]);
+        assert_eq!(bases(&partition.read(3, 100).unwrap()), [3]);
+        assert_eq!(
+            partition.read(0, 400_000).unwrap().len(),
+            fs::metadata(dir.path().join("00000000000000000000.log")).unwrap().len() as usize
+        );
+    }
+
+    #[test]
+    fn duplicates_are_acknowledged_with_their_first_offset_also_after_a_restart() {
+        let dir = tempfile::tempdir().unwrap();
+        for clean in [false, true] {
+            let partition = open(dir.path());
+            let next = partition.end() / 2;
+            for i in next..next + 3 {
+                put(&partition, i).unwrap();
+            }
+            assert_eq!(put(&partition, next).unwrap(), next * 2);
+            assert!(matches!(put(&partition, next + 7), Err(AppendFault::OutOfOrder)));
+            if clean {
+                partition.close().unwrap();
+            } else {
+                partition.flush().unwrap();
+                partition.abandon();
+            }
+            let again = open(dir.path());
+            assert_eq!(again.end(), next * 2 + 6);
+            assert_eq!(put(&again, next + 2).unwrap(), (next + 2) * 2);
+            assert_eq!(again.end(), next * 2 + 6, "nothing was appended twice");
+            assert!(matches!(put(&again, next + 9), Err(AppendFault::OutOfOrder)));
+        }
+    }
+
+    #[test]
+    fn producers_are_known_after_a_restart_whatever_is_left_of_snapshots_and_indexes() {
+        let dir = tempfile::tempdir().unwrap();
+        let partition = open_with(dir.path(), 2048, Disk::default()).unwrap();
+        for i in 0..60 {
+            put(&partition, i).unwrap();
+            partition.flush().unwrap();
+        }
+        partition.close().unwrap();
+        for kind in ["producers", "index"] {
+            for entry in fs::read_dir(dir.path()).unwrap().flatten() {
+                if entry.path().extension().is_some_and(|e| e == kind) {
+                    fs::remove_file(entry.path()).unwrap();
+                }
+            }
+            let again = open_with(dir.path(), 2048, Disk::default()).unwrap();
+            assert_eq!(put(&again, 59).unwrap(), 118);
+            assert!(matches!(put(&again, 61), Err(AppendFault::OutOfOrder)));
+            again.abandon();
+        }
+    }
+
+    #[test]
+    fn a_torn_tail_is_cut_at_every_byte() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = dir.path().join("00000000000000000000.log");
+        let partition = open(dir.path());
+        for i in 0..3 {
+            put(&partition, i).unwrap();
+        }
+        partition.flush().unwrap();
+        partition.abandon();
+        let whole = fs::read(&log).unwrap();
+        let size = batch(&spec(0)).len();
+        for cut in whole.len() - size..whole.len() {
+            fs::write(&log, &whole[..cut]).unwrap();
+            let again = open(dir.path());
+            assert_eq!(again.end(), 4, "cut at {cut}");
+            assert_eq!(fs::metadata(&log).unwrap().len(), (whole.len() - size) as u64);
+            assert_eq!(put(&again, 2).unwrap(), 4, "the producer's last batch is expected again");
+            again.flush().unwrap();
+            assert_eq!(fs::read(&log).unwrap(), whole);
+        }
+    }
+
+    #[test]
+    fn damage_before_the_end_is_refused_and_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = dir.path().join("00000000000000000000.log");
+        let partition = open(dir.path());
+        for i in 0..3 {
+            put(&partition, i).unwrap();
+        }
+        partition.close().unwrap();
+        let whole = fs::read(&log).unwrap();
+        let size = batch(&spec(0)).len();
+        for at in size..2 * size {
+            let mut broken = whole.clone();
+            broken[at] ^= 0x10;
+            fs::write(&log, &broken).unwrap();
+            match open_with(dir.path(), 1 << 20, Disk::default()) {
+                Err(BrokerError::Corrupt { file, at: named, .. }) => assert_eq!((file, named), (log.clone(), size as u64)),
+                other => panic!("byte {at}: {other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_full_disk_refuses_leaves_nothing_half_written_and_recovers() {
+        let dir = tempfile::tempdir().unwrap();
+        let size = batch(&spec(0)).len() as i64;
+        let (disk, budget) = Disk::with_budget(2 * size + 20);
+        let partition = open_with(dir.path(), 1 << 20, disk).unwrap();
+        put(&partition, 0).unwrap();
+        put(&partition, 1).unwrap();
+        assert!(matches!(put(&partition, 2), Err(AppendFault::Storage(_))));
+        assert_eq!(fs::metadata(dir.path().join("00000000000000000000.log")).unwrap().len(), 2 * size as u64);
+        partition.flush().unwrap();
+        assert_eq!(bases(&partition.read(0, 1 << 20).unwrap()), [0, 2]);
+        budget.store(1 << 20, Ordering::SeqCst);
+        assert_eq!(put(&partition, 2).unwrap(), 4);
+    }
+
+    #[test]
+    fn a_failed_flush_refuses_and_the_log_goes_back_to_what_is_sure() {
+        let dir = tempfile::tempdir().unwrap();
+        let partition = open(dir.path());
+        put(&partition, 0).unwrap();
+        partition.close().unwrap();
+        let partition = open_with(dir.path(), 1 << 20, Disk::with_failing_syncs(1)).unwrap();
+        let mut appended = partition.append(&batch(&spec(1)).into()).unwrap();
+        partition.flush().unwrap_err();
+        assert!(appended.ack.try_recv().unwrap().is_err());
+        assert_eq!(bases(&partition.read(0, 1 << 20).unwrap()), [0]);
+        assert_eq!(put(&partition, 1).unwrap(), 2, "the same batch again is no duplicate");
+        partition.flush().unwrap();
+        assert_eq!(bases(&partition.read(0, 1 << 20).unwrap()), [0, 2]);
+    }
+
+    #[test]
+    fn the_first_offset_is_kept_even_when_all_records_are_gone() {
+        let dir = tempfile::tempdir().unwrap();
+        let partition = open(dir.path());
+        for i in 0..4 {
+            put(&partition, i).unwrap();
+        }
+        partition.flush().unwrap();
+        assert_eq!(partition.delete_until(8).unwrap(), 8);
+        partition.close().unwrap();
+        let again = open(dir.path());
+        assert_eq!((again.start(), again.end()), (8, 8));
+        assert_eq!(put(&again, 4).unwrap(), 8);
+    }
+
+    #[test]
+    fn segments_must_follow_each_other() {
+        let dir = tempfile::tempdir().unwrap();
+        let partition = open_with(dir.path(), 1024, Disk::default()).unwrap();
+        for i in 0..30 {
+            put(&partition, i).unwrap();
+        }
+        partition.close().unwrap();
+        // A roll that ran out of space leaves an empty file; the log goes on without it.
+        let leftover = dir.path().join("00000000000000000099.log");
+        fs::write(&leftover, "").unwrap();
+        let again = open_with(dir.path(), 1024, Disk::default()).unwrap();
+        assert_eq!(again.end(), 60);
+        assert!(!leftover.exists());
+        again.abandon();
+        let second = fs::read_dir(dir.path()).unwrap().flatten().map(|e| e.path());
+        let mut logs: Vec<_> = second.filter(|path| path.extension().is_some_and(|e| e == "log")).collect();
+        logs.sort();
+        assert!(logs.len() > 2);
+        fs::remove_file(&logs[1]).unwrap();
+        let refused = open_with(dir.path(), 1024, Disk::default()).unwrap_err();
+        assert!(matches!(refused, BrokerError::Damaged { .. }), "{refused}");
     }
 }

@@ -27,13 +27,11 @@ pub(crate) struct Point {
     pub(crate) position: u64,
 }
 
-/// What a flush has to sync, taken under the lock and synced without it.
+/// What a flush has to sync, taken under the lock and synced without it. Closed segments were synced when they were closed.
 #[derive(Debug)]
 pub(crate) struct FlushPlan {
-    pub(crate) files: Vec<Arc<File>>,
-    /// Segments that were closed since the last flush; their sidecars are due.
-    pub(crate) closed: Vec<i64>,
-    pub(crate) dir: Option<PathBuf>,
+    pub(crate) file: Arc<File>,
+    pub(crate) disk: Disk,
     pub(crate) until: Point,
 }
 
@@ -52,9 +50,8 @@ pub(crate) struct Segments {
     /// Sorted by base offset; the last one is active. Never empty.
     list: Vec<Segment>,
     active: Arc<File>,
-    /// Closed files whose bytes are not synced yet.
-    unsynced: Vec<(i64, Arc<File>)>,
-    dir_changed: bool,
+    /// A flush has failed: what is in the page cache may never reach the disk.
+    pub(crate) suspect: bool,
     pub(crate) start: i64,
     pub(crate) durable: Point,
     pub(crate) producers: Producers,
@@ -84,16 +81,11 @@ impl Segments {
             disk,
             list,
             active: Arc::new(active),
-            unsynced: Vec::new(),
-            dir_changed: false,
+            suspect: false,
             start,
             durable: Point { offset: end, segment: base, position: size },
             producers,
         })
-    }
-
-    pub(crate) fn disk(&self) -> Disk {
-        self.disk.clone()
     }
 
     fn last(&self) -> &Segment {
@@ -139,51 +131,36 @@ impl Segments {
         Ok(offset)
     }
 
-    /// Closes the active segment and begins the next one at the present end.
+    /// Closes the active segment and begins the next one at the present end. The closed one is synced first: a power cut must
+    /// never tear a segment that has a successor.
     pub(crate) fn roll(&mut self) -> io::Result<()> {
         let base = self.end();
+        self.disk.sync(&self.active).inspect_err(|_| self.suspect = true)?;
+        self.producers.save(&self.dir, base)?;
         let path = path_of(&self.dir, base);
         let fresh = disk::open_log(&path)?;
-        fresh.set_len(0)?;
-        self.producers.save(&self.dir, base)?;
-        self.unsynced.push((self.last().base, std::mem::replace(&mut self.active, Arc::new(fresh))));
+        fresh.set_len(0).and_then(|()| disk::sync_dir(&self.dir))?;
+        let closed = self.last();
+        if let Err(fault) = closed.index.save(&closed.path) {
+            tracing::debug!(path = %closed.path.display(), %fault, "no index beside the segment; a start will scan it");
+        }
+        self.active = Arc::new(fresh);
         self.list.push(Segment { base, path, index: Index::new(base) });
-        self.dir_changed = true;
+        self.durable = self.end_point();
+        Producers::tidy(&self.dir, base);
         Ok(())
     }
 
-    pub(crate) fn flush_plan(&mut self) -> FlushPlan {
-        let mut files: Vec<_> = self.unsynced.iter().map(|(_, file)| file.clone()).collect();
-        files.push(self.active.clone());
-        FlushPlan {
-            files,
-            closed: self.unsynced.iter().map(|(base, _)| *base).collect(),
-            dir: self.dir_changed.then(|| self.dir.clone()),
-            until: self.end_point(),
-        }
+    pub(crate) fn flush_plan(&self) -> FlushPlan {
+        FlushPlan { file: self.active.clone(), disk: self.disk.clone(), until: self.end_point() }
     }
 
     /// Notes that a plan has been synced.
     pub(crate) fn flushed(&mut self, plan: &FlushPlan) {
-        self.unsynced.retain(|(base, _)| !plan.closed.contains(base));
-        if self.unsynced.is_empty() {
-            self.dir_changed &= plan.dir.is_none();
-        }
-        for segment in self.list.iter().filter(|segment| plan.closed.contains(&segment.base)) {
-            if let Err(fault) = segment.index.save(&segment.path) {
-                tracing::debug!(path = %segment.path.display(), %fault, "no index beside the segment; a start will scan it");
-            }
-        }
-        Producers::tidy(&self.dir, plan.until.offset);
-        // Another flush may have gone further meanwhile.
+        // The log may have been rolled meanwhile, which has gone further.
         if plan.until.offset > self.durable.offset {
             self.durable = plan.until;
         }
-    }
-
-    /// Whether closed segments wait for a flush.
-    pub(crate) fn has_unsynced(&self) -> bool {
-        !self.unsynced.is_empty()
     }
 
     /// Goes back to the last durable point after a flush has failed: the page cache cannot be trusted any more.
@@ -302,6 +279,16 @@ fn load_segments(dir: &Path) -> Result<(Vec<Segment>, Scans), BrokerError> {
             if let Err(fault) = index.save(path) {
                 tracing::debug!(path = %path.display(), %fault, "no index beside the segment");
             }
+        }
+        let expected = list.last().map_or(*base, |before: &Segment| before.index.next_offset);
+        if last && index.size == 0 && expected != *base {
+            // Left behind by a roll that ran out of space.
+            disk::remove(path).map_err(|fault| BrokerError::io("remove", path, fault))?;
+            continue;
+        }
+        if expected != *base {
+            let detail = format!("begins at offset {base}, though the segment before it ends at {expected}");
+            return Err(BrokerError::Damaged { path: path.clone(), detail });
         }
         list.push(Segment { base: *base, path: path.clone(), index });
         scans.push(scanned);
