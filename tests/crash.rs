@@ -121,7 +121,7 @@ fn twenty_kills(kind: Kind, test: &str) {
     let dir = tempfile::Builder::new().prefix("tidemark-test-").tempdir().unwrap();
     let mut random = Random::seeded(20);
     let load = Load::write(dir.path(), 30, &mut random);
-    let query = Query::new("crash", "10 seconds").trigger("{ processing_time = \"100 milliseconds\" }");
+    let query = Query::new("crash", "10 seconds").trigger("{ processing_time = \"100ms\" }");
     let mut producer = load.start(&House { log: &log, dir: dir.path() });
     // Small snapshots, so that some of the kills meet one.
     let processor = |log: &Log| {
@@ -195,7 +195,7 @@ fn processors_come_and_go() {
     let dir = tempfile::Builder::new().prefix("tidemark-test-").tempdir().unwrap();
     let house = House { log: &log, dir: dir.path() };
     let load = Load::write(dir.path(), 15, &mut Random::seeded(23));
-    let query = Query::new("shared", "10 seconds").trigger("{ processing_time = \"50 milliseconds\" }");
+    let query = Query::new("shared", "10 seconds").trigger("{ processing_time = \"50ms\" }");
     // Without a name of its own a processor that leaves gives its partitions to the others at once.
     let processor = |name: &str| {
         let mut command = house.processor_command(&[&query]);

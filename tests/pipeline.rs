@@ -85,7 +85,7 @@ fn committed_series(kind: Kind, test: &str) {
     check_lines_of_the_producer(&log);
 
     // A processor that goes on finds the ledger in the journal.
-    let ten = ten.trigger("{ processing_time = \"100 milliseconds\" }");
+    let ten = ten.trigger("{ processing_time = \"100ms\" }");
     let warm = warm.trigger("");
     let mut processor = house.processor(&[&ten, &warm, &fleet]);
     let counts = ledger::wait_read(&mut processor, &ten, sorted.read() as u64, LIMIT);

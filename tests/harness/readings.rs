@@ -103,6 +103,9 @@ pub(crate) fn sort_where(log: &Log, window: i64, delay: i64, matches: impl Fn(&R
 /// A record's value; `None` when it is not a reading of the tests' schema.
 fn parse(value: &[u8]) -> Option<Reading> {
     let fields: Value = serde_json::from_slice(value).ok()?;
+    if fields.get("seq").is_some_and(|seq| !seq.is_i64()) {
+        return None;
+    }
     Some(Reading {
         sensor: fields.get("sensor_id")?.as_str()?.to_owned(),
         ts: fields.get("ts").and_then(|ts| ts.as_i64().or_else(|| ts.as_str().filter(|text| text.ends_with('Z')).map(millis)))?,
