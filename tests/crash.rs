@@ -32,7 +32,7 @@ const PER_SECOND: i64 = 8_000;
 impl Load {
     fn write(dir: &Path, seconds: i64, random: &mut Random) -> Self {
         let rows = seconds * PER_SECOND;
-        let mut text = String::from("sensor_id,ts,value,seq\n");
+        let mut text = String::from("sensor_id,ts,value,kind,seq\n");
         for seq in 0..rows {
             let now = 1_700_000_000_000 + seq * SPEED * 1000 / PER_SECOND;
             let ts = match random.between(0, 1000) {
@@ -41,7 +41,7 @@ impl Load {
                 _ => now,
             };
             let (sensor, value) = (random.between(0, SENSORS), random.between(0, 100_000));
-            writeln!(text, "c-{sensor:03},{ts},{}.{:03},{seq}", value / 1000, value % 1000).unwrap();
+            writeln!(text, "c-{sensor:03},{ts},{}.{:03},kind-{},{seq}", value / 1000, value % 1000, sensor % 3).unwrap();
         }
         let file = dir.join("load.csv");
         std::fs::write(&file, text).unwrap();
@@ -75,7 +75,11 @@ fn check(log: &Log, query: &Query, load: &Load) -> results::Results {
     assert!(!sorted.late.is_empty());
     let got = results::read(log, query);
     oracle::assert_equal("fold in the order of the log", &got.cells(), &oracle::fold(&sorted.used, WINDOW));
-    let mut late: Vec<(i32, i64)> = topic::read(log, "iot.late").iter().map(topic::Record::place).collect();
+    let mut late: Vec<(i32, i64)> = topic::read(log, "iot.late")
+        .iter()
+        .filter(|record| record.header(common::topics::lane_header::STAGE) == query.name)
+        .map(topic::Record::place)
+        .collect();
     late.sort_unstable();
     let deliveries = late.len();
     late.dedup();
@@ -123,9 +127,11 @@ fn twenty_kills(kind: Kind, test: &str) {
     let load = Load::write(dir.path(), 30, &mut random);
     let query = Query::new("crash", "10 seconds").trigger("{ processing_time = \"100ms\" }");
     let mut producer = load.start(&House { log: &log, dir: dir.path() });
+    // Not by sensor: one journal for all input partitions.
+    let fleet = Query::new("fleet", "1 minute").key("kind").trigger("");
     // Small snapshots, so that some of the kills meet one.
     let processor = |log: &Log| {
-        let mut command = House { log, dir: dir.path() }.processor_command(&[&query]);
+        let mut command = House { log, dir: dir.path() }.processor_command(&[&query, &fleet]);
         Process::start("processor", command.env("TIDEMARK_PROCESSOR__SNAPSHOT_EVERY", "256KiB"))
     };
     let mut moments = String::new();
@@ -148,12 +154,20 @@ fn twenty_kills(kind: Kind, test: &str) {
     producer.wait_success(LIMIT);
     let mut last = processor(&log);
     let counts = ledger::wait_read(&mut last, &query, load.rows, LIMIT);
+    ledger::wait_read(&mut last, &fleet, load.rows, LIMIT);
     last.signal("TERM");
     last.wait_success(LIMIT);
     let got = check(&log, &query, &load);
     assert_eq!(got.stale, 0, "one processor at a time: no row of a fenced one");
     assert_eq!(counts.dead + counts.filtered, 0);
     assert_eq!(counts.used, got.cells().values().map(|cell| cell.n).sum::<u64>());
+
+    let used = readings::sort(&log, 60_000, DELAY).used;
+    let by_kind: Vec<_> = used.into_iter().map(|reading| readings::Reading { sensor: reading.kind.clone().unwrap(), ..reading }).collect();
+    let got = results::read(&log, &fleet);
+    // The sums of the partitions are added at the end, so the last bits are not those of one long sum.
+    oracle::assert_close("the fleet by kind", &got.cells(), &oracle::fold(&by_kind, 60_000));
+    assert_eq!(got.stale, 0);
 }
 
 #[test]
