@@ -15,20 +15,140 @@ use harness::wait::wait_until;
 
 const LIMIT: Duration = Duration::from_secs(60);
 
+/// A page that a person has just opened.
+struct Visit {
+    browser: Browser,
+    appliance: Appliance,
+    shots: PathBuf,
+    _dir: tempfile::TempDir,
+}
+
+impl Visit {
+    fn start(test: &str, arguments: &[&str]) -> Option<Self> {
+        let Some(program) = chromium() else {
+            harness::skipped(test, "Chromium is missing");
+            return None;
+        };
+        let dir = tempfile::Builder::new().prefix("tidemark-test-").tempdir().unwrap();
+        let shots = std::env::var_os("TIDEMARK_TEST_SHOTS").map_or_else(|| dir.path().join("shots"), PathBuf::from);
+        std::fs::create_dir_all(&shots).unwrap();
+        let appliance = Appliance::start(&dir.path().join("data"), arguments);
+        let mut browser = Browser::start(program, 1280, 1000);
+        browser.color_scheme("light");
+        browser.open(&format!("http://{}/", appliance.page));
+        Some(Self { browser, appliance, shots, _dir: dir })
+    }
+
+    #[track_caller]
+    fn wait_text(&mut self, text: &str) {
+        wait_until(&format!("'{text}' on the page"), LIMIT, || self.browser.text().to_lowercase().contains(&text.to_lowercase()));
+    }
+
+    /// How many elements the selector finds.
+    fn count(&mut self, selector: &str) -> u64 {
+        self.browser.script(&format!("document.querySelectorAll({}).length", serde_json::json!(selector))).as_u64().unwrap()
+    }
+
+    #[track_caller]
+    fn wait_count(&mut self, selector: &str, number: u64) {
+        wait_until(&format!("{number} times {selector}"), LIMIT, || self.count(selector) == number);
+    }
+
+    #[track_caller]
+    fn fits(&mut self) {
+        let overhang = self.browser.script("document.documentElement.scrollWidth - innerWidth").as_f64().unwrap();
+        assert!(overhang <= 0.0, "the page is {overhang} px wider than the screen");
+    }
+
+    fn shot(&mut self, name: &str) {
+        self.browser.screenshot(&self.shots.join(name));
+    }
+
+    #[track_caller]
+    fn end(mut self) {
+        let faults = self.browser.faults();
+        assert!(faults.is_empty(), "the page's scripts failed: {faults:#?}");
+        self.appliance.stop();
+    }
+}
+
 #[test]
-fn a_person_looks_at_the_page_and_clicks() {
-    let Some(program) = chromium() else {
-        harness::skipped("a_person_looks_at_the_page_and_clicks", "Chromium is missing");
-        return;
-    };
-    let dir = tempfile::Builder::new().prefix("tidemark-test-").tempdir().unwrap();
-    let shots = std::env::var_os("TIDEMARK_TEST_SHOTS").map_or_else(|| dir.path().join("shots"), PathBuf::from);
-    std::fs::create_dir_all(&shots).unwrap();
-    let mut appliance = Appliance::start(dir.path(), &["--sensors", "5", "--rate", "200"]);
-    let mut browser = Browser::start(program, 1280, 900);
-    browser.open(&format!("http://{}/", appliance.page));
-    wait_until("the name on the page", LIMIT, || browser.text().contains("Tidemark"));
-    browser.screenshot(&shots.join("page.png"));
-    assert!(browser.faults().is_empty(), "{:#?}", browser.faults());
-    appliance.stop();
+fn a_person_looks_around_and_clicks() {
+    let Some(mut visit) = Visit::start("a_person_looks_around_and_clicks", &["--sensors", "5", "--rate", "200"]) else { return };
+    visit.wait_text("Running");
+    visit.wait_count("#tiles .tile", 5);
+    wait_until("a drawn chart", LIMIT, || visit.count("#panels svg.main-svg") > 0);
+    for text in ["Tidemark", "Sensors", "The fleet at a glance", "The pipeline", "Readings in", "Watermark behind", "iot-10s"] {
+        visit.wait_text(text);
+    }
+    visit.shot("page-light.png");
+
+    // A click on the tile of a sensor that is not chosen brings its chart; another one takes it away.
+    let charts = visit.count("#panels svg.main-svg");
+    let chosen = visit.count("#tiles .tile[aria-pressed=true]");
+    assert!(chosen > 0 && chosen < 5, "{chosen} of 5 sensors are chosen at first");
+    let last = "#tiles .tile:last-child";
+    assert_eq!(visit.count("#tiles .tile:last-child[aria-pressed=false]"), 1);
+    visit.browser.click(last);
+    visit.wait_count("#tiles .tile[aria-pressed=true]", chosen + 1);
+    wait_until("a chart more", LIMIT, || visit.count("#panels svg.main-svg") > charts);
+    visit.browser.click(last);
+    visit.wait_count("#tiles .tile[aria-pressed=true]", chosen);
+    visit.wait_count("#panels svg.main-svg", charts);
+
+    // The filter.
+    let name = visit.browser.script("document.querySelector('#tiles .tile .id').textContent");
+    visit.browser.click("#filter");
+    visit.browser.write(name.as_str().unwrap());
+    visit.wait_count("#tiles .tile", 1);
+    visit.browser.script("document.querySelector('#filter').select()");
+    visit.browser.write("no such sensor");
+    visit.wait_count("#tiles .tile", 0);
+    visit
+        .browser
+        .script("document.querySelector('#filter').value = ''; document.querySelector('#filter').dispatchEvent(new Event('input'))");
+    visit.wait_count("#tiles .tile", 5);
+
+    // Light and dark, by the button and by the system.
+    let theme = "document.documentElement.dataset.theme";
+    assert_eq!(visit.browser.script(theme), "light");
+    visit.browser.click("#theme");
+    assert_eq!(visit.browser.script(theme), "dark");
+    visit.shot("page-dark.png");
+    visit.browser.click("#theme");
+    assert_eq!(visit.browser.script(theme), "light");
+    visit.browser.color_scheme("dark");
+    wait_until("the system's choice", LIMIT, || visit.browser.script(theme) == "dark");
+    visit.fits();
+
+    // On a phone.
+    visit.browser.size(390, 844);
+    visit.fits();
+    visit.shot("page-phone.png");
+    visit.end();
+}
+
+#[test]
+fn results_come_by_themselves() {
+    let Some(mut visit) = Visit::start("results_come_by_themselves", &["--sensors", "3", "--rate", "100"]) else { return };
+    visit.wait_count("#tiles .tile", 3);
+    // No reload, no click: the newest value moves.
+    let value = "document.querySelector('#tiles .tile .value').textContent";
+    let before = visit.browser.script(value);
+    wait_until("another value in the first tile", LIMIT, || visit.browser.script(value) != before);
+    visit.end();
+}
+
+#[test]
+fn an_empty_system_says_what_to_do() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("nothing.csv");
+    std::fs::write(&file, "timestamp,value\n").unwrap();
+    let arguments = ["--replay", file.to_str().unwrap(), "--speed", "max"];
+    let Some(mut visit) = Visit::start("an_empty_system_says_what_to_do", &arguments) else { return };
+    visit.wait_text("No results yet");
+    visit.wait_text("--replay");
+    visit.fits();
+    visit.shot("page-empty.png");
+    visit.end();
 }

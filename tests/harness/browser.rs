@@ -101,6 +101,11 @@ impl Browser {
         }
     }
 
+    /// Writes into what has the focus.
+    pub(crate) fn write(&mut self, text: &str) {
+        self.call("Input.insertText", json!({ "text": text }));
+    }
+
     /// What went wrong in the page so far.
     pub(crate) fn faults(&self) -> &[String] {
         &self.faults
