@@ -9,11 +9,11 @@ use common::{Settings, Shutdown};
 use rdkafka::ClientContext;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext, Rebalance};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::statistics::Statistics;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use crate::SinkError;
 use crate::batch::Offsets;
+use crate::client_stats::ClientStats;
 use crate::delivery::{Committer, Delivered, Delivery};
 use crate::status::Status;
 
@@ -32,15 +32,14 @@ pub(crate) struct Handover {
 }
 
 impl ClientContext for Handover {
-    fn stats(&self, statistics: Statistics) {
-        let brokers = || statistics.brokers.values().filter(|broker| broker.nodeid >= 0);
-        let up = |state: &str| state == "UP" || state == "UPDATE";
-        // Before the first metadata only the bootstrap addresses are known, and they have no node number.
-        let known = brokers().next().is_some();
-        self.status.log_away(known && !brokers().any(|broker| up(&broker.state)));
-        let partitions = statistics.topics.values().flat_map(|topic| topic.partitions.values());
-        let lag: i64 = partitions.filter(|partition| partition.partition >= 0).map(|partition| partition.consumer_lag.max(0)).sum();
-        self.status.metrics.lag.set(lag);
+    fn stats_raw(&self, json: &[u8]) {
+        match serde_json::from_slice::<ClientStats>(json) {
+            Ok(stats) => {
+                self.status.log_away(stats.is_log_away());
+                self.status.metrics.lag.set(stats.lag());
+            }
+            Err(error) => tracing::debug!(%error, "librdkafka's statistics cannot be read"),
+        }
     }
 }
 

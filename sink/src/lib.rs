@@ -18,10 +18,11 @@
 //! | [`store`] | the read side of that database, for a page |
 //! | `intake`, `batch`, `delivery`, `backoff` | batches from Kafka; database first, offsets after it |
 //! | `dead` | rows that no database takes, whole, into the dead lane |
-//! | `run`, `metrics`, `status`, `error` | wiring, and what can be seen from outside |
+//! | `run`, `metrics`, `status`, `client_stats`, `error` | wiring, and what can be seen from outside |
 
 mod backoff;
 mod batch;
+mod client_stats;
 mod dead;
 mod delivery;
 mod error;

@@ -1,0 +1,297 @@
+//! The sink as a whole: result rows in a log, points in a database.
+#![allow(clippy::unwrap_used)]
+
+mod log;
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use common::settings::Sqlite;
+use common::topics::{lane_header, result_header};
+use common::{Settings, Shutdown, Telemetry};
+use log::{Log, Row};
+use rdkafka::message::{Headers as _, Message as _};
+use sink::point::Point;
+use sink::sqlite::SqliteWriter;
+use sink::store::{SeriesPoints, Store};
+use sink::writer::{WriteError, WriteOutcome, Writer};
+use sink::{SinkError, Summary};
+
+const TOPIC: &str = "iot.agg.q";
+
+fn settings(log: &Log, path: &Path) -> Settings {
+    let mut settings = Settings::default();
+    settings.kafka.bootstrap_servers = log.servers();
+    settings.sink.sqlite = Sqlite { path: path.to_owned(), retention: None };
+    settings
+}
+
+fn row(sensor: &str, start: i64, avg: f64, revision: i64) -> Row {
+    let headers = [
+        (result_header::QUERY, "q".to_owned()),
+        (result_header::REVISION, revision.to_string()),
+        (result_header::FINAL, "false".to_owned()),
+        (result_header::WINDOW_START, start.to_string()),
+        (result_header::WINDOW_END, (start + 10_000).to_string()),
+        (result_header::KEY_COLUMNS, r#"["sensor_id"]"#.to_owned()),
+    ];
+    Row { key: sensor.into(), value: format!(r#"{{"sensor_id":"{sensor}","avg":{avg:?}}}"#), headers: headers.to_vec() }
+}
+
+/// Every series with its points, in an order that does not depend on who came first.
+fn table(path: &Path) -> Vec<(String, SeriesPoints)> {
+    let mut store = Store::open(path);
+    let all = store.series(None, None, 10_000).unwrap();
+    let ids: Vec<i64> = all.iter().map(|series| series.id).collect();
+    let points = store.points(&ids, i64::MIN, i64::MAX, usize::MAX).unwrap();
+    let mut table: Vec<_> = all.iter().map(|series| series.tags["sensor_id"].clone()).zip(points).collect();
+    for (_, points) in &mut table {
+        points.series_id = 0;
+    }
+    table.sort_by(|a, b| a.0.cmp(&b.0));
+    table
+}
+
+fn count(path: &Path) -> usize {
+    table(path).iter().map(|(_, series)| series.points.len()).sum()
+}
+
+async fn until(what: &str, mut fine: impl FnMut() -> bool) {
+    let started = Instant::now();
+    while !fine() {
+        assert!(started.elapsed() < Duration::from_secs(30), "waited too long until {what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+struct Running {
+    telemetry: Telemetry,
+    shutdown: Shutdown,
+    task: tokio::task::JoinHandle<Result<Summary, SinkError>>,
+}
+
+fn start(settings: Settings, writer: Option<Box<dyn Writer>>) -> Running {
+    let (telemetry, shutdown) = (Telemetry::default(), Shutdown::manual());
+    let (voice, stop) = (telemetry.clone(), shutdown.clone());
+    let task = tokio::spawn(async move {
+        match writer {
+            Some(writer) => sink::run_with(writer, settings, voice, stop).await,
+            None => sink::run(settings, voice, stop).await,
+        }
+    });
+    Running { telemetry, shutdown, task }
+}
+
+impl Running {
+    async fn stop(self) -> Summary {
+        self.shutdown.trigger();
+        let began = Instant::now();
+        let summary = self.task.await.unwrap().unwrap();
+        assert!(began.elapsed() < Duration::from_secs(5), "stopping took {:?}", began.elapsed());
+        summary
+    }
+
+    fn status(&self, key: &str) -> serde_json::Value {
+        self.telemetry.status()["parts"]["sink"]["status"][key].clone()
+    }
+}
+
+fn folder() -> (tempfile::TempDir, PathBuf) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("points.sqlite");
+    (dir, path)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_become_points_poison_goes_to_the_dead_lane_and_a_restart_goes_on() {
+    let log = Log::start().await;
+    log.create(&[TOPIC, "iot.dead"]).await;
+    let (_dir, path) = folder();
+    log.produce(TOPIC, &[row("a", 0, 1.0, 1), row("b", 0, 2.0, 1), row("a", 0, 3.0, 5), row("a", 0, 9.0, 4)]).await;
+    log.produce(TOPIC, &[Row { key: "a".into(), value: "poison".into(), headers: vec![("trace", "7".into())] }]).await;
+    log.produce(TOPIC, &[row("a", 10_000, 4.0, 6)]).await;
+
+    let running = start(settings(&log, &path), None);
+    until("three points are there", || count(&path) == 3).await;
+    until("the poison is buried", || running.status("rejected") == 1).await;
+    assert_eq!(running.status("topics"), serde_json::json!([TOPIC]));
+    let first = table(&path);
+    assert_eq!(first[0].1.points[0].fields["avg"], 3.0, "the largest revision stays");
+    let summary = running.stop().await;
+    assert_eq!((summary.rows, summary.stale), (6, 1));
+
+    let dead = log.read("iot.dead", 1).await.remove(0);
+    assert_eq!((dead.key(), dead.payload()), (Some(b"a".as_slice()), Some(b"poison".as_slice())));
+    let header = |name: &str| {
+        let headers = dead.headers().unwrap();
+        headers.iter().find(|header| header.key == name).map(|header| String::from_utf8_lossy(header.value.unwrap()).into_owned())
+    };
+    assert_eq!(header(lane_header::STAGE).as_deref(), Some("sink"));
+    assert_eq!(header(lane_header::REASON).as_deref(), Some("not_json"));
+    assert_eq!(header(lane_header::TOPIC).as_deref(), Some(TOPIC));
+    assert_eq!(header("trace").as_deref(), Some("7"), "the row's own headers stay");
+
+    // The offsets are committed: a second start reads only what is new.
+    log.produce(TOPIC, &[row("c", 0, 5.0, 7)]).await;
+    let again = start(settings(&log, &path), None);
+    until("the new point is there", || count(&path) == 4).await;
+    assert_eq!(again.stop().await.rows, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_topic_that_appears_later_is_read() {
+    let log = Log::start().await;
+    log.create(&["iot.dead"]).await;
+    let (_dir, path) = folder();
+    let running = start(settings(&log, &path), None);
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    log.create(&["iot.agg.late-query"]).await;
+    log.produce("iot.agg.late-query", &[row("a", 0, 1.0, 1)]).await;
+    let created = Instant::now();
+    until("its row is there", || count(&path) == 1).await;
+    assert!(created.elapsed() < Duration::from_secs(6), "it took {:?}", created.elapsed());
+    running.stop().await;
+}
+
+/// Ends the sink like a kill between the database's commit and that of the offsets: the rows are written, the log does not know.
+#[derive(Debug)]
+struct DiesAfterWriting(SqliteWriter);
+
+impl Writer for DiesAfterWriting {
+    fn name(&self) -> &'static str {
+        "sqlite"
+    }
+
+    fn write(&mut self, points: &[Point]) -> Result<WriteOutcome, WriteError> {
+        self.0.write(points)?;
+        Err(WriteError::Fatal("killed".into()))
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kill_between_database_and_offsets_leaves_the_same_table() {
+    let log = Log::start().await;
+    log.create(&[TOPIC, "iot.dead"]).await;
+    let rows: Vec<Row> = (0..500).map(|i| row(&format!("s{}", i % 7), (i / 70) * 10_000, i as f64, i)).collect();
+    log.produce(TOPIC, &rows).await;
+
+    let (_dir, path) = folder();
+    let mut settings = settings(&log, &path);
+    settings.sink.instance_id = Some("one".into());
+    for _ in 0..2 {
+        let writer = DiesAfterWriting(SqliteWriter::open(&settings.sink.sqlite).unwrap());
+        let dead = start(settings.clone(), Some(Box::new(writer)));
+        assert_eq!(dead.task.await.unwrap().unwrap_err().to_string(), "killed");
+    }
+    let running = start(settings, None);
+    until("all rows were read again", || running.status("rows") == 500).await;
+    until("they are written", || running.status("lag") == 0 && running.status("points") == 500).await;
+    running.stop().await;
+
+    let (_other_dir, straight) = folder();
+    SqliteWriter::open(&Sqlite { path: straight.clone(), retention: None })
+        .unwrap()
+        .write(&rows.iter().map(as_point).collect::<Vec<_>>())
+        .unwrap();
+    assert_eq!(table(&path), table(&straight));
+}
+
+fn as_point(row: &Row) -> Point {
+    let number = |name: &str| row.headers.iter().find(|(known, _)| *known == name).unwrap().1.parse::<i64>().unwrap();
+    let value: serde_json::Value = serde_json::from_str(&row.value).unwrap();
+    Point {
+        measurement: "q".into(),
+        tags: vec![("sensor_id".into(), row.key.clone())],
+        time_ms: number(result_header::WINDOW_START),
+        end_ms: Some(number(result_header::WINDOW_END)),
+        fields: vec![("avg".into(), sink::point::FieldValue::Float(value["avg"].as_f64().unwrap()))],
+        revision: Some(number(result_header::REVISION)),
+        is_final: false,
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_sinks_share_the_partitions_and_lose_nothing_when_one_goes() {
+    let log = Log::start().await;
+    log.create(&[TOPIC, "iot.dead"]).await;
+    let (_dir, path) = folder();
+    let settings = settings(&log, &path);
+    let rows = |from: i64| (from..from + 200).map(|i| row(&format!("s{}", i % 9), i * 10_000, 1.0, i)).collect::<Vec<_>>();
+    let first = start(settings.clone(), None);
+    until("one has both partitions", || first.status("partitions") == 2).await;
+    let second = start(settings, None);
+    until("each has one", || first.status("partitions") == 1 && second.status("partitions") == 1).await;
+    log.produce(TOPIC, &rows(0)).await;
+    until("the first half is there", || count(&path) == 200).await;
+    log.produce(TOPIC, &rows(200)).await;
+    first.stop().await;
+    until("the other has taken over", || second.status("partitions") == 2 && count(&path) == 400).await;
+    second.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_goes_away_makes_the_sink_unready_and_stopping_stays_quick() {
+    let log = Log::start().await;
+    log.create(&[TOPIC, "iot.dead"]).await;
+    let (_dir, path) = folder();
+    log.produce(TOPIC, &[row("a", 0, 1.0, 1)]).await;
+    let running = start(settings(&log, &path), None);
+    let ready = |wanted: bool| running.telemetry.status()["parts"]["sink"]["ready"] == wanted;
+    until("the point is there", || count(&path) == 1 && ready(true)).await;
+    log.stop().await;
+    until("it is not ready", || ready(false)).await;
+    assert_eq!(running.status("error"), "the Kafka log does not answer");
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_binary_writes_and_ends_in_good_order_on_sigterm() {
+    let log = Log::start().await;
+    log.create(&[TOPIC]).await;
+    let (_dir, path) = folder();
+    log.produce(TOPIC, &[row("a", 0, 1.0, 1)]).await;
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_sink"));
+    command.args(["--http-listen", "127.0.0.1:0", "--bootstrap-servers", &log.servers(), "--sqlite-path"]).arg(&path);
+    let mut child = command.stderr(std::process::Stdio::null()).spawn().unwrap();
+    until("its point is there", || count(&path) == 1).await;
+    let began = Instant::now();
+    assert!(std::process::Command::new("kill").arg(child.id().to_string()).status().unwrap().success());
+    assert!(child.wait().unwrap().success());
+    assert!(began.elapsed() < Duration::from_secs(5), "it took {:?}", began.elapsed());
+}
+
+/// A database that is locked for two seconds from the first write on.
+#[derive(Debug)]
+struct LockedFor(SqliteWriter, Option<Instant>);
+
+impl Writer for LockedFor {
+    fn name(&self) -> &'static str {
+        "sqlite"
+    }
+
+    fn write(&mut self, points: &[Point]) -> Result<WriteOutcome, WriteError> {
+        if self.1.get_or_insert_with(Instant::now).elapsed() < Duration::from_secs(2) {
+            return Err(WriteError::Retry { detail: "the database is locked".into(), after: None });
+        }
+        self.0.write(points)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_locked_database_pauses_reading_and_loses_nothing() {
+    let log = Log::start().await;
+    log.create(&[TOPIC, "iot.dead"]).await;
+    let (_dir, path) = folder();
+    let mut settings = settings(&log, &path);
+    settings.sink.batch_rows = 10;
+    let rows: Vec<Row> = (0..300).map(|i| row("a", i * 10_000, 1.0, i)).collect();
+    log.produce(TOPIC, &rows).await;
+    let writer = LockedFor(SqliteWriter::open(&settings.sink.sqlite).unwrap(), None);
+    let running = start(settings, Some(Box::new(writer)));
+    until("it says what it waits for", || running.status("error") == "the database is locked").await;
+    assert!(running.status("rows").as_u64().unwrap() < 300, "reading pauses");
+    assert_eq!(running.telemetry.status()["parts"]["sink"]["ready"], false);
+    until("all points are there", || count(&path) == 300).await;
+    until("it is ready again", || running.telemetry.status()["parts"]["sink"]["ready"] == true).await;
+    assert_eq!(running.stop().await.points, 300);
+}
