@@ -77,7 +77,14 @@ fn produce(address: &str) -> Duration {
 }
 
 fn consume(address: &str) -> Duration {
-    let consumer: BaseConsumer = client(address).set("group.id", "throughput").set("enable.auto.commit", "false").create().unwrap();
+    // With its default queue limits librdkafka pauses for a second (`fetch.queue.backoff.ms`) after every 100,000 records.
+    let consumer: BaseConsumer = client(address)
+        .set("group.id", "throughput")
+        .set("enable.auto.commit", "false")
+        .set("queued.min.messages", "1000000")
+        .set("fetch.queue.backoff.ms", "5")
+        .create()
+        .unwrap();
     let mut list = TopicPartitionList::new();
     for partition in 0..2 {
         list.add_partition_offset("iot", partition, Offset::Beginning).unwrap();

@@ -25,8 +25,10 @@ struct Refused {
 type Placed = (i32, Result<Appended, Refused>);
 
 /// Appends in the order of arrival, before the next request of the connection is looked at; the flush comes after.
-pub(super) async fn produce(broker: &Arc<Shared>, header: Request) -> Result<Pending, RequestFault> {
+pub(super) async fn produce(broker: &Arc<Shared>, mut header: Request) -> Result<Pending, RequestFault> {
     let request: ProduceRequest = header.decode()?;
+    // The records need not stay in memory until their flush.
+    header.body = Bytes::new();
     let acks = request.acks;
     let shared = broker.clone();
     let placed = blocking(move || append_all(&shared, request)).await.unwrap_or_default();
