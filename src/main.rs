@@ -1,1 +1,104 @@
-fn main() {}
+//! `tidemark`: the appliance. An embedded Kafka-compatible log, a simulated fleet, the processor, the sink into SQLite and a live page,
+//! in one process.
+
+mod broker_metrics;
+mod data_dir;
+mod page;
+mod run;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::{Args, Parser, Subcommand};
+use common::cli::{CommonArgs, ConfigCommand, Flags, config_command, fail};
+use common::settings::{Faults, Loaded};
+use common::telemetry;
+
+/// Readings in, event-time windows out, a live page: the whole sensor pipeline in one process.
+#[derive(Debug, Parser)]
+#[command(name = "tidemark", version, about)]
+struct Cli {
+    #[command(flatten)]
+    common: CommonArgs,
+    #[command(flatten)]
+    run: RunArgs,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Args)]
+struct RunArgs {
+    /// Where log, state and store are kept; default: the platform's data directory [env: TIDEMARK_APPLIANCE__DATA_DIR]
+    #[arg(long, value_name = "DIR", global = true)]
+    data_dir: Option<PathBuf>,
+    /// Port of the embedded Kafka log on 127.0.0.1; 0 takes a free one [default: 9092] [env: TIDEMARK_BROKER__LISTEN]
+    #[arg(long, value_name = "PORT", global = true)]
+    kafka_port: Option<u16>,
+    /// Port of the page on 127.0.0.1; 0 takes a free one [default: 8080] [env: TIDEMARK_HTTP__LISTEN]
+    #[arg(long, value_name = "PORT", global = true, conflicts_with = "http_listen")]
+    http_port: Option<u16>,
+    /// Simulated sensors [default: 20] [env: TIDEMARK_PRODUCER__SIMULATOR__SENSORS]
+    #[arg(long, value_name = "N", global = true)]
+    sensors: Option<u32>,
+    /// Readings per second of the whole simulated fleet; 0: as fast as it goes [default: 100] [env: TIDEMARK_PRODUCER__SIMULATOR__RATE]
+    #[arg(long, value_name = "N", global = true)]
+    rate: Option<f64>,
+    /// The same seed gives the same fleet [default: 42] [env: TIDEMARK_PRODUCER__SIMULATOR__SEED]
+    #[arg(long, value_name = "N", global = true)]
+    seed: Option<u64>,
+    /// Query files; default: 10-second windows of every sensor [env: TIDEMARK_PROCESSOR__QUERIES]
+    #[arg(long, value_name = "FILE", num_args = 1.., global = true)]
+    query: Vec<PathBuf>,
+    /// CSV files to replay instead of the simulated fleet [env: TIDEMARK_PRODUCER__REPLAY__FILES]
+    #[arg(long, value_name = "FILE.csv", num_args = 1.., global = true)]
+    replay: Vec<PathBuf>,
+    /// Speed of the replay: times real time, or 'max' [default: 1] [env: TIDEMARK_PRODUCER__REPLAY__SPEED]
+    #[arg(long, value_name = "N|max", global = true)]
+    speed: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run everything; the same as no command.
+    Run,
+    /// Show or check the settings.
+    #[command(subcommand)]
+    Config(ConfigCommand),
+}
+
+fn main() -> ExitCode {
+    match start(&Cli::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&error),
+    }
+}
+
+fn load(cli: &Cli) -> Result<Loaded, Faults> {
+    let args = &cli.run;
+    let local = |port: Option<u16>| port.map(|port| format!("127.0.0.1:{port}"));
+    let mut flags = Flags::default();
+    flags
+        .set("appliance.data_dir", "--data-dir", args.data_dir.as_ref().map(|path| path.to_string_lossy().into_owned()))
+        .set("broker.listen", "--kafka-port", local(args.kafka_port))
+        .set("http.listen", "--http-port", local(args.http_port))
+        .set("producer.simulator.sensors", "--sensors", args.sensors)
+        .set("producer.simulator.rate", "--rate", args.rate)
+        .set("producer.simulator.seed", "--seed", args.seed)
+        .set("producer.replay.speed", "--speed", args.speed.clone())
+        .set_paths("processor.queries", "--query", &args.query)
+        .set_paths("producer.replay.files", "--replay", &args.replay);
+    cli.common.load(flags)
+}
+
+fn start(cli: &Cli) -> anyhow::Result<()> {
+    let loaded = load(cli)?;
+    match &cli.command {
+        Some(Command::Config(command)) => config_command(command, &loaded),
+        None | Some(Command::Run) => {
+            telemetry::init_logs(&loaded.settings.log.level);
+            tokio::runtime::Runtime::new().context("the runtime cannot be started")?.block_on(run::run(loaded.settings))?;
+        }
+    }
+    Ok(())
+}

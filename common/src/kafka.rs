@@ -1,6 +1,7 @@
 //! Kafka clients: one configuration for all houses, explicit creation of topics.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rdkafka::ClientConfig;
@@ -80,6 +81,8 @@ pub fn producer(kafka: &Kafka, role: &str) -> ClientConfig {
     config
 }
 
+type Admin = AdminClient<DefaultClientContext>;
+
 /// A topic that must exist.
 #[derive(Debug, Clone)]
 pub struct TopicSpec {
@@ -97,7 +100,7 @@ pub struct TopicSpec {
 /// # Errors
 /// When the log stays away, when a topic cannot be created, or when `shutdown` comes first.
 pub async fn ensure_topics(kafka: &Kafka, topics: &[TopicSpec], shutdown: &Shutdown) -> Result<BTreeMap<String, u32>, LogError> {
-    let admin: AdminClient<DefaultClientContext> = client(kafka, "admin").create().map_err(LogError::Client)?;
+    let admin: Arc<Admin> = Arc::new(client(kafka, "admin").create().map_err(LogError::Client)?);
     wait_ready(&admin, kafka, shutdown).await?;
     let options = AdminOptions::new().operation_timeout(Some(Duration::from_secs(10))).request_timeout(Some(Duration::from_secs(15)));
     let deadline = Instant::now() + kafka.request_timeout.duration();
@@ -150,7 +153,7 @@ async fn pause(shutdown: &Shutdown, kafka: &Kafka) -> Result<(), LogError> {
     }
 }
 
-async fn wait_ready(admin: &AdminClient<DefaultClientContext>, kafka: &Kafka, shutdown: &Shutdown) -> Result<(), LogError> {
+async fn wait_ready(admin: &Arc<Admin>, kafka: &Kafka, shutdown: &Shutdown) -> Result<(), LogError> {
     let started = Instant::now();
     let mut said = false;
     loop {
@@ -167,12 +170,14 @@ async fn wait_ready(admin: &AdminClient<DefaultClientContext>, kafka: &Kafka, sh
     }
 }
 
-async fn partitions_of(admin: &AdminClient<DefaultClientContext>, kafka: &Kafka) -> Result<BTreeMap<String, u32>, LogError> {
-    // The metadata call blocks its thread; `block_in_place` would panic on a current-thread runtime, so it is short and bounded instead.
-    let metadata = admin
-        .inner()
-        .fetch_metadata(None, Duration::from_secs(2))
-        .map_err(|error| LogError::Unreachable { servers: kafka.bootstrap_servers.clone(), cause: error.to_string() })?;
+async fn partitions_of(admin: &Arc<Admin>, kafka: &Kafka) -> Result<BTreeMap<String, u32>, LogError> {
+    let away = |cause: String| LogError::Unreachable { servers: kafka.bootstrap_servers.clone(), cause };
+    let admin = Arc::clone(admin);
+    // The call blocks its thread; in the appliance the log that it waits for runs on the same workers.
+    let metadata = tokio::task::spawn_blocking(move || admin.inner().fetch_metadata(None, Duration::from_secs(2)))
+        .await
+        .map_err(|error| away(error.to_string()))?
+        .map_err(|error| away(error.to_string()))?;
     let count = |topic: &rdkafka::metadata::MetadataTopic| u32::try_from(topic.partitions().len()).unwrap_or(u32::MAX);
     Ok(metadata.topics().iter().filter(|topic| topic.error().is_none()).map(|topic| (topic.name().to_owned(), count(topic))).collect())
 }

@@ -1,1 +1,15 @@
-//! Streaming SQL over event time: query, engine, task.
+//! The processor: streaming SQL over event time, from topic to topic.
+//!
+//! | room | knows | does |
+//! |---|---|---|
+//! | [`query`] | DataFusion | a query file to something that can be executed on batches |
+//! | [`format`] | Arrow | JSON records to batches and back |
+//! | `engine` | `query` | (batch, state) to (state, results); pure |
+//! | `task` | all, and Kafka | consume, step, journal, deliver |
+
+mod engine;
+pub mod format;
+pub mod query;
+mod task;
+
+pub use task::{ProcessorError, Summary, compile_queries, run};

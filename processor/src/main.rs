@@ -1,1 +1,76 @@
-fn main() {}
+//! `processor`: streaming SQL over event time, from topic to topic.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::{Parser, Subcommand};
+use common::cli::{CommonArgs, ConfigCommand, Flags, config_command, fail};
+use common::{Shutdown, Telemetry, telemetry};
+
+/// Runs streaming SQL queries over a Kafka topic: windows by event time, watermarks, results into another topic.
+#[derive(Debug, Parser)]
+#[command(name = "processor", version, about)]
+struct Args {
+    #[command(flatten)]
+    common: CommonArgs,
+    /// Query file (TOML); several times for several queries; none: 10-second windows of every sensor
+    /// [env: TIDEMARK_PROCESSOR__QUERIES]
+    #[arg(long, value_name = "FILE")]
+    query: Vec<PathBuf>,
+    /// A stable name of this processor in its consumer groups; a restart then has its partitions back at once
+    /// [env: TIDEMARK_PROCESSOR__INSTANCE_ID]
+    #[arg(long, value_name = "NAME")]
+    instance_id: Option<String>,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Show or check the settings.
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Compile the query files and print what they read and give, without starting anything.
+    Check,
+}
+
+fn main() -> ExitCode {
+    match start(Args::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&error),
+    }
+}
+
+fn start(args: Args) -> anyhow::Result<()> {
+    let mut flags = Flags::default();
+    flags.set_paths("processor.queries", "--query", &args.query).set("processor.instance_id", "--instance-id", args.instance_id.clone());
+    let loaded = args.common.load(flags)?;
+    match &args.command {
+        Some(Command::Config(command)) => config_command(command, &loaded),
+        Some(Command::Check) => {
+            for query in processor::compile_queries(&loaded.settings.processor.queries)? {
+                println!("{query}");
+            }
+        }
+        None => tokio::runtime::Runtime::new().context("the runtime cannot be started")?.block_on(serve(loaded.settings))?,
+    }
+    Ok(())
+}
+
+async fn serve(settings: common::Settings) -> anyhow::Result<()> {
+    telemetry::init_logs(&settings.log.level);
+    let (shutdown, telemetry) = (Shutdown::on_signals().context("signal handlers")?, Telemetry::default());
+    let listen = settings.http.listen.unwrap_or_else(|| ([127, 0, 0, 1], 8082).into());
+    // Queries are checked before anything is started or bound.
+    processor::compile_queries(&settings.processor.queries)?;
+    // The listener outlives the run, so that the drain can be watched.
+    let listening = Shutdown::manual();
+    let (address, listener) = telemetry::serve(listen, telemetry.router(), listening.clone()).await?;
+    println!("metrics, health and status on http://{address}");
+    let result = processor::run(settings, telemetry, shutdown).await;
+    listening.trigger();
+    listener.await.context("the HTTP listener")?;
+    result?;
+    Ok(())
+}

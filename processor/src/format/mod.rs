@@ -1,0 +1,18 @@
+//! Records in, records out: JSON to Arrow and back. No Kafka, no clock, no SQL.
+//!
+//! * `decode`: many JSON records to one batch, the unreadable ones set aside with a reason.
+//! * `encode`: the rows of a batch to JSON objects and record keys.
+//!
+//! The rooms behind them: `json` walks over one record, `number` reads a JSON number exactly, `column` collects the values of
+//! one column, `explain` words what went wrong, `time` reads and writes dates and timestamps, `values` writes the values of one
+//! column, `base64` writes bytes.
+
+mod base64;
+mod column;
+pub mod decode;
+pub mod encode;
+mod explain;
+mod json;
+mod number;
+mod time;
+mod values;

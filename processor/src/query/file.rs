@@ -1,0 +1,230 @@
+//! The query file: input, SQL, output mode, trigger, output.
+
+use std::path::{Path, PathBuf};
+
+use common::units::Span;
+use serde::Deserialize;
+
+/// The query that runs when no file is given.
+const DEFAULT: &str = include_str!("../../../queries/iot-10s.toml");
+
+/// A query file that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum FileError {
+    #[error("cannot read the query file {path}: {cause}")]
+    Read { path: PathBuf, cause: std::io::Error },
+    #[error("query file {path}: {cause}")]
+    Toml { path: PathBuf, cause: Box<toml::de::Error> },
+    #[error("query file {path}: {cause}")]
+    Content { path: PathBuf, cause: String },
+}
+
+/// One query, as its file says it.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct QueryFile {
+    /// Names the query's topics, its consumer group and its rows: letters, digits, `.`, `_`, `-`.
+    pub name: String,
+    pub source: Source,
+    pub query: Query,
+    #[serde(default)]
+    pub sink: Sink,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Source {
+    #[serde(default)]
+    pub format: Format,
+    pub topic: String,
+    /// Spark's DDL: `sensor_id STRING, ts TIMESTAMP, value DOUBLE`.
+    pub schema: String,
+    /// The TIMESTAMP column that says when a reading was taken.
+    pub event_time: String,
+    /// How far the watermark stays behind the largest event time; Spark's `withWatermark` delay.
+    pub watermark: Span,
+    /// A row whose event time is further than this ahead of its time of receipt goes to the dead lane and moves no watermark.
+    #[serde(default = "default_max_future")]
+    pub max_future: Span,
+    /// The column that is the records' key, so that all rows of one value are in one partition.
+    #[serde(default = "default_partition_key")]
+    pub partition_key: String,
+}
+
+fn default_max_future() -> Span {
+    Span::from_secs(300)
+}
+
+fn default_partition_key() -> String {
+    "sensor_id".into()
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Format {
+    #[default]
+    Kafka,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Query {
+    pub sql: String,
+    #[serde(default)]
+    pub output_mode: OutputMode,
+    #[serde(default)]
+    pub trigger: Trigger,
+}
+
+/// Spark's output modes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OutputMode {
+    /// The rows that changed, at each trigger.
+    #[default]
+    Update,
+    Append,
+    Complete,
+}
+
+/// When a step is taken.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "TriggerText")]
+pub enum Trigger {
+    /// As soon as there are rows.
+    #[default]
+    AsSoonAsPossible,
+    /// At multiples of the interval.
+    ProcessingTime(Span),
+    /// All that is there at the start, in several steps, and then the end.
+    AvailableNow,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum TriggerText {
+    Word(String),
+    Table(TriggerTable),
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TriggerTable {
+    processing_time: Option<Span>,
+    continuous: Option<Span>,
+}
+
+impl TryFrom<TriggerText> for Trigger {
+    type Error = String;
+
+    fn try_from(text: TriggerText) -> Result<Self, String> {
+        let soon = |what: &str| {
+            Err(format!("the trigger '{what}' is not supported yet; use {{ processing_time = \"1 second\" }}, \"available_now\" or none"))
+        };
+        match text {
+            TriggerText::Word(word) if word == "available_now" => Ok(Self::AvailableNow),
+            TriggerText::Word(word) if word == "once" => soon("once"),
+            TriggerText::Word(word) => {
+                Err(format!("'{word}' is no trigger; use {{ processing_time = \"1 second\" }}, \"available_now\" or none"))
+            }
+            TriggerText::Table(TriggerTable { continuous: Some(_), .. }) => soon("continuous"),
+            // Spark: an interval of 0 means as soon as possible.
+            TriggerText::Table(TriggerTable { processing_time: Some(span), .. }) if span.millis() == 0 => Ok(Self::AsSoonAsPossible),
+            TriggerText::Table(TriggerTable { processing_time: Some(span), .. }) => Ok(Self::ProcessingTime(span)),
+            TriggerText::Table(_) => Err("an empty trigger; write { processing_time = \"1 second\" }".into()),
+        }
+    }
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Sink {
+    #[serde(default)]
+    pub format: Format,
+    /// `iot.agg.<name>` unless given.
+    pub topic: Option<String>,
+}
+
+impl QueryFile {
+    /// Reads and checks one file.
+    ///
+    /// # Errors
+    /// When the file cannot be read, is not TOML of this shape, or contradicts itself.
+    pub fn read(path: &Path) -> Result<Self, FileError> {
+        let text = std::fs::read_to_string(path).map_err(|cause| FileError::Read { path: path.to_owned(), cause })?;
+        Self::parse(&text, path)
+    }
+
+    /// The built-in query: ten-second windows of every sensor.
+    ///
+    /// # Errors
+    /// Never for the file that the program was built with.
+    pub fn built_in() -> Result<Self, FileError> {
+        Self::parse(DEFAULT, Path::new("(built-in) iot-10s.toml"))
+    }
+
+    /// Parses the text of a query file; `path` is for messages.
+    ///
+    /// # Errors
+    /// As [`QueryFile::read`].
+    pub fn parse(text: &str, path: &Path) -> Result<Self, FileError> {
+        let file: Self = toml::from_str(text).map_err(|cause| FileError::Toml { path: path.to_owned(), cause: Box::new(cause) })?;
+        file.check().map_err(|cause| FileError::Content { path: path.to_owned(), cause })?;
+        Ok(file)
+    }
+
+    /// Where the results go.
+    pub fn output_topic(&self) -> String {
+        self.sink.topic.clone().unwrap_or_else(|| common::topics::aggregate(&self.name))
+    }
+
+    fn check(&self) -> Result<(), String> {
+        common::topics::check_name(&common::topics::journal(&self.name)).map_err(|fault| format!("name: {fault}"))?;
+        common::topics::check_name(&self.source.topic).map_err(|fault| format!("source.topic: {fault}"))?;
+        common::topics::check_name(&self.output_topic()).map_err(|fault| format!("sink.topic: {fault}"))?;
+        if self.output_topic() == self.source.topic {
+            return Err(format!("sink.topic and source.topic are both '{}'; a query must not read its own results", self.source.topic));
+        }
+        match self.query.output_mode {
+            OutputMode::Update => Ok(()),
+            OutputMode::Append | OutputMode::Complete => Err("query.output_mode: only \"update\" is supported so far".into()),
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<QueryFile, FileError> {
+        QueryFile::parse(text, Path::new("q.toml"))
+    }
+
+    const SOURCE: &str = "name='q'\n[source]\ntopic='iot'\nschema='ts TIMESTAMP'\nevent_time='ts'\nwatermark='5 seconds'\n";
+
+    #[test]
+    fn the_built_in_query_is_valid() {
+        let file = QueryFile::built_in().unwrap();
+        assert_eq!(file.output_topic(), "iot.agg.iot-10s");
+        assert_eq!(file.query.trigger, Trigger::ProcessingTime(Span::from_secs(1)));
+    }
+
+    #[test]
+    fn triggers_read_as_documented() {
+        let trigger = |text: &str| parse(&format!("{SOURCE}[query]\nsql='x'\n{text}")).map(|file| file.query.trigger);
+        assert_eq!(trigger("").unwrap(), Trigger::AsSoonAsPossible);
+        assert_eq!(trigger("trigger = 'available_now'").unwrap(), Trigger::AvailableNow);
+        assert_eq!(trigger("trigger = { processing_time = '0 seconds' }").unwrap(), Trigger::AsSoonAsPossible);
+        assert!(trigger("trigger = 'sometimes'").unwrap_err().to_string().contains("available_now"));
+        assert!(trigger("trigger = { processing_time = '1' }").is_err());
+    }
+
+    #[test]
+    fn unknown_keys_and_loops_are_refused() {
+        assert!(parse(&format!("{SOURCE}delay='1s'\n[query]\nsql='x'")).unwrap_err().to_string().contains("delay"));
+        let looped = parse(&format!("{SOURCE}[query]\nsql='x'\n[sink]\ntopic='iot'")).unwrap_err().to_string();
+        assert!(looped.contains("its own results"), "{looped}");
+        assert!(parse(&format!("{SOURCE}[query]\nsql='x'\n").replace("name='q'", "name='a b'")).is_err());
+    }
+}

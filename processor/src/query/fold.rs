@@ -1,0 +1,156 @@
+//! Accumulators, and nothing else that touches them.
+//!
+//! An accumulator lives for one fold. What stays is its state, as rows: `state()` after the fold, `merge` before the next. Old state is
+//! merged *first*, into an empty accumulator, and the new rows are folded onto it in log order, so that results do not depend on how the
+//! log was cut into batches.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, BooleanArray, RecordBatch};
+use arrow::datatypes::{DataType, Field, FieldRef};
+use datafusion_common::{DFSchema, Result};
+use datafusion_expr::execution_props::ExecutionProps;
+use datafusion_expr::physical_planning_context::PhysicalPlanningContext;
+use datafusion_expr::{EmitTo, Expr, GroupsAccumulator};
+use datafusion_physical_expr::aggregate::{AggregateFunctionExpr, LoweredAggregateBuilder};
+use datafusion_physical_expr::{GroupsAccumulatorAdapter, PhysicalExpr};
+
+use super::shape::boolean;
+
+/// One aggregate call of the query.
+#[derive(Debug)]
+struct Call {
+    aggregate: Arc<AggregateFunctionExpr>,
+    /// Arguments, then the columns of an ORDER BY inside the call.
+    arguments: Vec<Arc<dyn PhysicalExpr>>,
+    filter: Option<Arc<dyn PhysicalExpr>>,
+    /// How many state columns it has.
+    states: usize,
+}
+
+/// All aggregate calls of a query.
+#[derive(Debug)]
+pub(crate) struct Aggregates {
+    calls: Vec<Call>,
+    state_fields: Vec<FieldRef>,
+}
+
+/// State columns, one row a group; column order as [`Aggregates::state_fields`].
+pub(crate) type States = Vec<ArrayRef>;
+
+/// The values of all calls' arguments for one batch, evaluated before anything is folded, so that a failing expression leaves no
+/// accumulator half-fed.
+pub(crate) struct Arguments {
+    calls: Vec<(Vec<ArrayRef>, Option<BooleanArray>)>,
+}
+
+impl Aggregates {
+    pub(crate) fn compile(calls: &[Expr], input: &DFSchema) -> Result<Self> {
+        let (props, context) = (ExecutionProps::new(), PhysicalPlanningContext::default());
+        let mut compiled = Vec::with_capacity(calls.len());
+        let mut state_fields: Vec<FieldRef> = Vec::new();
+        for call in calls {
+            let lowered = LoweredAggregateBuilder::new(call, input, input.as_arrow(), &props, &context).build()?;
+            let fields = lowered.aggregate.state_fields()?;
+            let expressions = lowered.aggregate.all_expressions();
+            let mut arguments = expressions.args;
+            arguments.extend(expressions.order_by_exprs);
+            compiled.push(Call { aggregate: lowered.aggregate, arguments, filter: lowered.filter, states: fields.len() });
+            // Names of state fields may repeat between calls; their place makes them unique.
+            for field in fields {
+                let name = format!("state_{}", state_fields.len());
+                state_fields.push(Arc::new(Field::new(name, nullable_items(field.data_type()), true)));
+            }
+        }
+        Ok(Self { calls: compiled, state_fields })
+    }
+
+    /// How many calls there are.
+    pub(crate) fn len(&self) -> usize {
+        self.calls.len()
+    }
+
+    pub(crate) fn state_fields(&self) -> &[FieldRef] {
+        &self.state_fields
+    }
+
+    /// Evaluates the arguments of every call for the rows of `batch`.
+    pub(crate) fn arguments(&self, batch: &RecordBatch) -> Result<Arguments> {
+        let evaluate = |call: &Call| {
+            let values = call.arguments.iter().map(|expr| expr.evaluate(batch)?.into_array(batch.num_rows()));
+            let filter = call.filter.as_ref().map(|predicate| boolean(predicate, batch)).transpose()?;
+            Ok((values.collect::<Result<Vec<_>>>()?, filter))
+        };
+        Ok(Arguments { calls: self.calls.iter().map(evaluate).collect::<Result<_>>()? })
+    }
+
+    /// Empty accumulators.
+    pub(crate) fn fold(&self) -> Result<Fold<'_>> {
+        let accumulator = |call: &Call| -> Result<Box<dyn GroupsAccumulator>> {
+            let aggregate = Arc::clone(&call.aggregate);
+            if aggregate.groups_accumulator_supported() {
+                return aggregate.create_groups_accumulator();
+            }
+            Ok(Box::new(GroupsAccumulatorAdapter::new(move || aggregate.create_accumulator())))
+        };
+        Ok(Fold { aggregates: self, accumulators: self.calls.iter().map(accumulator).collect::<Result<_>>()? })
+    }
+}
+
+/// A list state may say that its items are never null and then hold nulls; the row format and the journal take it as nullable.
+fn nullable_items(data_type: &DataType) -> DataType {
+    match data_type {
+        DataType::List(item) => DataType::List(Arc::new(item.as_ref().clone().with_nullable(true))),
+        other => other.clone(),
+    }
+}
+
+/// Accumulators for the groups of one step. After an error it must be thrown away: some accumulators may have seen rows that others
+/// have not.
+pub(crate) struct Fold<'a> {
+    aggregates: &'a Aggregates,
+    accumulators: Vec<Box<dyn GroupsAccumulator>>,
+}
+
+impl Fold<'_> {
+    /// Merges saved states, row `i` into group `groups[i]`, of `total` groups.
+    pub(crate) fn merge(&mut self, states: &[ArrayRef], groups: &[usize], total: usize) -> Result<()> {
+        let mut rest = states;
+        for (call, accumulator) in self.aggregates.calls.iter().zip(&mut self.accumulators) {
+            let (own, others) = rest.split_at(call.states);
+            accumulator.merge_batch(own, groups, total)?;
+            rest = others;
+        }
+        Ok(())
+    }
+
+    /// Folds rows, row `i` into group `groups[i]`, of `total` groups.
+    pub(crate) fn update(&mut self, arguments: &Arguments, groups: &[usize], total: usize) -> Result<()> {
+        for ((values, filter), accumulator) in arguments.calls.iter().zip(&mut self.accumulators) {
+            accumulator.update_batch(values, groups, filter.as_ref(), total)?;
+        }
+        Ok(())
+    }
+
+    /// The states of all groups.
+    pub(crate) fn states(mut self) -> Result<States> {
+        let mut states = Vec::with_capacity(self.aggregates.state_fields.len());
+        for accumulator in &mut self.accumulators {
+            states.extend(accumulator.state(EmitTo::All)?);
+        }
+        // An accumulator may differ from its declared type in details such as the nullability of list items.
+        states.iter().zip(&self.aggregates.state_fields).map(|(column, field)| cast_state(column, field)).collect()
+    }
+
+    /// The results of all groups, one column a call.
+    pub(crate) fn results(mut self) -> Result<Vec<ArrayRef>> {
+        self.accumulators.iter_mut().map(|accumulator| accumulator.evaluate(EmitTo::All)).collect()
+    }
+}
+
+fn cast_state(column: &ArrayRef, field: &FieldRef) -> Result<ArrayRef> {
+    if column.data_type() == field.data_type() {
+        return Ok(Arc::clone(column));
+    }
+    Ok(arrow::compute::cast(column, field.data_type())?)
+}

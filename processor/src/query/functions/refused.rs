@@ -1,0 +1,61 @@
+//! Well-known functions that a query cannot have here, each with what to write instead.
+
+const OF_THE_CLOCK: &str =
+    "results must be a function of the log alone, so there is no current time: use the event-time column, or Kafka's own timestamp";
+const OF_CHANCE: &str = "results must be a function of the log alone, so nothing may be random: use a column of the readings";
+const OF_PLACE: &str = "results must be a function of the log alone, and this tells where it is computed: use a column of the readings";
+const CAST: &str = "write CAST(x AS type)";
+
+/// The names, lower case, and the sentences.
+pub(super) const REFUSED: &[(&[&str], &str)] = &[
+    (
+        &[
+            "now",
+            "current_timestamp",
+            "current_date",
+            "current_time",
+            "curdate",
+            "curtime",
+            "localtimestamp",
+            "localtime",
+            "today",
+            "getdate",
+        ],
+        OF_THE_CLOCK,
+    ),
+    (&["current_timezone"], "times are in UTC: leave it out"),
+    (&["rand", "random", "randn", "uuid", "uniform", "randstr", "shuffle", "gen_random_uuid"], OF_CHANCE),
+    (
+        &[
+            "input_file_name",
+            "file_row_index",
+            "monotonically_increasing_id",
+            "spark_partition_id",
+            "version",
+            "current_user",
+            "user",
+            "session_user",
+            "current_database",
+            "current_catalog",
+            "current_schema",
+        ],
+        OF_PLACE,
+    ),
+    (&["arrow_cast", "cast_to_type"], CAST),
+    (&["arrow_try_cast", "try_cast_to_type"], "write TRY_CAST(x AS type)"),
+    (
+        &["percentile_approx", "approx_percentile"],
+        "write approx_percentile_cont(0.95) WITHIN GROUP (ORDER BY x), or percentile_cont for the exact one",
+    ),
+    (&["percentile"], "write percentile_cont(0.95) WITHIN GROUP (ORDER BY x), or median(x)"),
+    (&["max_by"], "write first_value(x ORDER BY y DESC NULLS LAST)"),
+    (&["min_by"], "write first_value(x ORDER BY y NULLS LAST)"),
+    (&["to_char", "to_varchar"], "write date_format(time, pattern) for a time, CAST(x AS STRING) for a number"),
+    (&["grouping", "grouping_id", "cube", "rollup"], "grouping sets cannot be folded here: write one query for each grouping"),
+    (
+        &["row_number", "rank", "dense_rank", "percent_rank", "cume_dist", "ntile", "lag", "lead"],
+        "it needs the rows of a window in order, which a stream does not keep: aggregate, for example with last_value(x ORDER BY ts)",
+    ),
+    (&["explode", "posexplode", "inline", "stack"], "a reading gives one row: unnest it where it is produced"),
+    (&["from_utc_timestamp", "to_utc_timestamp", "convert_timezone"], "times are in UTC: convert them where they are shown"),
+];

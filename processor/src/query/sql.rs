@@ -1,0 +1,216 @@
+//! Spark's spelling of a query, made into what DataFusion's planner takes.
+//!
+//! - `window.start`, `window.end` and plain `window` (or an alias of the call) stand for the window call of the GROUP BY: they are
+//!   replaced by field access on that call.
+//! - Spark's identifiers ignore case: those that name an input column get the column's spelling.
+
+use std::collections::HashMap;
+use std::ops::ControlFlow;
+
+use arrow::datatypes::Schema;
+use datafusion_sql::sqlparser::ast::{
+    Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments, GroupByExpr, Ident, ObjectName, Select,
+    SelectItem, Statement, Value, VisitMut, VisitorMut,
+};
+use datafusion_sql::sqlparser::dialect::SparkSqlDialect;
+use datafusion_sql::sqlparser::parser::Parser;
+
+use super::window::WINDOW;
+
+/// Parses one SELECT in Spark's dialect and spells it for the planner.
+///
+/// # Errors
+/// When the text is not one query.
+pub(crate) fn parse(sql: &str, schema: &Schema) -> Result<Statement, String> {
+    let mut statements = Parser::parse_sql(&SparkSqlDialect {}, sql).map_err(|error| format!("the SQL cannot be read: {error}"))?;
+    let (Some(mut statement), true) = (statements.pop(), statements.is_empty()) else {
+        return Err("the SQL must be one SELECT".into());
+    };
+    if !matches!(statement, Statement::Query(_)) {
+        return Err(format!("the SQL must be a SELECT; '{}' does not stream", first_word(&statement.to_string())));
+    }
+    let columns = schema.fields().iter().map(|field| (field.name().to_lowercase(), field.name().clone())).collect();
+    let mut speller = Speller { columns };
+    let ControlFlow::Continue(()) = statement.visit(&mut speller);
+    Ok(statement)
+}
+
+fn first_word(text: &str) -> &str {
+    text.split_whitespace().next().unwrap_or_default()
+}
+
+struct Speller {
+    /// Input columns by their lower-case names.
+    columns: HashMap<String, String>,
+}
+
+impl VisitorMut for Speller {
+    type Break = std::convert::Infallible;
+
+    fn post_visit_select(&mut self, select: &mut Select) -> ControlFlow<Self::Break> {
+        let names = WindowNames::of(select, &self.columns);
+        if !names.by_name.is_empty() {
+            for item in &mut select.projection {
+                names.name_item(item);
+            }
+            let ControlFlow::Continue(()) = select.visit(&mut names.replacer());
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<Self::Break> {
+        let respell = |ident: &mut Ident| {
+            if let Some(name) = self.columns.get(&ident.value.to_lowercase()) {
+                ident.value.clone_from(name);
+            }
+        };
+        match expr {
+            Expr::Identifier(ident) => respell(ident),
+            Expr::CompoundIdentifier(idents) => {
+                if let Some(last) = idents.last_mut() {
+                    respell(last);
+                }
+            }
+            _ => {}
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+/// What stands for the window call in one SELECT: `window`, or the alias that the select list gives it.
+struct WindowNames {
+    by_name: HashMap<String, Expr>,
+}
+
+impl WindowNames {
+    fn of(select: &Select, columns: &HashMap<String, String>) -> Self {
+        let mut by_name = HashMap::new();
+        if let GroupByExpr::Expressions(keys, _) = &select.group_by {
+            for key in keys.iter().filter(|key| is_window_call(key)) {
+                // A column of that name hides the function's, as in any SQL scope.
+                if !columns.contains_key(WINDOW) {
+                    by_name.insert(WINDOW.to_owned(), key.clone());
+                }
+            }
+        }
+        for item in &select.projection {
+            if let SelectItem::ExprWithAlias { expr, alias } = item
+                && is_window_call(expr)
+            {
+                by_name.insert(alias.value.to_lowercase(), expr.clone());
+            }
+        }
+        Self { by_name }
+    }
+
+    /// `SELECT window.start` makes a column `start`, as in Spark.
+    fn name_item(&self, item: &mut SelectItem) {
+        let SelectItem::UnnamedExpr(expr) = item else { return };
+        let name = match &*expr {
+            Expr::CompoundIdentifier(idents) => self.field_of(idents).map(|_| idents[1].value.clone()),
+            Expr::Identifier(ident) => self.by_name.contains_key(&ident.value.to_lowercase()).then(|| ident.value.clone()),
+            expr if is_window_call(expr) => Some(WINDOW.to_owned()),
+            _ => None,
+        };
+        if let Some(name) = name {
+            *item = SelectItem::ExprWithAlias { expr: expr.clone(), alias: Ident::new(name) };
+        }
+    }
+
+    fn field_of(&self, idents: &[Ident]) -> Option<Expr> {
+        let [name, field] = idents else { return None };
+        let call = self.by_name.get(&name.value.to_lowercase())?;
+        let field = field.value.to_lowercase();
+        matches!(field.as_str(), "start" | "end").then(|| get_field(call.clone(), &field))
+    }
+
+    fn replacer(&self) -> Replacer<'_> {
+        Replacer { names: self }
+    }
+}
+
+struct Replacer<'a> {
+    names: &'a WindowNames,
+}
+
+impl VisitorMut for Replacer<'_> {
+    type Break = std::convert::Infallible;
+
+    fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<Self::Break> {
+        let replacement = match expr {
+            Expr::CompoundIdentifier(idents) => self.names.field_of(idents),
+            Expr::Identifier(ident) => self.names.by_name.get(&ident.value.to_lowercase()).cloned(),
+            _ => None,
+        };
+        if let Some(replacement) = replacement {
+            *expr = replacement;
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+fn is_window_call(expr: &Expr) -> bool {
+    matches!(expr, Expr::Function(function) if function.name.to_string().eq_ignore_ascii_case(WINDOW))
+}
+
+fn get_field(base: Expr, field: &str) -> Expr {
+    let argument = |expr| FunctionArg::Unnamed(FunctionArgExpr::Expr(expr));
+    let name = Expr::Value(Value::SingleQuotedString(field.to_owned()).into());
+    Expr::Function(Function {
+        name: ObjectName::from(vec![Ident::new("get_field")]),
+        uses_odbc_syntax: false,
+        parameters: FunctionArguments::None,
+        args: FunctionArguments::List(FunctionArgumentList {
+            duplicate_treatment: None,
+            args: vec![argument(base), argument(name)],
+            clauses: Vec::new(),
+        }),
+        filter: None,
+        null_treatment: None,
+        over: None,
+        within_group: Vec::new(),
+    })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use arrow::datatypes::{DataType, Field};
+
+    use super::*;
+
+    fn spelled(sql: &str) -> String {
+        let field = |name: &str| Field::new(name, DataType::Utf8, true);
+        parse(sql, &Schema::new(vec![field("ts"), field("sensorId")])).unwrap().to_string()
+    }
+
+    #[test]
+    fn window_fields_become_field_access() {
+        assert_eq!(
+            spelled("SELECT window.start, window.END AS e FROM iot GROUP BY window(ts, '10 seconds')"),
+            "SELECT get_field(window(ts, '10 seconds'), 'start') AS start, get_field(window(ts, '10 seconds'), 'end') AS e \
+             FROM iot GROUP BY window(ts, '10 seconds')"
+        );
+    }
+
+    #[test]
+    fn an_alias_of_the_call_works_too() {
+        assert_eq!(
+            spelled("SELECT window(ts, '1 minute') AS w, w.start AS s FROM iot GROUP BY w"),
+            "SELECT window(ts, '1 minute') AS w, get_field(window(ts, '1 minute'), 'start') AS s FROM iot GROUP BY window(ts, '1 minute')"
+        );
+    }
+
+    #[test]
+    fn columns_are_found_in_any_case() {
+        assert_eq!(spelled("SELECT SENSORID, iot.TS FROM iot"), "SELECT sensorId, iot.ts FROM iot");
+    }
+
+    #[test]
+    fn only_one_select_is_taken() {
+        let schema = Schema::empty();
+        for sql in ["SELECT 1; SELECT 2", "DROP TABLE iot", "", "SELEC x"] {
+            assert!(parse(sql, &schema).is_err(), "{sql}");
+        }
+    }
+}

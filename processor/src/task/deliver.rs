@@ -1,0 +1,169 @@
+//! Result rows and lane rows into their topics, and the wait for their acknowledgement.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use arrow::array::RecordBatch;
+use common::Settings;
+use common::topics::{lane_header, result_header};
+use rdkafka::ClientContext;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::producer::{BaseRecord, DeliveryResult, Producer as _, ProducerContext, ThreadedProducer};
+
+use super::error::TaskError;
+use super::input::Records;
+use super::owner::Owner;
+use crate::engine::{Output, Refused};
+use crate::format::encode::{JsonRows, key_text};
+use crate::query::StreamQuery;
+
+/// Keeps the first error of any delivery until somebody asks.
+#[derive(Clone, Default)]
+struct FirstError(Arc<Mutex<Option<KafkaError>>>);
+
+impl ClientContext for FirstError {}
+
+impl ProducerContext for FirstError {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
+        if let Err((error, _)) = result {
+            self.0.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(|| error.clone());
+        }
+    }
+}
+
+pub(crate) struct Deliverer {
+    producer: ThreadedProducer<FirstError>,
+    first_error: FirstError,
+    output: String,
+    late: String,
+    dead: String,
+    query: String,
+    /// The names of the grouping columns, as the header holds them.
+    key_columns: String,
+    /// Scratch: one row's value, one row's key.
+    value: Vec<u8>,
+    key: Vec<u8>,
+}
+
+impl Deliverer {
+    pub(crate) fn new(settings: &Settings, query: &StreamQuery) -> Result<Self, TaskError> {
+        let first_error = FirstError::default();
+        let mut config = common::kafka::producer(&settings.kafka, "processor-results");
+        config
+            .set("linger.ms", "5")
+            .set("compression.type", "lz4")
+            .set("batch.size", "1048576")
+            .set("queue.buffering.max.messages", "500000")
+            .set("queue.buffering.max.kbytes", "131072");
+        let names: Vec<&String> = query.group_keys.fields().iter().map(|field| field.name()).collect();
+        Ok(Self {
+            producer: config.create_with_context(first_error.clone())?,
+            first_error,
+            output: query.file.output_topic(),
+            late: settings.topics.late.clone(),
+            dead: settings.topics.dead.clone(),
+            query: query.file.name.clone(),
+            key_columns: serde_json::to_string(&names).unwrap_or_default(),
+            value: Vec::new(),
+            key: Vec::new(),
+        })
+    }
+
+    /// Sends the result rows of one step; the wait is [`Deliverer::flush`]'s.
+    pub(crate) fn results(&mut self, query: &StreamQuery, output: &Output, revision: i64, owner: &Owner) -> Result<(), TaskError> {
+        let rows = json_rows(&output.rows)?;
+        let revision = revision.to_string();
+        for row in 0..output.rows.num_rows() {
+            self.value.clear();
+            rows.write_row(row, &mut self.value);
+            self.key.clear();
+            key_text(&output.keys, row, &mut self.key);
+            let mut headers = OwnedHeaders::new_with_capacity(6)
+                .insert(text(result_header::QUERY, &self.query))
+                .insert(text(result_header::REVISION, &revision))
+                .insert(text(result_header::FINAL, if output.finals[row] { "true" } else { "false" }))
+                .insert(text(result_header::KEY_COLUMNS, &self.key_columns));
+            if let (Some(window), Some(start)) = (query.window, output.window_starts.get(row)) {
+                headers = headers
+                    .insert(text(result_header::WINDOW_START, &start.to_string()))
+                    .insert(text(result_header::WINDOW_END, &window.pane_end(*start).to_string()));
+            }
+            let record = BaseRecord::to(&self.output).key(&self.key).payload(&self.value).headers(headers);
+            self.send(record, owner)?;
+        }
+        Ok(())
+    }
+
+    /// Sends rows to their lanes, whole, with where they were and why they are there.
+    pub(crate) fn lanes(&self, records: &Records, late: &[Refused], dead: &[Refused], owner: &Owner) -> Result<(), TaskError> {
+        for (lane, refused) in late.iter().map(|row| (&self.late, row)).chain(dead.iter().map(|row| (&self.dead, row))) {
+            let record = records.get(refused.index as usize);
+            let headers = OwnedHeaders::new_with_capacity(6)
+                .insert(text(lane_header::TOPIC, records.topic()))
+                .insert(text(lane_header::PARTITION, &records.partition().to_string()))
+                .insert(text(lane_header::OFFSET, &record.offset.to_string()))
+                .insert(text(lane_header::REASON, refused.reason))
+                .insert(text(lane_header::DETAIL, &refused.detail))
+                .insert(text(lane_header::STAGE, &self.query));
+            let mut out: BaseRecord<'_, [u8], [u8]> = BaseRecord::to(lane).headers(headers);
+            if record.timestamp >= 0 {
+                out = out.timestamp(record.timestamp);
+            }
+            if let Some(key) = record.key {
+                out = out.key(key);
+            }
+            if let Some(payload) = record.payload {
+                out = out.payload(payload);
+            }
+            self.send(out, owner)?;
+        }
+        Ok(())
+    }
+
+    fn send<K, P>(&self, mut record: BaseRecord<'_, K, P>, owner: &Owner) -> Result<(), TaskError>
+    where
+        K: rdkafka::message::ToBytes + ?Sized,
+        P: rdkafka::message::ToBytes + ?Sized,
+    {
+        loop {
+            match self.producer.send(record) {
+                Ok(()) => return Ok(()),
+                Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), back)) => {
+                    if owner.given_up() {
+                        return Err(TaskError::Stopped);
+                    }
+                    owner.beat();
+                    record = back;
+                    // Backpressure: an error here is only that the queue is not empty yet.
+                    self.producer.flush(Duration::from_millis(100)).unwrap_or_default();
+                }
+                Err((error, _)) => return Err(TaskError::Retry(format!("a row cannot be sent to its topic: {error}"))),
+            }
+        }
+    }
+
+    /// Waits until the log has everything that was sent.
+    pub(crate) fn flush(&self, owner: &Owner) -> Result<(), TaskError> {
+        while self.producer.in_flight_count() > 0 {
+            if self.producer.flush(Duration::from_millis(200)).is_err() && owner.given_up() {
+                return Err(TaskError::Stopped);
+            }
+            owner.beat();
+        }
+        match self.first_error.0.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            None => Ok(()),
+            Some(error) => Err(TaskError::Retry(format!("a row was not taken by its topic: {error}"))),
+        }
+    }
+}
+
+fn text<'a>(key: &'a str, value: &'a str) -> Header<'a, &'a str> {
+    Header { key, value: Some(value) }
+}
+
+fn json_rows(rows: &RecordBatch) -> Result<JsonRows<'_>, TaskError> {
+    JsonRows::new(rows).map_err(TaskError::Fatal)
+}

@@ -1,0 +1,232 @@
+//! Input records: read from the log, kept whole for the lanes, decoded for the engine.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use common::Settings;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::{Message as _, Offset, TopicPartitionList};
+
+use super::error::TaskError;
+use super::owner::Owner;
+use crate::engine::Input;
+use crate::format::decode::Decoder;
+use crate::query::StreamQuery;
+
+/// Records of one partition in log order, whole, in a few large buffers instead of many small ones.
+#[derive(Debug)]
+pub(crate) struct Records {
+    topic: Arc<str>,
+    partition: i32,
+    bytes: Vec<u8>,
+    entries: Vec<Entry>,
+    timestamps: Vec<i64>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Entry {
+    offset: i64,
+    /// Where the key starts in `bytes`; the payload follows it.
+    start: usize,
+    /// Lengths; `None` is Kafka's null.
+    key: Option<u32>,
+    payload: Option<u32>,
+}
+
+/// One record as it came.
+pub(crate) struct Record<'a> {
+    pub(crate) offset: i64,
+    /// Milliseconds; negative when the record has none.
+    pub(crate) timestamp: i64,
+    pub(crate) key: Option<&'a [u8]>,
+    pub(crate) payload: Option<&'a [u8]>,
+}
+
+impl Records {
+    fn new(topic: &Arc<str>, partition: i32) -> Self {
+        Self { topic: Arc::clone(topic), partition, bytes: Vec::new(), entries: Vec::new(), timestamps: Vec::new() }
+    }
+
+    fn push(&mut self, offset: i64, timestamp: i64, key: Option<&[u8]>, payload: Option<&[u8]>) {
+        let start = self.bytes.len();
+        let len = |bytes: &[u8]| u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+        self.bytes.extend_from_slice(key.unwrap_or_default());
+        self.bytes.extend_from_slice(payload.unwrap_or_default());
+        self.entries.push(Entry { offset, start, key: key.map(len), payload: payload.map(len) });
+        self.timestamps.push(timestamp);
+    }
+
+    pub(crate) fn topic(&self) -> &str {
+        &self.topic
+    }
+
+    pub(crate) fn partition(&self) -> i32 {
+        self.partition
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    pub(crate) fn get(&self, index: usize) -> Record<'_> {
+        let entry = self.entries[index];
+        let key_len = entry.key.unwrap_or(0) as usize;
+        let payload_start = entry.start + key_len;
+        Record {
+            offset: entry.offset,
+            timestamp: self.timestamps[index],
+            key: entry.key.map(|_| &self.bytes[entry.start..payload_start]),
+            payload: entry.payload.map(|len| &self.bytes[payload_start..payload_start + len as usize]),
+        }
+    }
+
+    fn clear(&mut self) {
+        self.bytes.clear();
+        self.entries.clear();
+        self.timestamps.clear();
+    }
+
+    /// Decodes all records.
+    pub(crate) fn decode(&self, decoder: &mut Decoder) -> Result<Input, TaskError> {
+        let payloads = (0..self.len()).map(|index| self.get(index).payload);
+        let decoded =
+            decoder.decode(payloads).map_err(|error| TaskError::Fatal(format!("a batch of records cannot be decoded: {error}")))?;
+        let offsets = |entry: Option<&Entry>| entry.map_or(0, |entry| entry.offset);
+        Ok(Input {
+            partition: self.partition,
+            from: offsets(self.entries.first()),
+            to: offsets(self.entries.last()) + 1,
+            received: self.timestamps.clone(),
+            decoded,
+        })
+    }
+}
+
+/// Reads the input partitions of one shard.
+pub(crate) struct Reader {
+    consumer: BaseConsumer,
+    topic: Arc<str>,
+    pending: BTreeMap<i32, Records>,
+    rows: usize,
+    max_rows: usize,
+    /// Whether the end of each partition was reached since its newest record.
+    at_end: BTreeMap<i32, bool>,
+    said_away: bool,
+}
+
+/// What ended a [`Reader::fill`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Filled {
+    /// As many rows as a step takes.
+    Full,
+    /// No more rows just now.
+    Drained,
+    /// The time was up.
+    Due,
+}
+
+impl Reader {
+    /// Starts to read each partition at its offset; `None` is the beginning of the log.
+    pub(crate) fn start(settings: &Settings, query: &StreamQuery, positions: &BTreeMap<i32, Option<i64>>) -> Result<Self, TaskError> {
+        let mut config = common::kafka::client(&settings.kafka, "processor-input");
+        config
+            .set("group.id", super::membership::group(query))
+            .set("enable.auto.commit", "false")
+            .set("enable.auto.offset.store", "false")
+            // An offset that is gone must be said, never jumped over.
+            .set("auto.offset.reset", "error")
+            .set("enable.partition.eof", "true")
+            .set("fetch.wait.max.ms", "100")
+            .set("fetch.error.backoff.ms", "50")
+            // Prefetch queues are per consumer and large by default.
+            .set("queued.min.messages", "200000")
+            .set("queued.max.messages.kbytes", "32768")
+            .set("check.crcs", "true");
+        let consumer: BaseConsumer = config.create()?;
+        let topic: Arc<str> = query.file.source.topic.as_str().into();
+        let mut list = TopicPartitionList::new();
+        for (partition, position) in positions {
+            list.add_partition_offset(&topic, *partition, position.map_or(Offset::Beginning, Offset::Offset))?;
+        }
+        consumer.assign(&list)?;
+        let pending = positions.keys().map(|partition| (*partition, Records::new(&topic, *partition))).collect();
+        let at_end = positions.keys().map(|partition| (*partition, false)).collect();
+        Ok(Self { consumer, topic, pending, rows: 0, max_rows: settings.processor.max_rows_per_step, at_end, said_away: false })
+    }
+
+    pub(crate) fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Whether every partition was read to its end.
+    pub(crate) fn all_at_end(&self) -> bool {
+        self.at_end.values().all(|at_end| *at_end)
+    }
+
+    /// Takes records until the step is full, nothing more is there, or it is `due`. Waits for a first record up to `patience`.
+    pub(crate) fn fill(&mut self, patience: Duration, due: Option<Instant>, owner: &Owner) -> Result<Filled, TaskError> {
+        let mut wait = patience;
+        loop {
+            if self.rows >= self.max_rows {
+                return Ok(Filled::Full);
+            }
+            // The clock is asked once in a while, not once a record.
+            if self.rows.is_multiple_of(256) && (due.is_some_and(|due| Instant::now() >= due) || owner.stop.is_set()) {
+                return Ok(Filled::Due);
+            }
+            match self.consumer.poll(wait) {
+                None => return Ok(Filled::Drained),
+                Some(Ok(message)) => {
+                    let partition = message.partition();
+                    let timestamp = message.timestamp().to_millis().unwrap_or(-1);
+                    if let Some(records) = self.pending.get_mut(&partition) {
+                        records.push(message.offset(), timestamp, message.key(), message.payload());
+                        self.rows += 1;
+                    }
+                    self.at_end.insert(partition, false);
+                    self.said_away = false;
+                    wait = Duration::ZERO;
+                }
+                Some(Err(error)) => self.note(error)?,
+            }
+        }
+    }
+
+    fn note(&mut self, error: KafkaError) -> Result<(), TaskError> {
+        match error {
+            KafkaError::PartitionEOF(partition) => {
+                self.at_end.insert(partition, true);
+                Ok(())
+            }
+            KafkaError::MessageConsumption(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange) => {
+                Err(TaskError::Fatal(format!(
+                    "topic '{}' no longer has the offset at which the query stopped: retention deleted rows that were never read, or the \
+                     topic was created anew; raise its retention, or give the query another name to start from what is there",
+                    self.topic
+                )))
+            }
+            KafkaError::MessageConsumption(RDKafkaErrorCode::UnknownTopicOrPartition) => {
+                Err(TaskError::Retry(format!("topic '{}' is gone", self.topic)))
+            }
+            other => {
+                if !std::mem::replace(&mut self.said_away, true) {
+                    tracing::warn!(topic = %self.topic, error = %other, "the log does not answer; trying on");
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// The records so far, by partition; partitions without any are left out.
+    pub(crate) fn taken(&self) -> impl Iterator<Item = &Records> {
+        self.pending.values().filter(|records| records.len() > 0)
+    }
+
+    /// Forgets the records so far; their buffers stay.
+    pub(crate) fn clear(&mut self) {
+        self.pending.values_mut().for_each(Records::clear);
+        self.rows = 0;
+    }
+}

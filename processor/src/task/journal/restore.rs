@@ -1,0 +1,115 @@
+//! The reader's side: which records count, and what state they give.
+
+use std::time::Duration;
+
+use common::Settings;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::{Message as _, Offset, TopicPartitionList};
+
+use super::super::error::TaskError;
+use super::super::owner::Owner;
+use super::record::{Piece, Record};
+use crate::engine::{Engine, Entry, codec};
+use crate::query::StreamQuery;
+
+/// Reads the journal from its beginning up to the fence at `epoch` into `engine`. Gives the newest entry *without* having applied it: its
+/// results may not have been delivered.
+pub(crate) fn restore(
+    settings: &Settings,
+    query: &StreamQuery,
+    (topic, partition): (&str, i32),
+    epoch: i64,
+    engine: &mut Engine,
+    owner: &Owner,
+) -> Result<Option<Entry>, TaskError> {
+    let mut config = common::kafka::client(&settings.kafka, "processor-restore");
+    config
+        .set("group.id", format!("tidemark.journal.{}", query.file.name))
+        .set("enable.auto.commit", "false")
+        .set("auto.offset.reset", "earliest")
+        .set("queued.max.messages.kbytes", "16384")
+        .set("check.crcs", "true");
+    let consumer: BaseConsumer = config.create()?;
+    let mut from = TopicPartitionList::new();
+    from.add_partition_offset(topic, partition, Offset::Beginning)?;
+    consumer.assign(&from)?;
+
+    let mut replay = Replay { query, engine, place: format!("{topic}-{partition}"), epoch: None, pieces: Vec::new(), newest: None };
+    loop {
+        if owner.given_up() {
+            return Err(TaskError::Stopped);
+        }
+        owner.beat();
+        match consumer.poll(Duration::from_millis(100)) {
+            None => {}
+            Some(Err(error)) => tracing::debug!(%error, "waiting for the journal"),
+            Some(Ok(message)) => {
+                let offset = message.offset();
+                if offset > epoch {
+                    return Err(TaskError::Fenced);
+                }
+                replay.record(offset, message.payload().unwrap_or_default())?;
+                if offset == epoch {
+                    return Ok(replay.newest);
+                }
+            }
+        }
+    }
+}
+
+/// Judges the records in order.
+struct Replay<'a> {
+    query: &'a StreamQuery,
+    engine: &'a mut Engine,
+    place: String,
+    /// Of the newest fence; `None` before the first record that counts.
+    epoch: Option<i64>,
+    /// The entry that is coming in.
+    pieces: Vec<u8>,
+    newest: Option<Entry>,
+}
+
+impl Replay<'_> {
+    fn record(&mut self, offset: i64, bytes: &[u8]) -> Result<(), TaskError> {
+        let record = Record::parse(bytes).map_err(|cause| self.damaged(offset, &cause))?;
+        match record {
+            Record::Fence => {
+                self.epoch = Some(offset);
+                self.pieces.clear();
+                Ok(())
+            }
+            Record::Piece(piece) => self.piece(offset, piece),
+        }
+    }
+
+    fn piece(&mut self, offset: i64, piece: Piece<'_>) -> Result<(), TaskError> {
+        match self.epoch {
+            // What lies before a snapshot is deleted, its fence too; only an owner that was still one did that.
+            None if piece.snapshot && piece.piece == 0 => self.epoch = Some(piece.epoch),
+            None => return Err(self.damaged(offset, "its beginning is missing; was it deleted by hand or by retention?")),
+            Some(epoch) if epoch != piece.epoch => return Ok(()),
+            Some(_) => {}
+        }
+        if piece.piece == 0 {
+            self.pieces.clear();
+        }
+        self.pieces.extend_from_slice(piece.bytes);
+        if piece.piece + 1 < piece.pieces {
+            return Ok(());
+        }
+        let entry =
+            codec::decode(self.query, &std::mem::take(&mut self.pieces)).map_err(|error| self.damaged(offset, &error.to_string()))?;
+        if let Some(before) = self.newest.take() {
+            self.engine.absorb_quietly(&before)?;
+        }
+        if !entry.snapshot && !self.engine.follows(&entry) {
+            return Err(self.damaged(offset, "it does not go on where the entry before it ended"));
+        }
+        self.newest = Some(entry);
+        Ok(())
+    }
+
+    fn damaged(&self, offset: i64, cause: &str) -> TaskError {
+        TaskError::Fatal(format!("the journal record {}@{offset} of query '{}' cannot be used: {cause}", self.place, self.query.file.name))
+    }
+}

@@ -1,0 +1,143 @@
+//! The owner's side: fence, append, snapshot.
+
+use std::sync::Mutex;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::time::Duration;
+
+use common::Settings;
+use rdkafka::admin::{AdminClient, AdminOptions};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::producer::{BaseRecord, DeliveryResult, Producer as _, ProducerContext, ThreadedProducer};
+use rdkafka::{ClientContext, Message as _, Offset, TopicPartitionList};
+
+use super::super::error::TaskError;
+use super::super::owner::Owner;
+use super::record::{Piece, fence};
+use crate::engine::{Entry, codec};
+use crate::query::StreamQuery;
+
+/// Largest piece: below Kafka's default limit of a message, with room for its head.
+const PIECE: usize = 900 * 1024;
+
+type Delivery = Result<i64, KafkaError>;
+
+/// Passes each record's offset on, in the order of the records.
+struct Reports(Mutex<Sender<Delivery>>);
+
+impl ClientContext for Reports {}
+
+impl ProducerContext for Reports {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
+        let delivery = match result {
+            Ok(message) => Ok(message.offset()),
+            Err((error, _)) => Err(error.clone()),
+        };
+        let sender = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if sender.send(delivery).is_err() {
+            tracing::debug!("a journal report came after its owner had ended");
+        }
+    }
+}
+
+/// A journal partition that this worker owns.
+pub(crate) struct Journal {
+    topic: String,
+    partition: i32,
+    producer: ThreadedProducer<Reports>,
+    reports: Receiver<Delivery>,
+    admin: AdminClient<DefaultClientContext>,
+    runtime: tokio::runtime::Handle,
+    /// The fence's offset.
+    epoch: i64,
+    /// Offset of the newest record of ours.
+    last: i64,
+    /// Bytes since the newest snapshot.
+    pub(crate) bytes: u64,
+}
+
+impl Journal {
+    /// Takes a journal partition over: appends a fence and waits for its offset.
+    pub(crate) fn take_over(settings: &Settings, topic: &str, partition: i32, owner: &Owner) -> Result<Self, TaskError> {
+        let (sender, reports) = channel();
+        let mut config = common::kafka::producer(&settings.kafka, "processor-journal");
+        // An entry is one record or few: nothing to wait for.
+        config.set("linger.ms", "0").set("compression.type", "none");
+        let producer = config.create_with_context(Reports(Mutex::new(sender)))?;
+        let admin = common::kafka::client(&settings.kafka, "processor-admin").create()?;
+        let runtime = owner.runtime.clone();
+        let mut journal = Self { topic: topic.to_owned(), partition, producer, reports, admin, runtime, epoch: -1, last: -1, bytes: 0 };
+        journal.send(&fence())?;
+        journal.epoch = journal.wait(owner)?;
+        journal.last = journal.epoch;
+        Ok(journal)
+    }
+
+    pub(crate) fn epoch(&self) -> i64 {
+        self.epoch
+    }
+
+    /// Appends an entry and waits until the log has it. Gives the number of bytes.
+    pub(crate) fn append(&mut self, query: &StreamQuery, entry: &Entry, owner: &Owner) -> Result<u64, TaskError> {
+        let bytes = codec::encode(query, entry).map_err(|error| TaskError::Fatal(format!("a journal entry cannot be written: {error}")))?;
+        let chunks: Vec<&[u8]> = bytes.chunks(PIECE).collect();
+        let pieces = u32::try_from(chunks.len()).unwrap_or(u32::MAX);
+        for (piece, bytes) in (0..).zip(&chunks) {
+            self.send(&Piece { snapshot: entry.snapshot, epoch: self.epoch, piece, pieces, bytes }.to_bytes())?;
+        }
+        for _ in &chunks {
+            let offset = self.wait(owner)?;
+            if offset != self.last + 1 {
+                return Err(TaskError::Fenced);
+            }
+            self.last = offset;
+        }
+        self.bytes += bytes.len() as u64;
+        Ok(bytes.len() as u64)
+    }
+
+    /// Writes the whole state and deletes what lies before it. Safe because the append has shown that nobody else wrote meanwhile.
+    pub(crate) fn snapshot(&mut self, query: &StreamQuery, entry: &Entry, owner: &Owner) -> Result<(), TaskError> {
+        let first = self.last + 1;
+        self.append(query, entry, owner)?;
+        self.bytes = 0;
+        let mut before = TopicPartitionList::new();
+        before.add_partition_offset(&self.topic, self.partition, Offset::Offset(first))?;
+        let options = AdminOptions::new().operation_timeout(Some(Duration::from_secs(10)));
+        // A journal that could not be cut is only longer: the next snapshot tries again.
+        if let Err(error) = self.runtime.block_on(self.admin.delete_records(&before, &options)) {
+            tracing::warn!(topic = self.topic, partition = self.partition, %error, "the journal could not be cut before its snapshot");
+        }
+        Ok(())
+    }
+
+    fn send(&self, bytes: &[u8]) -> Result<(), TaskError> {
+        let mut record = BaseRecord::<(), [u8]>::to(&self.topic).partition(self.partition).payload(bytes);
+        loop {
+            match self.producer.send(record) {
+                Ok(()) => return Ok(()),
+                Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), back)) => {
+                    record = back;
+                    // Full is full of our own records: let some of them arrive.
+                    self.producer.flush(Duration::from_millis(100)).unwrap_or_default();
+                }
+                Err((error, _)) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// The next record's offset. The log may be away for as long as it likes; only the owner's end stops the wait.
+    fn wait(&self, owner: &Owner) -> Result<i64, TaskError> {
+        loop {
+            match self.reports.recv_timeout(Duration::from_millis(100)) {
+                Ok(Ok(offset)) => return Ok(offset),
+                Ok(Err(error)) => return Err(TaskError::Retry(format!("journal {}-{}: {error}", self.topic, self.partition))),
+                Err(RecvTimeoutError::Timeout) if owner.given_up() => return Err(TaskError::Stopped),
+                Err(RecvTimeoutError::Timeout) => owner.beat(),
+                Err(RecvTimeoutError::Disconnected) => return Err(TaskError::Retry("the journal's producer has ended".into())),
+            }
+        }
+    }
+}

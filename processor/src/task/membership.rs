@@ -1,0 +1,286 @@
+//! Who owns which journal partition, and a worker for each that we own.
+//!
+//! Several processors share a query through a consumer group over its *journal* topic; nothing is read through it. A journal partition
+//! stands for a shard, so whatever the group decides, a shard has one owner; and where the group is slow to notice, the fence decides.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use common::telemetry::Part;
+use common::{Settings, Shutdown};
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext, Rebalance};
+use rdkafka::{ClientContext, Offset, TopicPartitionList};
+
+use super::error::{ProcessorError, TaskError};
+use super::owner::Owner;
+use super::status::QueryStatus;
+use super::worker::{Shard, Worker};
+use crate::query::file::Trigger;
+use crate::query::{Scope, StreamQuery};
+
+/// How often positions are shown to the group and ends are asked for.
+const REPORT: Duration = Duration::from_secs(1);
+/// Pause before a broken worker is started again.
+const RETRY: Duration = Duration::from_millis(500);
+
+/// The consumer group of a query.
+pub(crate) fn group(query: &StreamQuery) -> String {
+    format!("tidemark.processor.{}", query.file.name)
+}
+
+/// The workers of one query in this process.
+pub(crate) struct Workers {
+    settings: Arc<Settings>,
+    query: Arc<StreamQuery>,
+    input_partitions: u32,
+    runtime: tokio::runtime::Handle,
+    part: Part,
+    status: Arc<QueryStatus>,
+    running: Mutex<BTreeMap<i32, Running>>,
+}
+
+struct Running {
+    stop: Shutdown,
+    shard: Shard,
+    thread: JoinHandle<Result<(), TaskError>>,
+}
+
+impl Workers {
+    pub(crate) fn new(
+        settings: Arc<Settings>,
+        query: Arc<StreamQuery>,
+        input_partitions: u32,
+        part: Part,
+        status: Arc<QueryStatus>,
+        runtime: tokio::runtime::Handle,
+    ) -> Arc<Self> {
+        Arc::new(Self { settings, query, input_partitions, runtime, part, status, running: Mutex::default() })
+    }
+
+    fn running(&self) -> std::sync::MutexGuard<'_, BTreeMap<i32, Running>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How many journal partitions the query has.
+    pub(crate) fn shards(query: &StreamQuery, input_partitions: u32) -> u32 {
+        match query.scope {
+            Scope::Partition => input_partitions,
+            Scope::Topic => 1,
+        }
+    }
+
+    fn shard(&self, journal_partition: i32) -> Shard {
+        let input_partitions = match self.query.scope {
+            Scope::Partition => vec![journal_partition],
+            Scope::Topic => (0..i32::try_from(self.input_partitions).unwrap_or(i32::MAX)).collect(),
+        };
+        Shard { journal_partition, input_partitions }
+    }
+
+    fn start(&self, journal_partition: i32) -> Result<(), TaskError> {
+        let shard = self.shard(journal_partition);
+        let stop = Shutdown::manual();
+        let owner = Owner::new(stop.clone(), self.runtime.clone(), self.part.clone(), self.settings.processor.drain_timeout.duration());
+        let worker = Worker {
+            settings: Arc::clone(&self.settings),
+            query: Arc::clone(&self.query),
+            shard: shard.clone(),
+            owner,
+            status: Arc::clone(&self.status),
+        };
+        let thread = std::thread::Builder::new()
+            .name(format!("{}-{journal_partition}", self.query.file.name))
+            .spawn(move || worker.run())
+            .map_err(|error| TaskError::Fatal(format!("a thread for a worker cannot be started: {error}")))?;
+        self.running().insert(journal_partition, Running { stop, shard, thread });
+        Ok(())
+    }
+
+    /// Stops the workers of these partitions and waits for them; each is bounded by the drain timeout.
+    fn stop(&self, journal_partitions: impl Iterator<Item = i32>) -> Vec<Result<(), TaskError>> {
+        let stopping: Vec<Running> = {
+            let mut running = self.running();
+            journal_partitions.filter_map(|partition| running.remove(&partition)).collect()
+        };
+        stopping.iter().for_each(|worker| worker.stop.trigger());
+        stopping.into_iter().map(|worker| self.join(worker)).collect()
+    }
+
+    fn join(&self, worker: Running) -> Result<(), TaskError> {
+        let result = worker.thread.join().unwrap_or_else(|_| Err(TaskError::Fatal("a worker ended by a fault of the program".into())));
+        self.status.forget(worker.shard.input_partitions.into_iter());
+        result
+    }
+
+    pub(crate) fn stop_all(&self) -> Vec<Result<(), TaskError>> {
+        let all: Vec<i32> = self.running().keys().copied().collect();
+        self.stop(all.into_iter())
+    }
+
+    /// Looks after workers that have ended on their own. Gives how many still run.
+    fn tend(&self, stop: &Shutdown) -> Result<usize, TaskError> {
+        let ended: Vec<i32> = self.running().iter().filter(|(_, worker)| worker.thread.is_finished()).map(|(number, _)| *number).collect();
+        for number in ended {
+            let Some(worker) = self.running().remove(&number) else { continue };
+            let bounded = self.query.file.query.trigger == Trigger::AvailableNow;
+            let done = worker.thread.join().unwrap_or_else(|_| Err(TaskError::Fatal("a worker ended by a fault of the program".into())));
+            match done {
+                Ok(()) | Err(TaskError::Stopped) => {}
+                Err(TaskError::Fatal(cause)) => return Err(TaskError::Fatal(cause)),
+                Err(TaskError::Fenced) if bounded => {
+                    return Err(TaskError::Fatal(format!(
+                        "another processor runs query '{}' at the same time; end it first, or wait for it",
+                        self.query.file.name
+                    )));
+                }
+                Err(error) => {
+                    tracing::warn!(query = self.query.file.name, shard = number, %error, "taking over anew");
+                    if !stop.wait_timeout(RETRY) {
+                        self.start(number)?;
+                    }
+                }
+            }
+        }
+        Ok(self.running().len())
+    }
+}
+
+/// Hears the group's decisions and starts and stops workers by them.
+struct Group {
+    workers: Arc<Workers>,
+}
+
+impl ClientContext for Group {}
+
+impl ConsumerContext for Group {
+    fn pre_rebalance(&self, _consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
+        if let Rebalance::Revoke(partitions) = rebalance {
+            let ended = self.workers.stop(partitions.elements().iter().map(|element| element.partition()));
+            for error in ended.into_iter().filter_map(Result::err) {
+                tracing::debug!(%error, "a worker ended with its partition");
+            }
+        }
+    }
+
+    fn post_rebalance(&self, consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
+        if let Rebalance::Assign(partitions) = rebalance {
+            // The group is for ownership; the journal is read by the workers.
+            if let Err(error) = consumer.pause(partitions) {
+                tracing::debug!(%error, "the journal topic could not be paused");
+            }
+            for element in partitions.elements() {
+                if let Err(error) = self.workers.start(element.partition()) {
+                    tracing::error!(%error, "a worker could not be started");
+                }
+            }
+        }
+    }
+}
+
+/// Runs one query until `shutdown`, or until it is done. Blocks its thread.
+pub(crate) fn run_query(workers: &Arc<Workers>, shutdown: &Shutdown) -> Result<(), ProcessorError> {
+    let fault = |error: TaskError| ProcessorError::Task(error.to_string());
+    let result = if workers.query.file.query.trigger == Trigger::AvailableNow {
+        run_bounded(workers, shutdown)
+    } else {
+        run_group(workers, shutdown)
+    };
+    let ended = workers.stop_all();
+    result.map_err(fault)?;
+    for error in ended.into_iter().filter_map(Result::err) {
+        match error {
+            TaskError::Fatal(_) => return Err(fault(error)),
+            // What was not delivered in time is delivered at the next start: the journal knows.
+            error => tracing::info!(query = workers.query.file.name, %error, "a worker ended before it had delivered everything"),
+        }
+    }
+    Ok(())
+}
+
+/// All shards, here, until all are done.
+fn run_bounded(workers: &Arc<Workers>, shutdown: &Shutdown) -> Result<(), TaskError> {
+    let reporter: BaseConsumer = group_config(workers).create()?;
+    for shard in 0..Workers::shards(&workers.query, workers.input_partitions) {
+        workers.start(i32::try_from(shard).unwrap_or(i32::MAX))?;
+    }
+    let mut reported = Instant::now();
+    while !shutdown.wait_timeout(Duration::from_millis(20)) {
+        if workers.tend(shutdown)? == 0 {
+            break;
+        }
+        if reported.elapsed() >= REPORT {
+            report(workers, &reporter);
+            reported = Instant::now();
+        }
+    }
+    report(workers, &reporter);
+    Ok(())
+}
+
+fn run_group(workers: &Arc<Workers>, shutdown: &Shutdown) -> Result<(), TaskError> {
+    let consumer: BaseConsumer<Group> = group_config(workers).create_with_context(Group { workers: Arc::clone(workers) })?;
+    let journal = common::topics::journal(&workers.query.file.name);
+    consumer.subscribe(&[&journal])?;
+    let mut reported = Instant::now();
+    while !shutdown.is_set() {
+        match consumer.poll(Duration::from_millis(50)) {
+            None | Some(Ok(_)) => {}
+            Some(Err(error)) => match error.rdkafka_error_code() {
+                Some(rdkafka::types::RDKafkaErrorCode::FencedInstanceId) => {
+                    return Err(TaskError::Fatal(format!(
+                        "another processor uses the same processor.instance_id '{}'; give each its own",
+                        workers.settings.processor.instance_id.as_deref().unwrap_or_default()
+                    )));
+                }
+                _ => tracing::debug!(%error, "the group"),
+            },
+        }
+        let running = workers.tend(shutdown)?;
+        workers.part.set_ready(running > 0);
+        workers.part.beat();
+        if reported.elapsed() >= REPORT {
+            report(workers, &consumer);
+            reported = Instant::now();
+        }
+    }
+    workers.part.set_ready(false);
+    // Leaving gives the partitions to others at once; a static member stays in the group, so that its restart finds them.
+    consumer.unsubscribe();
+    Ok(())
+}
+
+fn group_config(workers: &Workers) -> rdkafka::ClientConfig {
+    let mut config = common::kafka::client(&workers.settings.kafka, "processor");
+    config
+        .set("group.id", group(&workers.query))
+        .set("enable.auto.commit", "false")
+        .set("auto.offset.reset", "earliest")
+        .set("partition.assignment.strategy", "range")
+        .set("session.timeout.ms", workers.settings.processor.session_timeout.millis().to_string())
+        .set("heartbeat.interval.ms", (workers.settings.processor.session_timeout.millis() / 5).max(100).to_string());
+    if let Some(id) = &workers.settings.processor.instance_id {
+        config.set("group.instance.id", id);
+    }
+    config
+}
+
+/// Shows the positions to the group, for the usual tools, and asks for the ends of the input. Nothing depends on either.
+fn report<C: ConsumerContext>(workers: &Workers, consumer: &BaseConsumer<C>) {
+    let topic = &workers.query.file.source.topic;
+    let mut offsets = TopicPartitionList::new();
+    for (partition, position) in workers.status.positions() {
+        if let Err(error) = offsets.add_partition_offset(topic, partition, Offset::Offset(position)) {
+            tracing::debug!(%error, "a position cannot be shown to the group");
+        }
+        if let Ok((_, end)) = consumer.fetch_watermarks(topic, partition, Duration::from_millis(500)) {
+            workers.status.set_end(partition, end);
+        }
+    }
+    if offsets.count() > 0
+        && let Err(error) = consumer.commit(&offsets, CommitMode::Async)
+    {
+        tracing::debug!(%error, "positions could not be shown to the group");
+    }
+}

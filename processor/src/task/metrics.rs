@@ -1,0 +1,69 @@
+//! The processor's metric families; one place for their names.
+
+use prometheus::{Gauge, GaugeVec, Histogram, HistogramOpts, IntCounterVec, IntGaugeVec, Opts, Registry};
+
+#[derive(Clone, Debug)]
+pub(crate) struct Metrics {
+    /// Input rows by what became of them.
+    pub(crate) rows: IntCounterVec,
+    pub(crate) results: IntCounterVec,
+    pub(crate) steps: IntCounterVec,
+    pub(crate) step_seconds: Histogram,
+    pub(crate) journal_bytes: IntCounterVec,
+    pub(crate) watermark: GaugeVec,
+    pub(crate) watermark_lag: GaugeVec,
+    pub(crate) lag: IntGaugeVec,
+    pub(crate) state_rows: IntGaugeVec,
+    pub(crate) state_bytes: IntGaugeVec,
+    pub(crate) imbalance: IntGaugeVec,
+    pub(crate) restore_seconds: Gauge,
+}
+
+impl Metrics {
+    /// Creates the families and registers them.
+    ///
+    /// # Errors
+    /// When they are registered already.
+    pub(crate) fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let opts = |name: &str, help: &str| Opts::new(format!("tidemark_processor_{name}"), help);
+        let partition = &["query", "partition"];
+        let metrics = Self {
+            rows: IntCounterVec::new(opts("rows_total", "Input rows, by outcome: used, late, dead or filtered."), &["query", "outcome"])?,
+            results: IntCounterVec::new(opts("results_total", "Result rows sent."), &["query"])?,
+            steps: IntCounterVec::new(opts("steps_total", "Steps committed to the journal."), &["query"])?,
+            step_seconds: Histogram::with_opts(
+                HistogramOpts::new("tidemark_processor_step_duration_seconds", "Time from a step's decode to its results being sent.")
+                    .buckets(vec![0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0]),
+            )?,
+            journal_bytes: IntCounterVec::new(opts("journal_bytes_total", "Bytes of journal entries written."), &["query"])?,
+            watermark: GaugeVec::new(opts("watermark_timestamp_seconds", "The watermark of an input partition."), partition)?,
+            watermark_lag: GaugeVec::new(opts("watermark_lag_seconds", "How far the watermark is behind the wall clock."), partition)?,
+            lag: IntGaugeVec::new(opts("lag_rows", "Input rows in the log that are not yet committed."), partition)?,
+            state_rows: IntGaugeVec::new(opts("state_rows", "Groups held in state."), partition)?,
+            state_bytes: IntGaugeVec::new(opts("state_bytes", "Bytes of groups held in state."), partition)?,
+            imbalance: IntGaugeVec::new(opts("ledger_imbalance", "Rows read less rows accounted for; must be 0."), partition)?,
+            restore_seconds: Gauge::with_opts(opts("restore_duration_seconds", "Time that the newest restore from a journal took."))?,
+        };
+        for collector in metrics.collectors() {
+            registry.register(collector)?;
+        }
+        Ok(metrics)
+    }
+
+    fn collectors(&self) -> Vec<Box<dyn prometheus::core::Collector>> {
+        vec![
+            Box::new(self.rows.clone()),
+            Box::new(self.results.clone()),
+            Box::new(self.steps.clone()),
+            Box::new(self.step_seconds.clone()),
+            Box::new(self.journal_bytes.clone()),
+            Box::new(self.watermark.clone()),
+            Box::new(self.watermark_lag.clone()),
+            Box::new(self.lag.clone()),
+            Box::new(self.state_rows.clone()),
+            Box::new(self.state_bytes.clone()),
+            Box::new(self.imbalance.clone()),
+            Box::new(self.restore_seconds.clone()),
+        ]
+    }
+}

@@ -1,0 +1,129 @@
+//! The processor's way in: query files to running queries.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use common::kafka::{TopicSpec, ensure_topics};
+use common::{Settings, Shutdown, Telemetry};
+use serde_json::json;
+
+use super::error::ProcessorError;
+use super::membership::{Workers, run_query};
+use super::metrics::Metrics;
+use super::status::QueryStatus;
+use crate::query::{QueryError, QueryFile, StreamQuery};
+
+/// What a run did.
+#[derive(Debug)]
+pub struct Summary {
+    pub queries: usize,
+}
+
+/// Reads and compiles query files; none: the built-in query. Nothing is started, so a fault in any of them is said before anything runs.
+///
+/// # Errors
+/// The first query that cannot run, with what to write instead.
+pub fn compile_queries(paths: &[PathBuf]) -> Result<Vec<StreamQuery>, QueryError> {
+    if paths.is_empty() {
+        return Ok(vec![StreamQuery::compile(QueryFile::built_in()?)?]);
+    }
+    let mut names: BTreeMap<String, PathBuf> = BTreeMap::new();
+    let mut queries = Vec::with_capacity(paths.len());
+    for path in paths {
+        let query = StreamQuery::compile(QueryFile::read(path)?)?;
+        if let Some(first) = names.insert(query.file.name.clone(), path.clone()) {
+            return Err(QueryError::NamedTwice { query: query.file.name.clone(), first, second: path.clone() });
+        }
+        queries.push(query);
+    }
+    Ok(queries)
+}
+
+/// Runs the queries of `settings` until `shutdown`, or until all are done.
+///
+/// # Errors
+/// When a query cannot run or cannot go on; the others are then stopped in good order.
+pub async fn run(settings: Settings, telemetry: Telemetry, shutdown: Shutdown) -> Result<Summary, ProcessorError> {
+    let queries = compile_queries(&settings.processor.queries)?;
+    let metrics = Metrics::register(telemetry.registry()).map_err(|error| ProcessorError::Task(format!("metrics: {error}")))?;
+    let settings = Arc::new(settings);
+    let mut statuses = Vec::new();
+    for query in &queries {
+        statuses.push(QueryStatus::new(&query.file.name, query.file.source.watermark.millis(), metrics.clone()));
+    }
+    let shown = statuses.clone();
+    let part = telemetry.part("processor", move || json!({ "queries": shown.iter().map(|status| status.to_json()).collect::<Vec<_>>() }));
+
+    let count = queries.len();
+    // One query's end by a fault ends the others too; a local signal, so that the caller's stays the caller's.
+    let stop = Shutdown::manual();
+    let mut tasks = tokio::task::JoinSet::new();
+    for (query, status) in queries.into_iter().zip(statuses) {
+        let query = Arc::new(query);
+        let input_partitions = ensure(&settings, &query, &shutdown).await?;
+        let runtime = tokio::runtime::Handle::current();
+        let workers = Workers::new(Arc::clone(&settings), query, input_partitions, part.clone(), status, runtime);
+        let stop = stop.clone();
+        tasks.spawn_blocking(move || run_query(&workers, &stop));
+    }
+    part.set_ready(true);
+
+    let mut first_fault = None;
+    loop {
+        tokio::select! {
+            () = shutdown.wait(), if !stop.is_set() => stop.trigger(),
+            ended = tasks.join_next() => {
+                let fault = match ended {
+                    None => break,
+                    Some(Ok(Ok(()))) => None,
+                    Some(Ok(Err(error))) => Some(error),
+                    Some(Err(error)) => Some(ProcessorError::Task(format!("a query ended by a fault of the program: {error}"))),
+                };
+                if let Some(fault) = fault {
+                    stop.trigger();
+                    first_fault.get_or_insert(fault);
+                }
+            }
+            // A query may be waiting for a log that is away; the process is alive all the same.
+            () = tokio::time::sleep(Duration::from_secs(5)) => part.beat(),
+        }
+    }
+    part.ended();
+    first_fault.map_or(Ok(Summary { queries: count }), Err)
+}
+
+/// Creates the topics of a query; gives the number of its input partitions.
+async fn ensure(settings: &Settings, query: &StreamQuery, shutdown: &Shutdown) -> Result<u32, ProcessorError> {
+    let (topics, file) = (&settings.topics, &query.file);
+    let spec = |name: &str, partitions: u32, properties: Vec<(&'static str, String)>| TopicSpec {
+        name: name.to_owned(),
+        partitions,
+        replication: topics.replication_factor,
+        properties,
+    };
+    let plain = [&file.source.topic, &topics.late, &topics.dead].map(|name| spec(name, topics.partitions, Vec::new()));
+    let found = ensure_topics(&settings.kafka, &plain, shutdown).await?;
+    let input = found[&file.source.topic];
+
+    let journal = common::topics::journal(&file.name);
+    let shards = Workers::shards(query, input);
+    // The journal is cut by its owner and by nobody else.
+    let keep = vec![("retention.ms", "-1".to_owned()), ("retention.bytes", "-1".to_owned()), ("cleanup.policy", "delete".to_owned())];
+    let own = [spec(&file.output_topic(), topics.partitions, Vec::new()), spec(&journal, shards, keep)];
+    let found = ensure_topics(&settings.kafka, &own, shutdown).await?;
+    if found[&journal] != shards {
+        return Err(common::kafka::LogError::Partitions {
+            topic: journal,
+            found: found[&common::topics::journal(&file.name)],
+            expected: shards,
+            advice: format!(
+                "the input or the grouping of query '{}' has changed since its journal was made: give the query another name",
+                file.name
+            ),
+        }
+        .into());
+    }
+    Ok(input)
+}

@@ -1,0 +1,74 @@
+//! When a step is taken.
+
+use std::time::{Duration, Instant};
+
+use crate::query::file::Trigger;
+
+/// Longest wait without looking whether to stop.
+const PATIENCE: Duration = Duration::from_millis(100);
+
+/// The pace of one worker. `now_ms` is the wall clock, for ticks at multiples of the interval as Spark has them.
+#[derive(Debug)]
+pub(crate) struct Pace {
+    trigger: Trigger,
+    due: Option<Instant>,
+}
+
+impl Pace {
+    pub(crate) fn new(trigger: Trigger) -> Self {
+        Self { trigger, due: None }
+    }
+
+    /// When the current step must be taken; `None`: as soon as there are rows.
+    pub(crate) fn due(&mut self, now: Instant, now_ms: i64) -> Option<Instant> {
+        let Trigger::ProcessingTime(interval) = self.trigger else { return None };
+        let due = self.due.get_or_insert_with(|| {
+            let interval = interval.millis().max(1);
+            let left = interval - now_ms.rem_euclid(interval);
+            now + Duration::from_millis(left.unsigned_abs())
+        });
+        Some(*due)
+    }
+
+    /// How long a reader may wait for a record.
+    pub(crate) fn patience(due: Option<Instant>, now: Instant) -> Duration {
+        due.map_or(PATIENCE, |due| due.saturating_duration_since(now).min(PATIENCE))
+    }
+
+    /// Whether rows that are there may wait for the tick.
+    pub(crate) fn waits(&self, now: Instant) -> bool {
+        self.due.is_some_and(|due| now < due)
+    }
+
+    pub(crate) fn stepped(&mut self, now: Instant) {
+        if self.due.is_some_and(|due| now >= due) {
+            self.due = None;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use common::units::Span;
+
+    use super::*;
+
+    #[test]
+    fn ticks_are_at_multiples_of_the_interval() {
+        let mut pace = Pace::new(Trigger::ProcessingTime(Span::from_secs(1)));
+        let now = Instant::now();
+        assert_eq!(pace.due(now, 1_700_000_000_300), Some(now + Duration::from_millis(700)));
+        assert!(pace.waits(now));
+        let tick = now + Duration::from_millis(700);
+        assert!(!pace.waits(tick));
+        pace.stepped(tick);
+        assert_eq!(pace.due(tick, 1_700_000_001_000), Some(tick + Duration::from_secs(1)));
+    }
+
+    #[test]
+    fn without_an_interval_nothing_waits() {
+        let mut pace = Pace::new(Trigger::AsSoonAsPossible);
+        assert_eq!(pace.due(Instant::now(), 5), None);
+        assert!(!pace.waits(Instant::now()));
+    }
+}

@@ -1,0 +1,155 @@
+//! Everything in one process: started from the log outwards, stopped from the source onwards.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use broker::{Broker, BrokerConfig, Durability};
+use common::kafka::{TopicSpec, ensure_topics};
+use common::{Settings, Shutdown, Telemetry, settings, telemetry};
+use processor::query::StreamQuery;
+
+use crate::broker_metrics::BrokerMetrics;
+use crate::{data_dir, page};
+
+/// The parts between the log and the store, in the order of the data; they are stopped in this order.
+const PARTS: [&str; 3] = ["producer", "processor", "sink"];
+/// Name of the appliance's members in their groups: a restart has its partitions back at once.
+const INSTANCE: &str = "appliance";
+
+/// Runs the appliance until Ctrl-C or SIGTERM, or until a part cannot go on.
+///
+/// # Errors
+/// What the user got wrong, before anything is started; later, the part that failed and why.
+pub(crate) async fn run(mut settings: Settings) -> anyhow::Result<()> {
+    // All that can be wrong without a log is said first.
+    producer::check(&settings)?;
+    let queries = processor::compile_queries(&settings.processor.queries)?;
+    let data_dir = data_dir::prepare(settings.appliance.data_dir.as_deref())?;
+    settings.sink.sqlite.path = data_dir.join("tidemark.sqlite");
+    settings.processor.instance_id.get_or_insert_with(|| INSTANCE.into());
+    settings.sink.instance_id.get_or_insert_with(|| INSTANCE.into());
+
+    let shutdown = Shutdown::on_signals().context("signal handlers cannot be set")?;
+    let telemetry = Telemetry::default();
+    let listening = Shutdown::manual();
+    let listen = settings.http.listen.unwrap_or_else(|| ([127, 0, 0, 1], 8080).into());
+    let page = page::router(page::PageState { sqlite: settings.sink.sqlite.path.clone(), telemetry: telemetry.clone() });
+    let (http, listener) = telemetry::serve(listen, telemetry.router().merge(page), listening.clone()).await?;
+
+    let broker = Arc::new(start_broker(&settings, &data_dir).await?);
+    show_broker(&broker, &telemetry)?;
+    settings.kafka.bootstrap_servers = reachable(broker.addr()).to_string();
+    create_topics(&settings, &queries, &shutdown).await?;
+    say_where(http, broker.addr(), &data_dir, &settings);
+
+    let result = run_parts(&settings, &telemetry, &shutdown).await;
+    listening.trigger();
+    listener.await.context("the HTTP listener")?;
+    let closed = match Arc::try_unwrap(broker) {
+        Ok(broker) => broker.shutdown().await.context("the embedded log"),
+        // A scrape holds it for a moment: the log is recovered at the next start as after a crash.
+        Err(_shared) => Ok(()),
+    };
+    result.and(closed)
+}
+
+async fn start_broker(settings: &Settings, data_dir: &Path) -> anyhow::Result<Broker> {
+    let mut config = BrokerConfig::new(data_dir.join("log"), settings.broker.listen);
+    config.segment_bytes = settings.broker.segment_size.bytes();
+    config.durability = match settings.broker.durability {
+        settings::Durability::Fsync => Durability::Fsync,
+        settings::Durability::Os => Durability::Os,
+    };
+    Ok(Broker::start(config).await?)
+}
+
+fn show_broker(broker: &Arc<Broker>, telemetry: &Telemetry) -> anyhow::Result<()> {
+    // Weak, so that the broker can be shut down while the registry lives on.
+    let stats = {
+        let broker = Arc::downgrade(broker);
+        move || broker.upgrade().map(|broker| broker.stats()).unwrap_or_default()
+    };
+    telemetry.registry().register(Box::new(BrokerMetrics::new(stats.clone())?))?;
+    telemetry.part("broker", move || serde_json::to_value(stats()).unwrap_or_default()).set_ready(true);
+    Ok(())
+}
+
+/// An address that listens everywhere is reached on the loopback.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    if address.ip().is_unspecified() { SocketAddr::from(([127, 0, 0, 1], address.port())) } else { address }
+}
+
+/// The topics with readings and results, with the appliance's retention; the processor makes its journals itself.
+async fn create_topics(settings: &Settings, queries: &[StreamQuery], shutdown: &Shutdown) -> anyhow::Result<()> {
+    let retention = settings.broker.retention.millis().to_string();
+    let outputs = queries.iter().map(|query| query.file.output_topic());
+    let inputs = queries.iter().map(|query| query.file.source.topic.clone());
+    let lanes = [&settings.topics.input, &settings.topics.late, &settings.topics.dead].map(Clone::clone);
+    let names: std::collections::BTreeSet<String> = lanes.into_iter().chain(inputs).chain(outputs).collect();
+    let spec = |name| TopicSpec {
+        name,
+        partitions: settings.topics.partitions,
+        replication: 1,
+        properties: vec![("retention.ms", retention.clone())],
+    };
+    let specs: Vec<TopicSpec> = names.into_iter().map(spec).collect();
+    ensure_topics(&settings.kafka, &specs, shutdown).await?;
+    Ok(())
+}
+
+fn say_where(http: SocketAddr, kafka: SocketAddr, data_dir: &Path, settings: &Settings) {
+    let source = match settings.producer.replay.files.len() {
+        0 => format!("{} simulated sensors, {} readings/s", settings.producer.simulator.sensors, settings.producer.simulator.rate),
+        files => format!("{files} replayed file{}", if files == 1 { "" } else { "s" }),
+    };
+    println!("Tidemark is running. Ctrl-C stops it.");
+    println!("  page    http://{http}");
+    println!("  kafka   {kafka}  (readings in topic '{}')", settings.topics.input);
+    println!("  data    {}", data_dir.display());
+    println!("  source  {source}");
+}
+
+/// Runs the three parts; stops them in the order of the data, each after the one before it has ended.
+async fn run_parts(settings: &Settings, telemetry: &Telemetry, shutdown: &Shutdown) -> anyhow::Result<()> {
+    let stops = PARTS.map(|_| Shutdown::manual());
+    let mut parts = tokio::task::JoinSet::new();
+    let parameters = |part: usize| (settings.clone(), telemetry.clone(), stops[part].clone());
+    {
+        let (settings, telemetry, stop) = parameters(0);
+        parts.spawn(async move { (0, producer::run(settings, telemetry, stop).await.map(drop).map_err(anyhow::Error::from)) });
+        let (settings, telemetry, stop) = parameters(1);
+        parts.spawn(async move { (1, processor::run(settings, telemetry, stop).await.map(drop).map_err(anyhow::Error::from)) });
+        let (settings, telemetry, stop) = parameters(2);
+        parts.spawn(async move { (2, sink::run(settings, telemetry, stop).await.map(drop).map_err(anyhow::Error::from)) });
+    }
+    let mut ended = [false; PARTS.len()];
+    let mut fault = None;
+    loop {
+        let stopping = shutdown.is_set() || fault.is_some();
+        // The first part that still runs is the next to stop.
+        if stopping && let Some(next) = ended.iter().position(|ended| !ended) {
+            stops[next].trigger();
+        }
+        tokio::select! {
+            () = shutdown.wait(), if !stopping => {}
+            joined = parts.join_next() => match joined {
+                None => break,
+                Some(Ok((part, Ok(())))) => ended[part] = true,
+                Some(Ok((part, Err(error)))) => {
+                    ended[part] = true;
+                    fault.get_or_insert(error.context(PARTS[part]));
+                }
+                Some(Err(error)) => {
+                    fault.get_or_insert(anyhow::Error::from(error).context("a part ended by a fault of the program"));
+                    break;
+                }
+            },
+            // A part that hangs must not hold the others: each has its own drain timeout, this is beyond all of them.
+            () = tokio::time::sleep(Duration::from_secs(30)), if stopping => break,
+        }
+    }
+    fault.map_or(Ok(()), Err)
+}
