@@ -4,14 +4,14 @@ import { get } from './api.js';
 import { byId, el, perFrame, say } from './dom.js';
 import * as format from './format.js';
 import { colour, newest, state, watermark } from './state.js';
-import { lineFields, local, traces } from './traces.js';
+import { lineFields, local, openFrom, traces } from './traces.js';
 
 /** Points asked for per series: about one for each two pixels. */
 const POINTS = 600;
 /** How often a chart whose points are folded into buckets is asked for anew. */
 const FOLDED_EVERY = 5_000;
 
-/** Per series: its points by start of window, and whether they are folded. */
+/** Per series: its points by start of window, whether they are folded, and a number that grows with each change. */
 const series = new Map();
 const panels = new Map();
 let loading = 0;
@@ -36,7 +36,8 @@ export async function load() {
     // A later question has overtaken this one.
     if (turn !== loading) return;
     for (const one of answer.series) {
-      series.set(one.id, { folded: one.bucket_ms !== null, points: new Map(one.points.map((point) => [point.t, point])) });
+      const version = (series.get(one.id)?.version ?? 0) + 1;
+      series.set(one.id, { version, folded: one.bucket_ms !== null, points: new Map(one.points.map((point) => [point.t, point])) });
     }
     foldedAt = performance.now();
   }
@@ -50,6 +51,7 @@ export function merge(event) {
     // Among buckets a single window would look like a spike; they are asked for anew instead.
     if (!held || held.folded) continue;
     for (const point of one.points) held.points.set(point.t, point);
+    held.version += 1;
   }
   if (state.chosen.some((id) => series.get(id)?.folded) && performance.now() - foldedAt > FOLDED_EVERY) load().catch(() => {});
   draw();
@@ -84,7 +86,7 @@ function add(box, id) {
   const plot = el('div', { class: 'plot', role: 'img' });
   const node = el('article', { class: 'panel' }, el('header', {}, heading, nowLine, close), plot);
   box.append(node);
-  const panel = { node, heading, nowLine, close, plot, drawn: false };
+  const panel = { node, heading, nowLine, close, plot, drawn: '' };
   panels.set(id, panel);
   return panel;
 }
@@ -110,8 +112,12 @@ function fill(panel, id, [first, last]) {
   if (!held) return;
   const points = [...held.points.values()].filter((point) => point.t >= first).sort((a, b) => a.t - b.t);
   for (const time of held.points.keys()) if (time < first) held.points.delete(time);
+  // The pipeline's state comes each second, and most of the time nothing in the chart is different.
+  const drawn = [held.version, points.length, openFrom(points, watermark()), first, last, colour(id), document.documentElement.dataset.theme].join();
+  if (panel.drawn === drawn) return;
   describe(panel, id, points);
   if (!globalThis.Plotly) return;
+  panel.drawn = drawn;
   const look = looks(id);
   const data = traces(points, watermark(), look);
   const margin = Math.max(1, (last - first) * 0.01);

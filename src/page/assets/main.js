@@ -37,6 +37,8 @@ async function ask() {
   state.skew = overview.now_ms - Date.now();
   fault = null;
   charts.remember(overview);
+  // An address may name series of another database.
+  if (!overview.more && !state.filter) state.chosen = state.chosen.filter((id) => overview.series.some((one) => one.id === id));
   if (fresh && !state.chosen.length) chooseFirst();
   show();
   if (fresh) rechosen();

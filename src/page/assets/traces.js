@@ -21,7 +21,7 @@ export function lineFields(points) {
 }
 
 /** Which points may still change: their window is open. Without a watermark only the last can be. */
-function openFrom(points, watermark) {
+export function openFrom(points, watermark) {
   const at = points.findIndex((point) => !point.final && (watermark === null ? false : (point.e ?? point.t) > watermark));
   if (watermark !== null) return at < 0 ? points.length : at;
   return points.length - (points.at(-1)?.final ? 0 : 1);
