@@ -58,6 +58,14 @@ fn the_page_answers_a_plain_client() {
 }
 
 #[test]
+fn ctrl_c_while_it_starts_is_no_fault() {
+    let dir = temp_dir();
+    // The line that says where to look comes before the parts have found the log.
+    Appliance::start(dir.path(), &["--sensors", "1", "--rate", "10"]).stop();
+    Appliance::start(dir.path(), &["--sensors", "1", "--rate", "10"]).stop();
+}
+
+#[test]
 fn replayed_files_instead_of_the_simulator() {
     let dir = temp_dir();
     let files = ["boiler.csv", "cellar.csv"].map(|name| Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(name));
@@ -95,6 +103,7 @@ fn a_busy_port_is_told() {
 fn a_data_directory_has_one_user() {
     let dir = temp_dir();
     let mut appliance = Appliance::start(dir.path(), &["--sensors", "1", "--rate", "10"]);
+    wait_until("it to be ready", LIMIT, || http::get(appliance.page, "/readyz").is_some_and(|answer| answer.code == 200));
     let path = dir.path().to_str().unwrap();
     refused(&["--data-dir", path, "--kafka-port", "0", "--http-port", "0"], path);
     assert_eq!(http::get(appliance.page, "/livez").expect("the first one lives on").code, 200);
