@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use rdkafka::message::{Message as _, OwnedMessage};
+use rdkafka::message::{Message, OwnedMessage};
 
 use crate::mapping::Unreadable;
 use crate::point::Point;
+use crate::records::Records;
 
 /// Per topic and partition the offset after the last row.
 pub(crate) type Offsets = BTreeMap<(String, i32), i64>;
@@ -22,7 +23,7 @@ pub(crate) struct DeadRow {
 pub(crate) struct Batch {
     pub(crate) points: Vec<Point>,
     /// The record of each point: the database may refuse it, and then it goes into the dead lane whole.
-    pub(crate) records: Vec<OwnedMessage>,
+    records: Records,
     pub(crate) dead: Vec<DeadRow>,
     pub(crate) offsets: Offsets,
     rows: usize,
@@ -30,7 +31,8 @@ pub(crate) struct Batch {
 }
 
 impl Batch {
-    pub(crate) fn push(&mut self, record: OwnedMessage, mapped: Result<Point, Unreadable>) {
+    /// Takes a record in; `detach` makes a copy of it when it belongs into the dead lane.
+    pub(crate) fn push<M: Message>(&mut self, record: &M, detach: impl FnOnce(&M) -> OwnedMessage, mapped: Result<Point, Unreadable>) {
         self.since.get_or_insert_with(Instant::now);
         self.rows += 1;
         let next = record.offset() + 1;
@@ -43,7 +45,7 @@ impl Batch {
                 self.points.push(point);
                 self.records.push(record);
             }
-            Err(why) => self.dead.push(DeadRow { record, why }),
+            Err(why) => self.dead.push(DeadRow { record: detach(record), why }),
         }
     }
 
@@ -59,16 +61,15 @@ impl Batch {
 
     /// Takes the points at `at` out, for the dead lane.
     pub(crate) fn reject(&mut self, rejected: impl IntoIterator<Item = (usize, Unreadable)>) {
-        let mut reasons: BTreeMap<usize, Unreadable> = rejected.into_iter().collect();
-        let (points, records) = (std::mem::take(&mut self.points), std::mem::take(&mut self.records));
-        for (at, (point, record)) in points.into_iter().zip(records).enumerate() {
-            match reasons.remove(&at) {
-                Some(why) => self.dead.push(DeadRow { record, why }),
-                None => {
-                    self.points.push(point);
-                    self.records.push(record);
-                }
-            }
-        }
+        let reasons: BTreeMap<usize, Unreadable> = rejected.into_iter().collect();
+        let mut at = 0;
+        self.points.retain(|_| {
+            at += 1;
+            !reasons.contains_key(&(at - 1))
+        });
+        let refused: Vec<Option<OwnedMessage>> = reasons.keys().map(|at| self.records.get(*at)).collect();
+        self.records.retain(|at| !reasons.contains_key(&at));
+        let dead = refused.into_iter().zip(reasons.into_values());
+        self.dead.extend(dead.filter_map(|(record, why)| Some(DeadRow { record: record?, why })));
     }
 }

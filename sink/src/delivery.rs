@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rdkafka::message::{Headers as _, Message as _, OwnedMessage};
+use rdkafka::message::{Headers as _, Message, OwnedMessage};
 
 use crate::SinkError;
 use crate::backoff::Backoff;
@@ -16,7 +16,7 @@ use crate::writer::{WriteError, Writer};
 /// Where offsets are committed.
 pub(crate) trait Committer {
     /// # Errors
-    /// A sentence; the offsets are committed with the next batch instead.
+    /// A sentence; the offsets are committed with the next batch instead. A failure may also show later, see [`Delivery::commit_again`].
     fn commit(&self, offsets: &Offsets) -> Result<(), String>;
 }
 
@@ -42,8 +42,10 @@ pub(crate) struct Delivery {
     lane: Box<dyn DeadLane>,
     mapper: Mapper,
     batch: Batch,
-    /// Written, but not yet committed.
-    uncommitted: Offsets,
+    /// How far the database holds each of our partitions.
+    written: Offsets,
+    /// Whether that is news to the log.
+    uncommitted: bool,
     backoff: Backoff,
     status: Arc<Status>,
 }
@@ -55,18 +57,20 @@ impl Delivery {
             lane,
             mapper: Mapper::default(),
             batch: Batch::default(),
-            uncommitted: Offsets::new(),
+            written: Offsets::new(),
+            uncommitted: false,
             backoff: Backoff::default(),
             status,
         }
     }
 
-    pub(crate) fn push(&mut self, record: OwnedMessage) {
+    /// Takes a record in; `detach` copies it when it must outlive its consumer.
+    pub(crate) fn push<M: Message>(&mut self, record: &M, detach: impl FnOnce(&M) -> OwnedMessage) {
         let headers = record.headers().into_iter().flat_map(|headers| headers.iter());
         let headers = headers.filter_map(|header| Some((header.key, header.value?)));
         let mapped = self.mapper.map(record.topic(), headers, record.payload());
         self.status.metrics.rows.inc();
-        self.batch.push(record, mapped);
+        self.batch.push(record, detach, mapped);
     }
 
     pub(crate) fn rows(&self) -> usize {
@@ -84,7 +88,8 @@ impl Delivery {
             tracing::warn!(rows = self.batch.rows(), "rows were not written before their partitions went; the next owner reads them again");
         }
         self.batch = Batch::default();
-        self.uncommitted.clear();
+        self.written.clear();
+        self.uncommitted = false;
     }
 
     /// # Errors
@@ -103,13 +108,18 @@ impl Delivery {
 
     /// Commits what is written but not committed; a failure is repeated with the next batch.
     pub(crate) fn commit(&mut self, committer: &dyn Committer) {
-        if self.uncommitted.is_empty() {
+        if !self.uncommitted {
             return;
         }
-        match committer.commit(&self.uncommitted) {
-            Ok(()) => self.uncommitted.clear(),
+        match committer.commit(&self.written) {
+            Ok(()) => self.uncommitted = false,
             Err(cause) => tracing::debug!(cause, "the offsets of written rows are not committed yet"),
         }
+    }
+
+    /// A commit that was on its way has failed: the next one covers it.
+    pub(crate) fn commit_again(&mut self) {
+        self.uncommitted = !self.written.is_empty();
     }
 
     /// # Errors
@@ -153,7 +163,9 @@ impl Delivery {
                 Err(error) => return Err(error.into()),
             }
         }
-        self.uncommitted.append(&mut std::mem::take(&mut self.batch).offsets);
+        let mut offsets = std::mem::take(&mut self.batch).offsets;
+        self.uncommitted |= !offsets.is_empty();
+        self.written.append(&mut offsets);
         Ok(None)
     }
 

@@ -8,7 +8,8 @@ use common::telemetry::Part;
 use common::{Settings, Shutdown};
 use rdkafka::ClientContext;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext, Rebalance};
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
+use rdkafka::message::BorrowedMessage;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use crate::SinkError;
@@ -27,6 +28,8 @@ pub(crate) struct Handover {
     fatal: Mutex<Option<SinkError>>,
     /// Set when the assignment has changed: a pause does not outlive that.
     assigned: AtomicBool,
+    /// A commit has failed since the loop looked last.
+    commit_failed: AtomicBool,
     status: Arc<Status>,
     drain_timeout: Duration,
 }
@@ -50,6 +53,10 @@ impl ConsumerContext for Handover {
         }
     }
 
+    fn commit_callback(&self, result: KafkaResult<()>, _offsets: &TopicPartitionList) {
+        self.note_commit(&result);
+    }
+
     fn post_rebalance(&self, consumer: &BaseConsumer<Self>, _rebalance: &Rebalance<'_>) {
         let assigned = consumer.assignment().map(|list| list.to_topic_map().into_keys().collect()).unwrap_or_default();
         self.status.assign(assigned);
@@ -58,6 +65,17 @@ impl ConsumerContext for Handover {
 }
 
 impl Handover {
+    /// `delivery` is not locked here: a commit's answer may come while it is.
+    fn note_commit(&self, result: &KafkaResult<()>) {
+        match result {
+            Ok(()) | Err(KafkaError::ConsumerCommit(RDKafkaErrorCode::NoOffset)) => {}
+            Err(error) => {
+                tracing::debug!(%error, "offsets of written rows are not committed yet");
+                self.commit_failed.store(true, Ordering::Relaxed);
+            }
+        }
+    }
+
     fn delivery(&self) -> MutexGuard<'_, Delivery> {
         self.delivery.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -91,7 +109,9 @@ impl Committer for BaseConsumer<Handover> {
         for ((topic, partition), offset) in offsets {
             list.add_partition_offset(topic, *partition, Offset::Offset(*offset)).map_err(|error| error.to_string())?;
         }
-        rdkafka::consumer::Consumer::commit(self, &list, CommitMode::Sync).map_err(|error| error.to_string())
+        // Without waiting: a log that has just gone would hold the loop up for as long as it is away. Librdkafka itself waits for
+        // commits on their way before it gives partitions back or leaves the group.
+        rdkafka::consumer::Consumer::commit(self, &list, CommitMode::Async).map_err(|error| error.to_string())
     }
 }
 
@@ -112,6 +132,7 @@ impl Intake {
             delivery: Mutex::new(delivery),
             fatal: Mutex::default(),
             assigned: AtomicBool::new(false),
+            commit_failed: AtomicBool::new(false),
             status,
             drain_timeout: settings.sink.drain_timeout.duration(),
         };
@@ -148,7 +169,7 @@ impl Intake {
 
     fn turn(&mut self) -> Result<(), SinkError> {
         match self.consumer.poll(self.patience()) {
-            Some(Ok(message)) => self.context().delivery().push(message.detach()),
+            Some(Ok(message)) => self.context().delivery().push(&message, BorrowedMessage::detach),
             Some(Err(error)) => self.note(error)?,
             None => {}
         }
@@ -163,6 +184,9 @@ impl Intake {
         if self.upkeep_due <= Instant::now() {
             self.upkeep_due = Instant::now() + UPKEEP;
             let mut delivery = self.context().delivery();
+            if self.context().commit_failed.swap(false, Ordering::Relaxed) {
+                delivery.commit_again();
+            }
             delivery.commit(&self.consumer);
             delivery.upkeep()?;
         }
@@ -254,6 +278,8 @@ fn config(settings: &Settings, database: &str) -> rdkafka::ClientConfig {
         .set("statistics.interval.ms", "1000")
         // Bounds the memory of what is fetched ahead.
         .set("queued.min.messages", "20000")
+        // With that many fetched ahead librdkafka would look away for a second, and a batch takes a fraction of it.
+        .set("fetch.queue.backoff.ms", "10")
         .set("queued.max.messages.kbytes", "16384")
         .set("fetch.wait.max.ms", "250");
     if let Some(id) = &settings.sink.instance_id {

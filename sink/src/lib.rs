@@ -16,7 +16,7 @@
 //! | [`writer`] | the seam to the databases: points in; written, try again, refused, or give up out |
 //! | [`sqlite`] | the writer into SQLite |
 //! | [`store`] | the read side of that database, for a page |
-//! | `intake`, `batch`, `delivery`, `backoff` | batches from Kafka; database first, offsets after it |
+//! | `intake`, `batch`, `records`, `delivery`, `backoff` | batches from Kafka; database first, offsets after it |
 //! | `dead` | rows that no database takes, whole, into the dead lane |
 //! | `run`, `metrics`, `status`, `client_stats`, `error` | wiring, and what can be seen from outside |
 
@@ -30,6 +30,7 @@ mod intake;
 mod mapping;
 mod metrics;
 pub mod point;
+mod records;
 mod row;
 mod run;
 pub mod sqlite;

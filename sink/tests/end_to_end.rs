@@ -295,3 +295,29 @@ async fn a_locked_database_pauses_reading_and_loses_nothing() {
     until("it is ready again", || running.telemetry.status()["parts"]["sink"]["ready"] == true).await;
     assert_eq!(running.stop().await.points, 300);
 }
+
+/// `cargo test --release -p sink --test end_to_end -- --ignored --nocapture` prints rows per second from the log into the table.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "a measurement"]
+async fn throughput() {
+    let log = Log::start().await;
+    log.create(&[TOPIC, "iot.dead"]).await;
+    let (_dir, path) = folder();
+    let total = 500_000_i64;
+    let fields = r#""n":50,"avg":21.123456,"min":20.5,"max":22.25"#;
+    for from in (0..total).step_by(50_000) {
+        let rows = (from..from + 50_000).map(|i| {
+            let sensor = format!("s-{:04}", i % 1000);
+            let value =
+                format!(r#"{{"window_start":"2023-11-14T22:13:20Z","window_end":"2023-11-14T22:13:30Z","sensor_id":"{sensor}",{fields}}}"#);
+            Row { value, ..row(&sensor, (i / 1000) * 10_000, 0.0, i) }
+        });
+        log.produce(TOPIC, &rows.collect::<Vec<_>>()).await;
+    }
+    let running = start(settings(&log, &path), None);
+    until("the first rows are written", || running.status("points").as_i64() > Some(0)).await;
+    let (began, before) = (Instant::now(), running.status("points").as_i64().unwrap());
+    until("all rows are written", || running.status("points").as_i64() == Some(total)).await;
+    println!("{:.0} rows/s", (total - before) as f64 / began.elapsed().as_secs_f64());
+    running.stop().await;
+}

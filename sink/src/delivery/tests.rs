@@ -86,6 +86,10 @@ fn bench(faults: Vec<WriteError>, lane_up: bool, log_up: bool) -> Bench {
 }
 
 impl Bench {
+    fn push(&mut self, record: OwnedMessage) {
+        self.delivery.push(&record, OwnedMessage::clone);
+    }
+
     fn deliver(&mut self) -> Delivered {
         self.delivery.deliver(&self.committer).unwrap()
     }
@@ -99,7 +103,7 @@ impl Bench {
 fn dead_rows_then_points_then_offsets() {
     let mut bench = bench(vec![], true, true);
     for record in [record(0, 4, &row(1)), record(1, 9, "poison"), record(0, 5, &row(2))] {
-        bench.delivery.push(record);
+        bench.push(record);
     }
     assert_eq!(bench.deliver(), Delivered::All);
     assert_eq!(bench.diary(), ["dead 9 not_json", "write [1, 2]", "commit iot.agg.q/0=6 iot.agg.q/1=10"]);
@@ -113,7 +117,7 @@ fn a_database_that_is_away_gets_the_same_batch_again() {
     let retry = |after| WriteError::Retry { detail: "locked".into(), after };
     let asked = Duration::from_secs(7);
     let mut bench = bench(vec![retry(None), retry(Some(asked))], true, true);
-    bench.delivery.push(record(0, 0, &row(1)));
+    bench.push(record(0, 0, &row(1)));
     assert!(matches!(bench.deliver(), Delivered::Waits(_)));
     assert!(!bench.status.is_ready());
     assert_eq!(bench.status.json()["error"], "locked");
@@ -128,7 +132,7 @@ fn refused_points_go_to_the_dead_lane_and_their_neighbours_pass() {
     let refusal = Rejection { index: 1, reason: "wrong_type", detail: "field avg is a string".into() };
     let mut bench = bench(vec![WriteError::Rejected(vec![refusal])], true, true);
     for at in 0..3 {
-        bench.delivery.push(record(0, at, &row(at)));
+        bench.push(record(0, at, &row(at)));
     }
     assert_eq!(bench.deliver(), Delivered::All);
     assert_eq!(bench.diary(), ["dead 1 wrong_type", "write [0, 2]", "commit iot.agg.q/0=3"]);
@@ -137,7 +141,7 @@ fn refused_points_go_to_the_dead_lane_and_their_neighbours_pass() {
 #[test]
 fn offsets_wait_for_the_dead_lane_and_each_dead_row_is_sent_once() {
     let mut bench = bench(vec![], false, true);
-    bench.delivery.push(record(0, 0, "poison"));
+    bench.push(record(0, 0, "poison"));
     assert!(matches!(bench.deliver(), Delivered::Waits(_)));
     assert_eq!(bench.deliver(), Delivered::All);
     assert_eq!(bench.diary(), ["dead 0 not_json", "commit iot.agg.q/0=1"]);
@@ -146,9 +150,9 @@ fn offsets_wait_for_the_dead_lane_and_each_dead_row_is_sent_once() {
 #[test]
 fn offsets_that_could_not_be_committed_go_with_the_next() {
     let mut bench = bench(vec![], true, false);
-    bench.delivery.push(record(0, 0, &row(1)));
+    bench.push(record(0, 0, &row(1)));
     assert_eq!(bench.deliver(), Delivered::All);
-    bench.delivery.push(record(1, 0, &row(2)));
+    bench.push(record(1, 0, &row(2)));
     assert_eq!(bench.deliver(), Delivered::All);
     assert_eq!(bench.diary(), ["write [1]", "write [2]", "commit iot.agg.q/0=1 iot.agg.q/1=1"]);
 }
@@ -156,7 +160,7 @@ fn offsets_that_could_not_be_committed_go_with_the_next() {
 #[test]
 fn what_no_retry_can_help_ends_the_sink_and_commits_nothing() {
     let mut bench = bench(vec![WriteError::Fatal("damaged".into())], true, true);
-    bench.delivery.push(record(0, 0, &row(1)));
+    bench.push(record(0, 0, &row(1)));
     assert_eq!(bench.delivery.deliver(&bench.committer).unwrap_err().to_string(), "damaged");
     assert!(bench.diary().is_empty());
 }
