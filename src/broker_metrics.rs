@@ -72,6 +72,6 @@ mod tests {
         let stats = || BrokerStats { records_in: 7, ..BrokerStats::default() };
         registry.register(Box::new(BrokerMetrics::new(stats).unwrap())).unwrap();
         let family = registry.gather().into_iter().find(|family| family.name() == "tidemark_broker_records_in_total").unwrap();
-        assert_eq!(family.get_metric()[0].get_counter().value(), 7.0);
+        assert_eq!(family.get_metric()[0].get_counter().get_value(), 7.0);
     }
 }

@@ -34,7 +34,11 @@ impl FromStr for Span {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        humantime::parse_duration(&text.trim().to_ascii_lowercase())
+        // Spark spells these out; the parser knows only their short forms. The longer word of each pair comes first.
+        let spelled = text.trim().to_ascii_lowercase();
+        let spelled = spelled.replace("milliseconds", "ms").replace("millisecond", "ms");
+        let spelled = spelled.replace("microseconds", "us").replace("microsecond", "us");
+        humantime::parse_duration(&spelled)
             .map(Self)
             .map_err(|_| format!("'{text}' is not a length of time; write a number with a unit, such as '500ms', '30s' or '5 minutes'"))
     }
@@ -127,7 +131,7 @@ mod tests {
 
     #[test]
     fn spans_read_both_spellings() {
-        for text in ["5s", "5 seconds", "5 SECONDS", "5000ms"] {
+        for text in ["5s", "5 seconds", "5 SECONDS", "5000ms", "5000 milliseconds"] {
             assert_eq!(text.parse::<Span>().unwrap(), Span::from_secs(5), "{text}");
         }
         assert_eq!("1h 30m".parse::<Span>().unwrap().millis(), 5_400_000);

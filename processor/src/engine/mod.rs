@@ -25,7 +25,7 @@ use datafusion_common::DataFusionError;
 
 pub(crate) use entry::{Entry, GroupState, Progress};
 pub(crate) use judge::{Input, Refused};
-pub use ledger::Ledger;
+pub(crate) use ledger::Ledger;
 pub(crate) use output::Output;
 use state::PartitionState;
 pub(crate) use time::PartitionTime;
@@ -210,3 +210,7 @@ impl Engine {
         })
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used)]
+mod tests;

@@ -379,7 +379,7 @@ fn sentence(error: &DataFusionError) -> String {
     for layer in ["type_coercion", "caused by", "Error during planning: ", "Schema error: ", "SQL error: "] {
         rest = rest.trim_start().strip_prefix(layer).unwrap_or(rest).trim_start();
     }
-    rest.to_owned()
+    rest.lines().map(str::trim).collect::<Vec<_>>().join(" ")
 }
 
 /// What the planner may know: one table, our functions, no variables, no clock.

@@ -1,0 +1,7 @@
+//! The engine as a whole: golden cases, and properties against a plain batch computation.
+
+mod golden;
+mod harness;
+mod oracle;
+mod property;
+mod refused;
