@@ -1,21 +1,37 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Mutex, PoisonError};
 
 use super::log::Log;
 use super::process::Process;
 use super::query::Query;
 
-/// A binary of the workspace. `producer`, `processor` and `sink` stand beside `tidemark`, whose path cargo tells us.
+/// A binary of the workspace. `producer`, `processor` and `sink` stand beside `tidemark`, whose path cargo tells us. Cargo builds them with
+/// the tests of their own packages; where it has not, they are built now.
 pub(crate) fn path(name: &str) -> PathBuf {
     let tidemark = Path::new(env!("CARGO_BIN_EXE_tidemark"));
     let path = tidemark.with_file_name(name);
-    assert!(
-        path.exists(),
-        "the binary '{name}' is missing at {}: build the whole workspace first, `cargo build --release --workspace` (or run \
-         `cargo test --release --workspace`, which builds it)",
-        path.display()
-    );
+    let _one = BUILD.lock().unwrap_or_else(PoisonError::into_inner);
+    if !path.exists() {
+        build(name, tidemark);
+    }
+    assert!(path.exists(), "the binary '{name}' is missing at {}: `cargo build --release --workspace` makes it", path.display());
     path
+}
+
+static BUILD: Mutex<()> = Mutex::new(());
+
+fn build(name: &str, tidemark: &Path) {
+    let Some(cargo) = std::env::var_os("CARGO") else { return };
+    let mut command = Command::new(cargo);
+    command.args(["build", "--package", name, "--bin", name]).current_dir(env!("CARGO_MANIFEST_DIR"));
+    // target/release/tidemark, or target/debug/tidemark.
+    let mut folders = tidemark.ancestors().skip(1);
+    if folders.next().is_some_and(|profile| profile.ends_with("release")) {
+        command.arg("--release");
+    }
+    let output = command.arg("--target-dir").arg(folders.next().unwrap_or(tidemark)).output().unwrap();
+    assert!(output.status.success(), "building {name}:\n{}", String::from_utf8_lossy(&output.stderr));
 }
 
 /// A command for `binary` that sees no setting but those given to it.
