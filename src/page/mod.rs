@@ -39,7 +39,7 @@ use reader::Reader;
 
 /// What the page shows.
 #[derive(Debug, Clone)]
-pub struct PageState {
+pub(crate) struct PageState {
     /// The SQLite database of the sink; may be missing, and come later.
     pub sqlite: PathBuf,
     /// The parts' own state.
@@ -54,7 +54,7 @@ struct Shared {
 }
 
 /// The page's routes. They never end an event stream by themselves: the server that they are given to does, when it stops.
-pub fn router(state: PageState) -> Router {
+pub(crate) fn router(state: PageState) -> Router {
     assets::warm_up();
     let shared = Shared { reader: Reader::new(&state.sqlite), pipeline: Pipeline::new(state.telemetry) };
     Router::new()
