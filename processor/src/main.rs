@@ -62,8 +62,6 @@ async fn serve(settings: common::Settings) -> anyhow::Result<()> {
     telemetry::init_logs(&settings.log.level);
     let (shutdown, telemetry) = (Shutdown::on_signals().context("signal handlers")?, Telemetry::default());
     let listen = settings.http.listen.unwrap_or_else(|| ([127, 0, 0, 1], 8082).into());
-    // Queries are checked before anything is started or bound.
-    processor::compile_queries(&settings.processor.queries)?;
     // The listener outlives the run, so that the drain can be watched.
     let listening = Shutdown::manual();
     let (address, listener) = telemetry::serve(listen, telemetry.router(), listening.clone()).await?;

@@ -9,6 +9,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::{Message as _, Offset, TopicPartitionList};
 
+use super::consumer::{Quiet, beginning};
 use super::error::TaskError;
 use super::owner::Owner;
 use crate::engine::Input;
@@ -106,7 +107,7 @@ impl Records {
 
 /// Reads the input partitions of one shard.
 pub(crate) struct Reader {
-    consumer: BaseConsumer,
+    consumer: BaseConsumer<Quiet>,
     topic: Arc<str>,
     pending: BTreeMap<i32, Records>,
     rows: usize,
@@ -129,7 +130,12 @@ pub(crate) enum Filled {
 
 impl Reader {
     /// Starts to read each partition at its offset; `None` is the beginning of the log.
-    pub(crate) fn start(settings: &Settings, query: &StreamQuery, positions: &BTreeMap<i32, Option<i64>>) -> Result<Self, TaskError> {
+    pub(crate) fn start(
+        settings: &Settings,
+        query: &StreamQuery,
+        positions: &BTreeMap<i32, Option<i64>>,
+        owner: &Owner,
+    ) -> Result<Self, TaskError> {
         let mut config = common::kafka::client(&settings.kafka, "processor-input");
         config
             .set("group.id", super::membership::group(query))
@@ -146,11 +152,12 @@ impl Reader {
             .set("queued.min.messages", "200000")
             .set("queued.max.messages.kbytes", "32768")
             .set("check.crcs", "true");
-        let consumer: BaseConsumer = config.create()?;
+        let consumer: BaseConsumer<Quiet> = config.create_with_context(Quiet)?;
         let topic: Arc<str> = query.file.source.topic.as_str().into();
         let mut list = TopicPartitionList::new();
         for (partition, position) in positions {
-            list.add_partition_offset(&topic, *partition, position.map_or(Offset::Beginning, Offset::Offset))?;
+            let offset = position.map_or_else(|| beginning(&consumer, &topic, *partition, owner), Ok)?;
+            list.add_partition_offset(&topic, *partition, Offset::Offset(offset))?;
         }
         consumer.assign(&list)?;
         let pending = positions.keys().map(|partition| (*partition, Records::new(&topic, *partition))).collect();

@@ -8,6 +8,7 @@
 //!     deliver.rs    results and lanes, and the wait for their acknowledgement
 //! ```
 
+mod consumer;
 mod deliver;
 mod error;
 mod input;

@@ -60,10 +60,11 @@ impl Worker {
         let started = Instant::now();
         let topic = common::topics::journal(&self.query.file.name);
         let place = (topic.as_str(), self.shard.journal_partition);
+        // Both producers need an id from the log, which takes librdkafka half a second: they ask at the same time.
+        let mut deliverer = Deliverer::new(&self.settings, &self.query)?;
         let journal = Journal::take_over(&self.settings, place.0, place.1, &self.owner)?;
         let mut engine = Engine::new(Arc::clone(&self.query), self.shard.input_partitions.iter().copied());
         let newest = restore(&self.settings, &self.query, place, journal.epoch(), &mut engine, &self.owner)?;
-        let mut deliverer = Deliverer::new(&self.settings, &self.query)?;
         if let Some(entry) = newest {
             let output = engine.apply(&entry)?;
             deliverer.results(&self.query, &output, engine.revision(), &self.owner)?;
@@ -81,7 +82,7 @@ impl Worker {
             took = ?started.elapsed(),
             "restored"
         );
-        let reader = Reader::start(&self.settings, &self.query, &positions)?;
+        let reader = Reader::start(&self.settings, &self.query, &positions, &self.owner)?;
         let decoder = Decoder::new(Arc::clone(&self.query.schema));
         Ok(Running { journal, engine, deliverer, reader, decoder })
     }

@@ -6,6 +6,7 @@ use common::Settings;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::{Message as _, Offset, TopicPartitionList};
 
+use super::super::consumer::{Quiet, beginning};
 use super::super::error::TaskError;
 use super::super::owner::Owner;
 use super::record::{Piece, Record};
@@ -29,14 +30,16 @@ pub(crate) fn restore(
         .set("auto.offset.reset", "earliest")
         .set("queued.max.messages.kbytes", "16384")
         .set("check.crcs", "true");
-    let consumer: BaseConsumer = config.create()?;
+    let consumer: BaseConsumer<Quiet> = config.create_with_context(Quiet)?;
+    let first = beginning(&consumer, topic, partition, owner)?;
     let mut from = TopicPartitionList::new();
-    from.add_partition_offset(topic, partition, Offset::Beginning)?;
+    from.add_partition_offset(topic, partition, Offset::Offset(first))?;
     consumer.assign(&from)?;
 
     let mut replay = Replay { query, engine, place: format!("{topic}-{partition}"), epoch: None, pieces: Vec::new(), newest: None };
     loop {
-        if owner.given_up() {
+        // Nothing is in flight yet: a stop need not wait.
+        if owner.stop.is_set() {
             return Err(TaskError::Stopped);
         }
         owner.beat();
