@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use broker::{Broker, BrokerConfig, Durability};
-use common::kafka::{TopicSpec, ensure_topics};
+use common::kafka::{LogError, TopicSpec, ensure_topics};
 use common::{Settings, Shutdown, Telemetry, settings, telemetry};
 use processor::query::StreamQuery;
 
@@ -42,10 +42,15 @@ pub(crate) async fn run(mut settings: Settings) -> anyhow::Result<()> {
     let broker = Arc::new(start_broker(&settings, &data_dir).await?);
     show_broker(&broker, &telemetry)?;
     settings.kafka.bootstrap_servers = reachable(broker.addr()).to_string();
-    create_topics(&settings, &queries, &shutdown).await?;
-    say_where(http, broker.addr(), &data_dir, &settings);
-
-    let result = run_parts(&settings, &telemetry, &shutdown).await;
+    let result = match create_topics(&settings, &queries, &shutdown).await {
+        Ok(()) => {
+            say_where(http, broker.addr(), &data_dir, &settings);
+            run_parts(&settings, &telemetry, &shutdown).await
+        }
+        // Ctrl-C before anything ran is a good end.
+        Err(LogError::Stopped { .. }) => Ok(()),
+        Err(error) => Err(error.into()),
+    };
     listening.trigger();
     listener.await.context("the HTTP listener")?;
     let closed = match Arc::try_unwrap(broker) {
@@ -83,7 +88,7 @@ fn reachable(address: SocketAddr) -> SocketAddr {
 }
 
 /// The topics with readings and results, with the appliance's retention; the processor makes its journals itself.
-async fn create_topics(settings: &Settings, queries: &[StreamQuery], shutdown: &Shutdown) -> anyhow::Result<()> {
+async fn create_topics(settings: &Settings, queries: &[StreamQuery], shutdown: &Shutdown) -> Result<(), LogError> {
     let retention = settings.broker.retention.millis().to_string();
     let outputs = queries.iter().map(|query| query.file.output_topic());
     let inputs = queries.iter().map(|query| query.file.source.topic.clone());

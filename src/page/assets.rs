@@ -2,13 +2,14 @@
 
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash as _, Hasher as _};
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::sync::LazyLock;
 
 use axum::extract::Path;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use flate2::Compression;
+use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
 
 const HTML: &str = include_str!("assets/index.html");
@@ -108,7 +109,28 @@ fn send(asset: &'static Asset, request: &HeaderMap) -> Response {
         return (StatusCode::NOT_MODIFIED, headers).into_response();
     }
     set(header::CONTENT_TYPE, asset.mime);
-    // Every browser takes gzip; what does not is a tool that can say so.
-    set(header::CONTENT_ENCODING, "gzip");
-    (headers, asset.gzipped.as_slice()).into_response()
+    set(header::VARY, "accept-encoding");
+    if takes_gzip(request) {
+        set(header::CONTENT_ENCODING, "gzip");
+        return (headers, asset.gzipped.as_slice()).into_response();
+    }
+    // Only tools ask so, and seldom: not worth a second copy in memory.
+    match gunzip(&asset.gzipped) {
+        Ok(content) => (headers, content).into_response(),
+        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    }
+}
+
+fn takes_gzip(request: &HeaderMap) -> bool {
+    let accepted = request.get_all(header::ACCEPT_ENCODING).iter().filter_map(|value| value.to_str().ok());
+    accepted.flat_map(|value| value.split(',')).any(|coding| {
+        let (name, weight) = coding.split_once(';').unwrap_or((coding, ""));
+        matches!(name.trim(), "gzip" | "*") && !matches!(weight.trim(), "q=0" | "q=0.0" | "q=0.00" | "q=0.000")
+    })
+}
+
+fn gunzip(bytes: &[u8]) -> std::io::Result<Vec<u8>> {
+    let mut content = Vec::new();
+    GzDecoder::new(bytes).read_to_end(&mut content)?;
+    Ok(content)
 }

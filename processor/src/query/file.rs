@@ -89,7 +89,7 @@ pub enum OutputMode {
 
 /// When a step is taken.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "TriggerText")]
+#[serde(try_from = "toml::Value")]
 pub enum Trigger {
     /// As soon as there are rows.
     #[default]
@@ -101,37 +101,34 @@ pub enum Trigger {
 }
 
 #[derive(Deserialize)]
-#[serde(untagged)]
-enum TriggerText {
-    Word(String),
-    Table(TriggerTable),
-}
-
-#[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct TriggerTable {
     processing_time: Option<Span>,
     continuous: Option<Span>,
 }
 
-impl TryFrom<TriggerText> for Trigger {
+const TRIGGERS: &str = "use { processing_time = \"1 second\" }, \"available_now\" or none";
+
+/// A word or a table, told apart by hand: serde's `untagged` would hide what is wrong inside the table.
+impl TryFrom<toml::Value> for Trigger {
     type Error = String;
 
-    fn try_from(text: TriggerText) -> Result<Self, String> {
-        let soon = |what: &str| {
-            Err(format!("the trigger '{what}' is not supported yet; use {{ processing_time = \"1 second\" }}, \"available_now\" or none"))
-        };
-        match text {
-            TriggerText::Word(word) if word == "available_now" => Ok(Self::AvailableNow),
-            TriggerText::Word(word) if word == "once" => soon("once"),
-            TriggerText::Word(word) => {
-                Err(format!("'{word}' is no trigger; use {{ processing_time = \"1 second\" }}, \"available_now\" or none"))
+    fn try_from(value: toml::Value) -> Result<Self, String> {
+        let soon = |what: &str| Err(format!("the trigger '{what}' is not supported yet; {TRIGGERS}"));
+        match value {
+            toml::Value::String(word) if word == "available_now" => Ok(Self::AvailableNow),
+            toml::Value::String(word) if word == "once" => soon("once"),
+            toml::Value::Table(_) => {
+                let table: TriggerTable = value.try_into().map_err(|error: toml::de::Error| format!("trigger: {}", error.message()))?;
+                match table {
+                    TriggerTable { continuous: Some(_), .. } => soon("continuous"),
+                    // Spark: an interval of 0 means as soon as possible.
+                    TriggerTable { processing_time: Some(span), .. } if span.millis() == 0 => Ok(Self::AsSoonAsPossible),
+                    TriggerTable { processing_time: Some(span), .. } => Ok(Self::ProcessingTime(span)),
+                    TriggerTable { .. } => Err(format!("the trigger is empty; {TRIGGERS}")),
+                }
             }
-            TriggerText::Table(TriggerTable { continuous: Some(_), .. }) => soon("continuous"),
-            // Spark: an interval of 0 means as soon as possible.
-            TriggerText::Table(TriggerTable { processing_time: Some(span), .. }) if span.millis() == 0 => Ok(Self::AsSoonAsPossible),
-            TriggerText::Table(TriggerTable { processing_time: Some(span), .. }) => Ok(Self::ProcessingTime(span)),
-            TriggerText::Table(_) => Err("an empty trigger; write { processing_time = \"1 second\" }".into()),
+            other => Err(format!("{other} is no trigger; {TRIGGERS}")),
         }
     }
 }
@@ -217,7 +214,8 @@ mod tests {
         assert_eq!(trigger("trigger = 'available_now'").unwrap(), Trigger::AvailableNow);
         assert_eq!(trigger("trigger = { processing_time = '0 seconds' }").unwrap(), Trigger::AsSoonAsPossible);
         assert!(trigger("trigger = 'sometimes'").unwrap_err().to_string().contains("available_now"));
-        assert!(trigger("trigger = { processing_time = '1' }").is_err());
+        assert!(trigger("trigger = { processing_time = '1' }").unwrap_err().to_string().contains("a number with a unit"));
+        assert!(trigger("trigger = { every = '1s' }").unwrap_err().to_string().contains("every"));
     }
 
     #[test]

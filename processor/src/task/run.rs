@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::kafka::{TopicSpec, ensure_topics};
+use common::kafka::{LogError, TopicSpec, ensure_topics};
 use common::{Settings, Shutdown, Telemetry};
 use serde_json::json;
 
@@ -62,7 +62,16 @@ pub async fn run(settings: Settings, telemetry: Telemetry, shutdown: Shutdown) -
     let mut tasks = tokio::task::JoinSet::new();
     for (query, status) in queries.into_iter().zip(statuses) {
         let query = Arc::new(query);
-        let input_partitions = ensure(&settings, &query, &shutdown).await?;
+        let input_partitions = match ensure(&settings, &query, &shutdown).await {
+            Ok(partitions) => partitions,
+            // Stopped before the log was there: nothing has begun, so nothing is wrong.
+            Err(ProcessorError::Log(LogError::Stopped { .. })) => break,
+            Err(error) => {
+                stop.trigger();
+                while tasks.join_next().await.is_some() {}
+                return Err(error);
+            }
+        };
         let runtime = tokio::runtime::Handle::current();
         let workers = Workers::new(Arc::clone(&settings), query, input_partitions, part.clone(), status, runtime);
         let stop = stop.clone();
@@ -114,7 +123,7 @@ async fn ensure(settings: &Settings, query: &StreamQuery, shutdown: &Shutdown) -
     let own = [spec(&file.output_topic(), topics.partitions, Vec::new()), spec(&journal, shards, keep)];
     let found = ensure_topics(&settings.kafka, &own, shutdown).await?;
     if found[&journal] != shards {
-        return Err(common::kafka::LogError::Partitions {
+        return Err(LogError::Partitions {
             topic: journal,
             found: found[&common::topics::journal(&file.name)],
             expected: shards,
