@@ -83,15 +83,18 @@ fn unzip(body: &[u8]) -> String {
 #[tokio::test]
 async fn the_page_and_all_it_names_are_served_from_here() {
     let page = Page::start().await;
-    let (head, body) = page.get("/", "").await;
+    const GZIP: &str = "Accept-Encoding: br, gzip;q=0.8\r\n";
+    let (head, body) = page.get("/", GZIP).await;
     assert!(head.contains("text/html") && head.contains("content-security-policy: default-src 'none'"), "{head}");
     let html = unzip(&body);
     let names: Vec<&str> = html.split('"').filter(|part| part.starts_with("/assets/")).collect();
     assert!(names.len() > 8);
     for name in names {
-        let (head, body) = page.get(name, "").await;
+        let (head, body) = page.get(name, GZIP).await;
         assert!(head.starts_with("http/1.1 200") && head.contains("content-encoding: gzip"), "{name}: {head}");
-        assert!(!unzip(&body).is_empty(), "{name}");
+        let (head, plain) = page.get(name, "Accept-Encoding: gzip;q=0\r\n").await;
+        assert!(!head.contains("content-encoding"), "{name}: {head}");
+        assert!(!plain.is_empty() && unzip(&body).as_bytes() == plain, "{name}");
     }
     let outside = html.matches("http").count() - html.matches("http://www.w3.org/2000/svg").count();
     assert_eq!(outside, 0, "nothing is fetched from elsewhere");
