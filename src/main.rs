@@ -8,6 +8,7 @@ mod run;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
@@ -97,7 +98,11 @@ fn start(cli: &Cli) -> anyhow::Result<()> {
         Some(Command::Config(command)) => config_command(command, &loaded),
         None | Some(Command::Run) => {
             telemetry::init_logs(&loaded.settings.log.level);
-            tokio::runtime::Runtime::new().context("the runtime cannot be started")?.block_on(run::run(loaded.settings))?;
+            let runtime = tokio::runtime::Runtime::new().context("the runtime cannot be started")?;
+            let result = runtime.block_on(run::run(loaded.settings));
+            // What hangs in a thread must not keep the process.
+            runtime.shutdown_timeout(Duration::from_secs(1));
+            result?;
         }
     }
     Ok(())

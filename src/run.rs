@@ -98,7 +98,8 @@ async fn create_topics(settings: &Settings, queries: &[StreamQuery], shutdown: &
         name,
         partitions: settings.topics.partitions,
         replication: 1,
-        properties: vec![("retention.ms", retention.clone())],
+        // A lane takes the largest record that the input takes by default, and our headers.
+        properties: vec![("retention.ms", retention.clone()), ("max.message.bytes", "2097152".to_owned())],
     };
     let specs: Vec<TopicSpec> = names.into_iter().map(spec).collect();
     ensure_topics(&settings.kafka, &specs, shutdown).await?;
@@ -153,8 +154,13 @@ async fn run_parts(settings: &Settings, telemetry: &Telemetry, shutdown: &Shutdo
                 }
             },
             // A part that hangs must not hold the others: each has its own drain timeout, this is beyond all of them.
-            () = tokio::time::sleep(Duration::from_secs(30)), if stopping => break,
+            () = tokio::time::sleep(Duration::from_secs(30)), if stopping => {
+                fault.get_or_insert_with(|| anyhow::anyhow!("a part did not end within 30 s of being told to"));
+                break;
+            }
         }
     }
+    // After a break some may not have been told.
+    stops.iter().for_each(Shutdown::trigger);
     fault.map_or(Ok(()), Err)
 }

@@ -105,7 +105,15 @@ pub async fn ensure_topics(kafka: &Kafka, topics: &[TopicSpec], shutdown: &Shutd
     let options = AdminOptions::new().operation_timeout(Some(Duration::from_secs(10))).request_timeout(Some(Duration::from_secs(15)));
     let deadline = Instant::now() + kafka.request_timeout.duration();
     loop {
-        let found = partitions_of(&admin, kafka).await?;
+        let found = match partitions_of(&admin, kafka).await {
+            Ok(found) => found,
+            // The log was there a moment ago: a blip is no reason to give up.
+            Err(fault) if Instant::now() > deadline => return Err(fault),
+            Err(_) => {
+                pause(shutdown, kafka).await?;
+                continue;
+            }
+        };
         let missing: Vec<&TopicSpec> = topics.iter().filter(|topic| !found.contains_key(&topic.name)).collect();
         if missing.is_empty() {
             return Ok(topics.iter().map(|topic| (topic.name.clone(), found[&topic.name])).collect());

@@ -33,11 +33,13 @@ pub mod result_header {
     pub const KEY_COLUMNS: &str = "tidemark-key-columns";
 }
 
-/// Headers of a record in the late or dead lane. The record's key, value and timestamp are the original's.
+/// Headers of a record in the late or dead lane. The record's key and value are the original's.
 pub mod lane_header {
     pub const TOPIC: &str = "tidemark-topic";
     pub const PARTITION: &str = "tidemark-partition";
     pub const OFFSET: &str = "tidemark-offset";
+    /// The original record's timestamp, milliseconds since 1970-01-01T00:00:00Z; -1 when it had none.
+    pub const TIMESTAMP: &str = "tidemark-timestamp";
     /// One word for counting: `late`, `not_json`, `no_event_time`, `wrong_type`, `future`, ...
     pub const REASON: &str = "tidemark-reason";
     /// One sentence for people.

@@ -16,11 +16,13 @@ use arrow::ipc::writer::{IpcWriteOptions, StreamWriter};
 use serde::{Deserialize, Serialize};
 
 use super::{Entry, GroupState, Ledger, PartitionTime, Progress};
-use crate::query::StreamQuery;
+use crate::query::{Pane, StreamQuery};
 
 /// Version of the entry format.
 const VERSION: u32 = 1;
 const HEADER: &str = "tidemark";
+/// Columns of a group before its key: partition, pane, since.
+const OWN_COLUMNS: usize = 3;
 
 #[derive(Serialize, Deserialize)]
 struct Header {
@@ -67,8 +69,8 @@ fn fingerprint(query: &StreamQuery) -> String {
 }
 
 fn fields(query: &StreamQuery) -> Vec<FieldRef> {
-    let mut fields: Vec<FieldRef> =
-        vec![Arc::new(Field::new("partition", DataType::Int32, false)), Arc::new(Field::new("pane", DataType::Int64, false))];
+    let own = [("partition", DataType::Int32), ("pane", DataType::Int64), ("since", DataType::Int64)];
+    let mut fields: Vec<FieldRef> = own.into_iter().map(|(name, data_type)| Arc::new(Field::new(name, data_type, false))).collect();
     fields.extend(query.group_keys.fields().iter().enumerate().map(|(place, field)| nullable(&format!("key_{place}"), field)));
     fields.extend(query.state_rows.fields().iter().enumerate().map(|(place, field)| nullable(&format!("state_{place}"), field)));
     fields
@@ -90,7 +92,8 @@ pub(crate) fn encode(query: &StreamQuery, entry: &Entry) -> Result<Vec<u8>, Code
 
     let mut columns: Vec<ArrayRef> = vec![
         Arc::new(Int32Array::from_iter_values(entry.groups.iter().map(|group| group.partition))),
-        Arc::new(Int64Array::from_iter_values(entry.groups.iter().map(|group| group.pane))),
+        Arc::new(Int64Array::from_iter_values(entry.groups.iter().map(|group| group.pane.start))),
+        Arc::new(Int64Array::from_iter_values(entry.groups.iter().map(|group| group.pane.since))),
     ];
     columns.extend(query.group_keys.columns(entry.groups.iter().map(|group| &*group.key))?);
     columns.extend(query.state_rows.columns(entry.groups.iter().map(|group| &*group.state))?);
@@ -125,19 +128,21 @@ pub(crate) fn decode(query: &StreamQuery, bytes: &[u8]) -> Result<Entry, CodecEr
 
 fn groups(query: &StreamQuery, batch: &RecordBatch) -> Result<Vec<GroupState>, CodecError> {
     let key_count = query.group_keys.fields().len();
-    if batch.num_columns() != 2 + key_count + query.state_rows.fields().len() {
+    if batch.num_columns() != OWN_COLUMNS + key_count + query.state_rows.fields().len() {
         return Err(CodecError::Damaged(format!("it has {} columns", batch.num_columns())));
     }
-    let (Some(partitions), Some(panes)) =
-        (batch.column(0).as_primitive_opt::<Int32Type>(), batch.column(1).as_primitive_opt::<Int64Type>())
-    else {
-        return Err(CodecError::Damaged("its first columns are not partition and pane".into()));
+    let (Some(partitions), Some(panes), Some(since)) = (
+        batch.column(0).as_primitive_opt::<Int32Type>(),
+        batch.column(1).as_primitive_opt::<Int64Type>(),
+        batch.column(2).as_primitive_opt::<Int64Type>(),
+    ) else {
+        return Err(CodecError::Damaged("its first columns are not partition, pane and since".into()));
     };
-    let keys = query.group_keys.rows(&batch.columns()[2..2 + key_count])?;
-    let states = query.state_rows.rows(&batch.columns()[2 + key_count..])?;
+    let (keys, states) = batch.columns()[OWN_COLUMNS..].split_at(key_count);
+    let (keys, states) = (query.group_keys.rows(keys)?, query.state_rows.rows(states)?);
     let group = |row: usize| GroupState {
         partition: partitions.value(row),
-        pane: panes.value(row),
+        pane: Pane { start: panes.value(row), since: since.value(row) },
         key: keys.row(row).into(),
         state: states.row(row).into(),
     };

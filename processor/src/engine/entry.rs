@@ -1,7 +1,7 @@
 //! One commit: everything that changes together, so that it can never disagree.
 
 use super::{Ledger, PartitionTime};
-use crate::query::RowBytes;
+use crate::query::{Pane, RowBytes};
 
 /// What one step did: how far each input partition was read, and the new states of the groups that it touched. Evictions are not in it:
 /// they follow from the times.
@@ -29,8 +29,8 @@ pub(crate) struct Progress {
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct GroupState {
     pub(crate) partition: i32,
-    /// Start of the pane, milliseconds; 0 for a query without a window.
-    pub(crate) pane: i64,
+    /// All zeros for a query without a window.
+    pub(crate) pane: Pane,
     pub(crate) key: RowBytes,
     pub(crate) state: RowBytes,
 }

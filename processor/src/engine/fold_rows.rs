@@ -8,13 +8,13 @@ use hashbrown::{DefaultHashBuilder, HashTable};
 
 use super::judge::Used;
 use super::state::PartitionState;
-use crate::query::{RowBytes, StreamQuery};
+use crate::query::{Pane, RowBytes, StreamQuery};
 
 /// Gives each distinct (pane, key) a dense number, in order of first appearance.
 struct Interner {
     hasher: DefaultHashBuilder,
     table: HashTable<usize>,
-    groups: Vec<(i64, RowBytes)>,
+    groups: Vec<(Pane, RowBytes)>,
 }
 
 impl Interner {
@@ -22,7 +22,7 @@ impl Interner {
         Self { hasher: DefaultHashBuilder::default(), table: HashTable::new(), groups: Vec::new() }
     }
 
-    fn group(&mut self, pane: i64, key: &[u8]) -> usize {
+    fn group(&mut self, pane: Pane, key: &[u8]) -> usize {
         let hash = self.hasher.hash_one((pane, key));
         if let Some(group) = self.table.find(hash, |group| self.groups[*group].0 == pane && *self.groups[*group].1 == *key) {
             return *group;
@@ -36,7 +36,7 @@ impl Interner {
 }
 
 /// Folds the rows onto the old states of their groups, in log order, and gives the new states. Cost follows the touched groups.
-pub(crate) fn fold_rows(query: &StreamQuery, old: &PartitionState, used: &Used) -> Result<Vec<(i64, RowBytes, RowBytes)>> {
+pub(crate) fn fold_rows(query: &StreamQuery, old: &PartitionState, used: &Used) -> Result<Vec<(Pane, RowBytes, RowBytes)>> {
     if used.panes.is_empty() {
         return Ok(Vec::new());
     }

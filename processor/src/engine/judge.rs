@@ -4,13 +4,16 @@
 //! prefix.
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, UInt32Array};
-use arrow::compute::{filter, filter_record_batch};
+use arrow::compute::{concat, filter, filter_record_batch};
 use arrow::datatypes::TimestampMillisecondType;
 use datafusion_common::Result;
 
 use super::{Ledger, PartitionTime};
 use crate::format::decode::Decoded;
-use crate::query::{Arguments, Step, StreamQuery};
+use crate::query::{Arguments, Pane, Step, StreamQuery};
+
+/// Largest distance of an event time from 1970, milliseconds: window arithmetic and calendars are exact well beyond it.
+const MAX_TIME: u64 = 250_000 * 366 * 86_400_000;
 
 /// The records of one partition, decoded.
 #[derive(Debug)]
@@ -38,6 +41,7 @@ pub(crate) struct DeadReason;
 
 impl DeadReason {
     pub(crate) const NO_EVENT_TIME: &'static str = "no_event_time";
+    pub(crate) const OUT_OF_RANGE: &'static str = "out_of_range";
     pub(crate) const FUTURE: &'static str = "future";
     pub(crate) const EXPRESSION: &'static str = "expression";
     pub(crate) const LATE: &'static str = "late";
@@ -45,7 +49,7 @@ impl DeadReason {
 
 /// The rows that are folded, in log order.
 pub(crate) struct Used {
-    pub(crate) panes: Vec<i64>,
+    pub(crate) panes: Vec<Pane>,
     pub(crate) keys: Vec<ArrayRef>,
     pub(crate) arguments: Arguments,
 }
@@ -70,23 +74,12 @@ pub(crate) fn judge(query: &StreamQuery, before: &PartitionTime, input: &Input) 
     let rows = UInt32Array::from_iter_values(0..u32::try_from(decoded.batch.num_rows()).unwrap_or(u32::MAX));
     let (batch, rows) = keep(&decoded.batch, &rows, &clock.alive)?;
     let timely = batch.num_rows();
-    let (evaluated, broken) = match evaluate(query, &clock, &batch, &rows) {
-        Ok(evaluated) => (evaluated, 0),
-        Err(_) => {
-            // One bad row must not take its neighbours along: find the rows that fail alone, and go on without them.
-            let bad = bad_rows(query, &clock, &batch, &rows)?;
-            let index = |row: usize| decoded.rows[rows.value(row) as usize];
-            dead.extend(bad.iter().map(|(row, detail)| Refused {
-                index: index(*row),
-                reason: DeadReason::EXPRESSION,
-                detail: detail.clone(),
-            }));
-            let mut good = vec![true; batch.num_rows()];
-            bad.iter().for_each(|(row, _)| good[*row] = false);
-            let (batch, rows) = keep(&batch, &rows, &BooleanArray::from(good))?;
-            (evaluate(query, &clock, &batch, &rows)?, bad.len())
-        }
-    };
+    let (evaluated, broken) = evaluate_all(query, &clock, &batch, &rows)?;
+    dead.extend(broken.iter().map(|(row, detail)| Refused {
+        index: decoded.rows[*row as usize],
+        reason: DeadReason::EXPRESSION,
+        detail: detail.clone(),
+    }));
     let Evaluated { used, late_rows, matched } = evaluated;
     let late = late_rows.iter().map(|row| clock.late(query, *row, decoded.rows[*row as usize])).collect::<Vec<_>>();
     let counts = Ledger {
@@ -94,7 +87,7 @@ pub(crate) fn judge(query: &StreamQuery, before: &PartitionTime, input: &Input) 
         used: used.panes.len() as u64,
         late: late.len() as u64,
         dead: dead.len() as u64,
-        filtered: (timely - broken - matched) as u64,
+        filtered: (timely - broken.len() - matched) as u64,
     };
     dead.sort_by_key(|row| row.index);
     Ok(Judged { time: clock.after, counts, late, dead, used })
@@ -126,7 +119,9 @@ impl Clock {
         for (row, index) in input.decoded.rows.iter().enumerate() {
             let time = column.value(row);
             let received = input.received[*index as usize];
-            let fault = if column.is_null(row) {
+            let fault = if !column.is_null(row) && time.unsigned_abs() > MAX_TIME {
+                Some((DeadReason::OUT_OF_RANGE, "the event time is more than 250,000 years from 1970; check its unit".to_owned()))
+            } else if column.is_null(row) {
                 Some((DeadReason::NO_EVENT_TIME, format!("the event-time column '{}' is missing or null", source.event_time)))
             } else if received >= 0 && time > received.saturating_add(max_future) {
                 let ahead = common::units::Span::from_millis(time.saturating_sub(received).unsigned_abs());
@@ -146,9 +141,9 @@ impl Clock {
         clock
     }
 
-    /// Whether every window of the row had ended when the row came.
-    fn is_late(&self, query: &StreamQuery, row: usize) -> bool {
-        query.window.is_some_and(|window| window.pane_end(window.pane(self.times[row])) <= self.watermarks[row])
+    /// Where the row's state is kept; `None` when every window of the row had ended when the row came.
+    fn pane(&self, query: &StreamQuery, row: usize) -> Option<Pane> {
+        query.window.map_or(Some(Pane::default()), |window| window.pane(self.times[row], self.watermarks[row]))
     }
 
     fn late(&self, query: &StreamQuery, row: u32, index: u32) -> Refused {
@@ -175,12 +170,15 @@ struct Evaluated {
 fn evaluate(query: &StreamQuery, clock: &Clock, batch: &RecordBatch, rows: &UInt32Array) -> Result<Evaluated> {
     let (batch, rows) = Step::apply_all(&query.before, batch.clone(), rows.clone())?;
     let matched = batch.num_rows();
-    let in_time: Vec<bool> = rows.values().iter().map(|row| !clock.is_late(query, *row as usize)).collect();
-    let late_rows: Vec<u32> = rows.values().iter().zip(&in_time).filter(|(_, in_time)| !**in_time).map(|(row, _)| *row).collect();
-    let (batch, rows) = if late_rows.is_empty() { (batch, rows) } else { keep(&batch, &rows, &BooleanArray::from(in_time))? };
-    let pane = |row: &u32| query.window.map_or(0, |window| window.pane(clock.times[*row as usize]));
+    let panes: Vec<Option<Pane>> = rows.values().iter().map(|row| clock.pane(query, *row as usize)).collect();
+    let late_rows: Vec<u32> = rows.values().iter().zip(&panes).filter(|(_, pane)| pane.is_none()).map(|(row, _)| *row).collect();
+    let batch = if late_rows.is_empty() {
+        batch
+    } else {
+        filter_record_batch(&batch, &BooleanArray::from_iter(panes.iter().map(|pane| Some(pane.is_some()))))?
+    };
     let used = Used {
-        panes: rows.values().iter().map(pane).collect(),
+        panes: panes.into_iter().flatten().collect(),
         keys: query.key_columns(&batch)?,
         arguments: query.aggregates.arguments(&batch)?,
     };
@@ -194,22 +192,49 @@ fn keep(batch: &RecordBatch, rows: &UInt32Array, mask: &BooleanArray) -> Result<
     Ok((filter_record_batch(batch, mask)?, filter(rows, mask)?.as_primitive().clone()))
 }
 
-/// The rows whose expressions fail, found by halving, each with its error.
-fn bad_rows(query: &StreamQuery, clock: &Clock, batch: &RecordBatch, rows: &UInt32Array) -> Result<Vec<(usize, String)>> {
-    let mut bad = Vec::new();
+/// Evaluates `batch`; where that fails, in halves, down to the single rows that fail, which come back with their errors.
+///
+/// What succeeded is put together and not evaluated again: AND and OR look at other rows to decide whether to evaluate their right side, so
+/// rows that are fine apart may fail together.
+fn evaluate_all(query: &StreamQuery, clock: &Clock, batch: &RecordBatch, rows: &UInt32Array) -> Result<(Evaluated, Vec<(u32, String)>)> {
+    let mut parts = Vec::new();
+    let mut broken = Vec::new();
     let mut open = vec![(0, batch.num_rows())];
     while let Some((start, len)) = open.pop() {
-        let fault = match evaluate(query, clock, &batch.slice(start, len), &rows.slice(start, len)) {
-            Ok(_) => continue,
-            Err(fault) => fault,
-        };
-        if len <= 1 {
-            bad.push((start, fault.strip_backtrace()));
-        } else {
-            let half = len / 2;
-            open.push((start + half, len - half));
-            open.push((start, half));
+        match evaluate(query, clock, &batch.slice(start, len), &rows.slice(start, len)) {
+            Ok(part) => parts.push(part),
+            Err(fault) if len <= 1 => broken.push((rows.value(start), fault.strip_backtrace())),
+            Err(_) => {
+                // The later half lies deeper on the stack: parts come in the order of the rows.
+                open.push((start + len / 2, len - len / 2));
+                open.push((start, len / 2));
+            }
         }
     }
-    Ok(bad)
+    if parts.is_empty() {
+        parts.push(evaluate(query, clock, &batch.slice(0, 0), &rows.slice(0, 0))?);
+    }
+    Ok((Evaluated::concat(parts)?, broken))
+}
+
+impl Evaluated {
+    fn concat(mut parts: Vec<Self>) -> Result<Self> {
+        if parts.len() == 1 {
+            return Ok(parts.remove(0));
+        }
+        let keys = (0..parts[0].used.keys.len())
+            .map(|column| {
+                let columns: Vec<&dyn Array> = parts.iter().map(|part| part.used.keys[column].as_ref()).collect();
+                Ok(concat(&columns)?)
+            })
+            .collect::<Result<_>>()?;
+        let (mut panes, mut late_rows, mut arguments, mut matched) = (Vec::new(), Vec::new(), Vec::new(), 0);
+        for part in parts {
+            panes.extend(part.used.panes);
+            late_rows.extend(part.late_rows);
+            arguments.push(part.used.arguments);
+            matched += part.matched;
+        }
+        Ok(Self { used: Used { panes, keys, arguments: Arguments::concat(&arguments)? }, late_rows, matched })
+    }
 }

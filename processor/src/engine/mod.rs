@@ -12,6 +12,7 @@
 pub(crate) mod codec;
 mod entry;
 mod fold_rows;
+mod idle;
 mod judge;
 mod ledger;
 mod output;
@@ -26,6 +27,7 @@ use datafusion_common::DataFusionError;
 pub(crate) use entry::{Entry, GroupState, Progress};
 pub(crate) use judge::{Input, Refused};
 pub(crate) use ledger::Ledger;
+use output::Horizons;
 pub(crate) use output::Output;
 use state::PartitionState;
 pub(crate) use time::PartitionTime;
@@ -82,6 +84,16 @@ impl Engine {
 
     pub(crate) fn state_bytes(&self) -> u64 {
         self.partitions.values().map(|partition| partition.state.bytes()).sum()
+    }
+
+    /// What the state would take with `entry` in it, before anything is evicted.
+    pub(crate) fn bytes_with(&self, entry: &Entry) -> u64 {
+        let grown: i64 = entry
+            .groups
+            .iter()
+            .filter_map(|group| Some(self.partitions.get(&group.partition)?.state.growth(group.pane, &group.key, &group.state)))
+            .sum();
+        self.state_bytes().saturating_add_signed(grown)
     }
 
     pub(crate) fn state_rows(&self) -> u64 {
@@ -141,8 +153,10 @@ impl Engine {
     /// # Errors
     /// When a result cannot be computed; the engine must then be thrown away and restored.
     pub(crate) fn apply(&mut self, entry: &Entry) -> Result<Output, EngineError> {
+        let before = self.horizon();
         self.absorb(entry)?;
-        let output = output::results(&self.query, &self.partitions, entry, self.horizon()).map_err(|cause| self.fault(cause))?;
+        let span = Horizons { before, after: self.horizon() };
+        let output = output::results(&self.query, &self.partitions, entry, span).map_err(|cause| self.fault(cause))?;
         self.evict();
         Ok(output)
     }
@@ -180,7 +194,7 @@ impl Engine {
     fn evict(&mut self) {
         let (Some(window), Some(horizon)) = (self.query.window, self.horizon()) else { return };
         for partition in self.partitions.values_mut() {
-            partition.state.evict(|pane| window.pane_end(pane) <= horizon);
+            partition.state.evict(|pane| window.end(window.last_window(pane)) <= horizon);
         }
     }
 

@@ -1,10 +1,11 @@
 //! State is rows: for each pane, group key to accumulator state, both as row bytes.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use hashbrown::HashMap;
 
-use crate::query::RowBytes;
+use crate::query::{Pane, RowBytes};
 
 /// What a group costs beside its bytes: two fat pointers and its share of the table.
 const OVERHEAD: usize = 48;
@@ -12,17 +13,26 @@ const OVERHEAD: usize = 48;
 #[derive(Debug, Default)]
 pub(crate) struct PartitionState {
     /// By pane start, so that eviction takes a prefix.
-    panes: BTreeMap<i64, HashMap<RowBytes, RowBytes>>,
+    panes: BTreeMap<Pane, HashMap<RowBytes, RowBytes>>,
     bytes: u64,
     rows: u64,
 }
 
 impl PartitionState {
-    pub(crate) fn get(&self, pane: i64, key: &[u8]) -> Option<&RowBytes> {
+    pub(crate) fn get(&self, pane: Pane, key: &[u8]) -> Option<&RowBytes> {
         self.panes.get(&pane)?.get(key)
     }
 
-    pub(crate) fn put(&mut self, pane: i64, key: RowBytes, state: RowBytes) {
+    /// By how many bytes [`PartitionState::put`] would change the state.
+    pub(crate) fn growth(&self, pane: Pane, key: &[u8], state: &[u8]) -> i64 {
+        let signed = |bytes: usize| i64::try_from(bytes).unwrap_or(i64::MAX);
+        match self.get(pane, key) {
+            Some(old) => signed(state.len()) - signed(old.len()),
+            None => signed(key.len() + state.len() + OVERHEAD),
+        }
+    }
+
+    pub(crate) fn put(&mut self, pane: Pane, key: RowBytes, state: RowBytes) {
         let added = cost(&key, &state);
         let key_len = key.len();
         match self.panes.entry(pane).or_default().insert(key, state) {
@@ -32,10 +42,10 @@ impl PartitionState {
         self.bytes += added;
     }
 
-    /// Drops the panes for which `closed` holds, which must be a prefix of them.
+    /// Drops the panes for which `closed` holds, given a pane's start; they must be a prefix of all.
     pub(crate) fn evict(&mut self, closed: impl Fn(i64) -> bool) {
         while let Some(first) = self.panes.first_entry()
-            && closed(*first.key())
+            && closed(first.key().start)
         {
             let groups = first.remove();
             self.rows -= groups.len() as u64;
@@ -43,13 +53,13 @@ impl PartitionState {
         }
     }
 
-    /// Every group of the panes for which `closed` holds, which must be a prefix of them.
-    pub(crate) fn closing(&self, closed: impl Fn(i64) -> bool) -> impl Iterator<Item = (i64, &RowBytes)> {
-        let panes = self.panes.iter().take_while(move |(pane, _)| closed(**pane));
-        panes.flat_map(|(pane, groups)| groups.keys().map(|key| (*pane, key)))
+    /// The panes that start in `starts`, in order, with their groups.
+    pub(crate) fn panes(&self, starts: Range<i64>) -> impl Iterator<Item = (Pane, &HashMap<RowBytes, RowBytes>)> {
+        let bound = |start| Pane { start, since: i64::MIN };
+        self.panes.range(bound(starts.start)..bound(starts.end)).map(|(pane, groups)| (*pane, groups))
     }
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (i64, &RowBytes, &RowBytes)> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (Pane, &RowBytes, &RowBytes)> {
         self.panes.iter().flat_map(|(pane, groups)| groups.iter().map(|(key, state)| (*pane, key, state)))
     }
 
@@ -77,13 +87,14 @@ mod tests {
     #[test]
     fn bytes_and_rows_follow_puts_and_evictions() {
         let mut state = PartitionState::default();
-        state.put(0, bytes("a"), bytes("12"));
-        state.put(0, bytes("a"), bytes("1234"));
-        state.put(10, bytes("a"), bytes(""));
+        let pane = |start| Pane { start, since: start };
+        state.put(pane(0), bytes("a"), bytes("12"));
+        state.put(pane(0), bytes("a"), bytes("1234"));
+        state.put(pane(10), bytes("a"), bytes(""));
         assert_eq!((state.rows(), state.bytes()), (2, (1 + 4 + 1 + 2 * OVERHEAD) as u64));
-        assert_eq!(state.get(0, b"a"), Some(&bytes("1234")));
-        state.evict(|pane| pane < 10);
-        assert_eq!((state.rows(), state.get(0, b"a")), (1, None));
+        assert_eq!(state.get(pane(0), b"a"), Some(&bytes("1234")));
+        state.evict(|start| start < 10);
+        assert_eq!((state.rows(), state.get(pane(0), b"a")), (1, None));
         state.evict(|_| true);
         assert_eq!((state.rows(), state.bytes()), (0, 0));
     }

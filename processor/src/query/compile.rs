@@ -26,7 +26,7 @@ use datafusion_sql::planner::{ParserOptions, SqlToRel};
 use datafusion_sql::sqlparser::ast::{Expr as SqlExpr, Statement, visit_expressions};
 
 use super::ddl::parse_ddl;
-use super::file::{FileError, QueryFile};
+use super::file::{FileError, OutputMode, QueryFile};
 use super::fold::Aggregates;
 use super::functions::{Functions, LazyChoices, SparkText, cut_sensitive, refused};
 use super::keys::{GroupKeys, normalize};
@@ -55,6 +55,8 @@ pub struct StreamQuery {
     /// Tells states of different queries apart: SQL, input, time settings and state layout.
     pub fingerprint: u64,
     pub(crate) scope: Scope,
+    /// The column that each record's key must be; `None` when the query does not depend on it.
+    pub(crate) partition_key: Option<usize>,
     /// `None`: the groups have no window; nothing is ever late, and no state is ever given up.
     pub(crate) window: Option<WindowSpec>,
     /// Where the window stands among the grouping columns.
@@ -92,7 +94,7 @@ impl fmt::Display for StreamQuery {
         writeln!(f, "  reads   {}: {}", source.topic, columns(&self.schema))?;
         writeln!(f, "  time    {}, watermark {} behind, up to {} ahead", source.event_time, source.watermark, source.max_future)?;
         match self.window {
-            Some(window) => writeln!(f, "  window  {} ms, starting at {} ms", window.size, window.start)?,
+            Some(window) => writeln!(f, "  window  {} ms, every {} ms, starting at {} ms", window.size, window.slide, window.start)?,
             None => writeln!(f, "  window  none: state grows with the number of groups")?,
         }
         let owner = match self.scope {
@@ -146,7 +148,7 @@ impl StreamQuery {
 
 fn window_column(window: WindowSpec, starts: &[i64]) -> ArrayRef {
     let times = |values: Vec<i64>| Arc::new(TimestampMillisecondArray::from(values).with_timezone("+00:00")) as ArrayRef;
-    let ends = starts.iter().map(|start| window.pane_end(*start)).collect();
+    let ends = starts.iter().map(|start| window.end(*start)).collect();
     Arc::new(StructArray::new(window_fields(), vec![times(starts.to_vec()), times(ends)], None))
 }
 
@@ -179,6 +181,11 @@ impl Compiler {
         let shape = Shape::of(&plan)?;
         let aggregate = shape.aggregate;
         let (window_at, window) = self.window(&shape)?;
+        if window.is_none() && self.file.query.output_mode == OutputMode::Append {
+            return Err("append mode gives each row once, when its window closes, and this query has no window; \
+                 use output_mode = \"update\", or group by window(...)"
+                .into());
+        }
 
         let input = aggregate.input.schema();
         let plain = |error: DataFusionError| sentence(&error);
@@ -192,6 +199,9 @@ impl Compiler {
         let state_rows = GroupKeys::new(aggregates.state_fields().to_vec())
             .map_err(|error| format!("the state of one of the aggregates cannot be kept ({error}); use another aggregate"))?;
         let group_keys = GroupKeys::new(fields).map_err(|error| format!("cannot group by one of the columns: {error}"))?;
+        let scope = self.scope(&shape);
+        let key = &self.file.source.partition_key;
+        let key_column = self.schema.fields().iter().position(|field| field.name().eq_ignore_ascii_case(key));
         let after = steps(&shape.after).map_err(plain)?;
         let groups = nullable(aggregate.schema.as_arrow());
         let output = after
@@ -205,7 +215,8 @@ impl Compiler {
         check_output(&output)?;
         Ok(StreamQuery {
             fingerprint: self.fingerprint(&spelled, group_keys.fields(), aggregates.state_fields()),
-            scope: self.scope(&shape),
+            scope,
+            partition_key: key_column.filter(|_| scope == Scope::Partition),
             before: steps(&shape.before).map_err(plain)?,
             file: self.file,
             schema: self.schema,

@@ -46,13 +46,21 @@ pub struct Source {
     /// A row whose event time is further than this ahead of its time of receipt goes to the dead lane and moves no watermark.
     #[serde(default = "default_max_future")]
     pub max_future: Span,
-    /// The column that is the records' key, so that all rows of one value are in one partition.
+    /// A partition that is read to its end and has been quiet for this long lets the wall clock close its windows.
+    #[serde(default = "default_idle_timeout")]
+    pub idle_timeout: Span,
+    /// The column that is the records' key, so that all rows of one value are in one partition. Empty: the key means nothing, and one
+    /// processor reads all partitions.
     #[serde(default = "default_partition_key")]
     pub partition_key: String,
 }
 
 fn default_max_future() -> Span {
     Span::from_secs(300)
+}
+
+fn default_idle_timeout() -> Span {
+    Span::from_secs(30)
 }
 
 fn default_partition_key() -> String {
@@ -80,10 +88,12 @@ pub struct Query {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum OutputMode {
-    /// The rows that changed, at each trigger.
+    /// The rows that changed, at each trigger, and each once more, marked final, when its window closes.
     #[default]
     Update,
+    /// Each row once, when its window closes.
     Append,
+    /// The whole result at each trigger.
     Complete,
 }
 
@@ -183,8 +193,8 @@ impl QueryFile {
             return Err(format!("sink.topic and source.topic are both '{}'; a query must not read its own results", self.source.topic));
         }
         match self.query.output_mode {
-            OutputMode::Update => Ok(()),
-            OutputMode::Append | OutputMode::Complete => Err("query.output_mode: only \"update\" is supported so far".into()),
+            OutputMode::Update | OutputMode::Append => Ok(()),
+            OutputMode::Complete => Err("query.output_mode: \"complete\" is not supported yet; use \"update\" or \"append\"".into()),
         }
     }
 }

@@ -6,9 +6,10 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, BooleanArray, RecordBatch};
+use arrow::array::{Array, ArrayRef, AsArray as _, BooleanArray, RecordBatch};
+use arrow::compute::concat;
 use arrow::datatypes::{DataType, Field, FieldRef};
-use datafusion_common::{DFSchema, Result};
+use datafusion_common::{DFSchema, DataFusionError, Result};
 use datafusion_expr::execution_props::ExecutionProps;
 use datafusion_expr::physical_planning_context::PhysicalPlanningContext;
 use datafusion_expr::{EmitTo, Expr, GroupsAccumulator};
@@ -42,6 +43,23 @@ pub(crate) type States = Vec<ArrayRef>;
 /// accumulator half-fed.
 pub(crate) struct Arguments {
     calls: Vec<(Vec<ArrayRef>, Option<BooleanArray>)>,
+}
+
+impl Arguments {
+    /// The arguments of several batches as those of one; there is at least one batch.
+    pub(crate) fn concat(parts: &[Self]) -> Result<Self> {
+        let call = |call: usize| {
+            let values = (0..parts[0].calls[call].0.len()).map(|value| {
+                let columns: Vec<&dyn Array> = parts.iter().map(|part| part.calls[call].0[value].as_ref()).collect();
+                Ok(concat(&columns)?)
+            });
+            let filters: Option<Vec<&dyn Array>> =
+                parts.iter().map(|part| part.calls[call].1.as_ref().map(|filter| filter as &dyn Array)).collect();
+            let filter = filters.map(|filters| Ok::<_, DataFusionError>(concat(&filters)?.as_boolean().clone())).transpose()?;
+            Ok((values.collect::<Result<Vec<_>>>()?, filter))
+        };
+        Ok(Self { calls: (0..parts[0].calls.len()).map(call).collect::<Result<_>>()? })
+    }
 }
 
 impl Aggregates {

@@ -23,4 +23,5 @@ pub use file::QueryFile;
 pub(crate) use fold::Arguments;
 pub(crate) use keys::RowBytes;
 pub(crate) use shape::{Scope, Step};
+pub(crate) use window::Pane;
 pub use window::WindowSpec;

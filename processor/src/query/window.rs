@@ -14,6 +14,9 @@ use datafusion_expr::{ColumnarValue, Expr, ScalarFunctionArgs, ScalarUDF, Scalar
 /// Spark's name of the function, and of the column it makes.
 pub(crate) const WINDOW: &str = "window";
 
+/// Each row of a hopping window has this many results at most.
+const MOST_WINDOWS: i64 = 10_000;
+
 /// The type of times inside queries: milliseconds, UTC.
 pub(crate) fn timestamp_type() -> DataType {
     DataType::Timestamp(TimeUnit::Millisecond, Some("+00:00".into()))
@@ -25,24 +28,68 @@ pub(crate) fn window_fields() -> Fields {
 }
 
 /// A window's size, slide and start offset, milliseconds.
+///
+/// ```text
+/// size 30, slide 20:   windows  [0      30)
+///                                   [20      50)
+///                                          [40      70)
+///                      panes    |0 |10|20|30|40|50|...      gcd(30, 20) = 10
+/// ```
+/// State is kept per pane, which all windows over it share; a window is the merge of its panes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct WindowSpec {
     pub size: i64,
-    /// Equal to `size` for tumbling windows.
+    /// Equal to `size` for tumbling windows; never larger.
     pub slide: i64,
     /// Windows start at `start + k * slide`.
     pub start: i64,
 }
 
+/// Where a row's state is kept: the pane of its time, and the first window that the row counts in.
+///
+/// A row can be late for one of its windows and in time for the next. Its state then stands beside that of the rows which came in time
+/// for both, so that a window that has closed never changes, whatever the batches.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Pane {
+    pub(crate) start: i64,
+    /// Start of the first window that counts these rows.
+    pub(crate) since: i64,
+}
+
 impl WindowSpec {
-    /// The start of the pane that `time` belongs to. A tumbling window is one pane.
-    pub fn pane(&self, time: i64) -> i64 {
-        time - (time - self.start).rem_euclid(self.slide)
+    fn pane_size(&self) -> i64 {
+        gcd(self.size, self.slide)
     }
 
-    /// The end (exclusive) of the last window that the pane belongs to: when the watermark is there, nobody needs the pane any more.
-    pub fn pane_end(&self, pane: i64) -> i64 {
-        pane.saturating_add(self.size)
+    /// The pane of a row that came at `watermark`; `None` when all of its windows have closed.
+    pub(crate) fn pane(&self, time: i64, watermark: i64) -> Option<Pane> {
+        let start = time - (time - self.start).rem_euclid(self.pane_size());
+        let last = self.last_window(start);
+        // The first window is the last one, moved back by as many slides as fit into the size.
+        let mut since = last - (self.size - 1 - (time - last)) / self.slide * self.slide;
+        while self.end(since) <= watermark {
+            if since == last {
+                return None;
+            }
+            since += self.slide;
+        }
+        Some(Pane { start, since })
+    }
+
+    /// The start of the last window that a pane belongs to.
+    pub(crate) fn last_window(&self, pane: i64) -> i64 {
+        pane - (pane - self.start).rem_euclid(self.slide)
+    }
+
+    /// The end (exclusive) of the window that starts at `start`.
+    pub fn end(&self, start: i64) -> i64 {
+        start.saturating_add(self.size)
+    }
+
+    /// The starts of the windows that count the rows of a pane.
+    pub(crate) fn windows(&self, pane: Pane) -> impl Iterator<Item = i64> + use<> {
+        let (slide, last) = (self.slide, self.last_window(pane.start));
+        (0..).map(move |number| pane.since + number * slide).take_while(move |window| *window <= last)
     }
 
     /// Reads `window(time, size[, slide[, start]])`; gives the window and its time argument.
@@ -60,11 +107,20 @@ impl WindowSpec {
         if size < 1 || slide < 1 {
             return Err("window() needs a size and a slide of at least 1 millisecond".into());
         }
-        if slide != size {
-            return Err("hopping windows are not supported yet; write window(ts, size) with one length for a tumbling window".into());
+        if size / slide > MOST_WINDOWS {
+            return Err(format!(
+                "window() would put every row into more than {MOST_WINDOWS} windows; use a longer slide or a shorter size"
+            ));
+        }
+        if slide > size {
+            return Err("window() needs a slide no longer than the size, or the rows between two windows would be in none".into());
         }
         Ok((Self { size, slide, start: start.rem_euclid(slide) }, time.clone()))
     }
+}
+
+fn gcd(a: i64, b: i64) -> i64 {
+    if b == 0 { a } else { gcd(b, a % b) }
 }
 
 fn span_of(expr: &Expr) -> std::result::Result<i64, String> {
@@ -122,15 +178,44 @@ pub(crate) fn is_window(function: &ScalarUDF) -> bool {
 mod tests {
     use super::*;
 
+    const NEVER: i64 = i64::MIN;
+
     #[test]
     fn panes_hold_their_times_before_1970_too() {
         let window = WindowSpec { size: 10_000, slide: 10_000, start: 0 };
-        for (time, pane) in [(0, 0), (9_999, 0), (10_000, 10_000), (-1, -10_000), (-10_000, -10_000), (-10_001, -20_000)] {
-            assert_eq!(window.pane(time), pane, "{time}");
+        for (time, start) in [(0, 0), (9_999, 0), (10_000, 10_000), (-1, -10_000), (-10_000, -10_000), (-10_001, -20_000)] {
+            assert_eq!(window.pane(time, NEVER), Some(Pane { start, since: start }), "{time}");
         }
         let offset = WindowSpec { size: 100, slide: 100, start: 30 };
-        for (time, pane) in [(30, 30), (29, -70), (129, 30), (130, 130), (-71, -170)] {
-            assert_eq!(offset.pane(time), pane, "{time}");
+        for (time, start) in [(30, 30), (29, -70), (129, 30), (130, 130), (-71, -170)] {
+            assert_eq!(offset.pane(time, NEVER), Some(Pane { start, since: start }), "{time}");
+        }
+    }
+
+    /// Every window over a time, by looking at all of them.
+    fn windows_over(window: WindowSpec, time: i64, watermark: i64) -> Vec<i64> {
+        let near = (-50..50).map(|number| window.start + number * window.slide);
+        near.filter(|start| *start <= time && time < start + window.size && start + window.size > watermark).collect()
+    }
+
+    #[test]
+    fn a_row_counts_in_the_windows_over_it_that_are_open() {
+        for (size, slide, start) in [(30, 20, 0), (60, 10, 0), (60, 10, 7), (25, 10, 3), (10, 10, 0), (7, 3, 1), (5, 5, 4)] {
+            let window = WindowSpec { size, slide, start };
+            for time in -70..70 {
+                for watermark in [NEVER, time - 30, time - 1, time, time + 1, time + 9, time + 25, time + 80] {
+                    let counted = window.pane(time, watermark).map_or(Vec::new(), |pane| window.windows(pane).collect());
+                    assert_eq!(counted, windows_over(window, time, watermark), "{window:?} at {time}, watermark {watermark}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn rows_of_one_pane_share_their_windows() {
+        let window = WindowSpec { size: 30, slide: 20, start: 0 };
+        for time in 20..30 {
+            assert_eq!(window.pane(time, NEVER), Some(Pane { start: 20, since: 0 }));
         }
     }
 }

@@ -18,6 +18,9 @@ use crate::engine::{Output, Refused};
 use crate::format::encode::{JsonRows, key_text};
 use crate::query::StreamQuery;
 
+/// Largest record that is sent, bytes; the topics have limits of their own.
+const MAX_MESSAGE: usize = 16 * 1024 * 1024;
+
 /// Keeps the first error of any delivery until somebody asks.
 #[derive(Clone, Default)]
 struct FirstError(Arc<Mutex<Option<KafkaError>>>);
@@ -56,6 +59,8 @@ impl Deliverer {
             .set("linger.ms", "5")
             .set("compression.type", "lz4")
             .set("batch.size", "1048576")
+            // What came in must go out again, with our headers on it.
+            .set("message.max.bytes", MAX_MESSAGE.to_string())
             .set("queue.buffering.max.messages", "500000")
             .set("queue.buffering.max.kbytes", "131072");
         let names: Vec<&String> = query.group_keys.fields().iter().map(|field| field.name()).collect();
@@ -89,7 +94,7 @@ impl Deliverer {
             if let (Some(window), Some(start)) = (query.window, output.window_starts.get(row)) {
                 headers = headers
                     .insert(text(result_header::WINDOW_START, &start.to_string()))
-                    .insert(text(result_header::WINDOW_END, &window.pane_end(*start).to_string()));
+                    .insert(text(result_header::WINDOW_END, &window.end(*start).to_string()));
             }
             let record = BaseRecord::to(&self.output).key(&self.key).payload(&self.value).headers(headers);
             self.send(record, owner)?;
@@ -101,17 +106,16 @@ impl Deliverer {
     pub(crate) fn lanes(&self, records: &Records, late: &[Refused], dead: &[Refused], owner: &Owner) -> Result<(), TaskError> {
         for (lane, refused) in late.iter().map(|row| (&self.late, row)).chain(dead.iter().map(|row| (&self.dead, row))) {
             let record = records.get(refused.index as usize);
-            let headers = OwnedHeaders::new_with_capacity(6)
+            let headers = OwnedHeaders::new_with_capacity(7)
                 .insert(text(lane_header::TOPIC, records.topic()))
                 .insert(text(lane_header::PARTITION, &records.partition().to_string()))
                 .insert(text(lane_header::OFFSET, &record.offset.to_string()))
                 .insert(text(lane_header::REASON, refused.reason))
                 .insert(text(lane_header::DETAIL, &refused.detail))
                 .insert(text(lane_header::STAGE, &self.query));
+            // Its own timestamp goes into a header: with it, a lane's retention would delete what has only just been set aside.
+            let headers = headers.insert(text(lane_header::TIMESTAMP, &record.timestamp.to_string()));
             let mut out: BaseRecord<'_, [u8], [u8]> = BaseRecord::to(lane).headers(headers);
-            if record.timestamp >= 0 {
-                out = out.timestamp(record.timestamp);
-            }
             if let Some(key) = record.key {
                 out = out.key(key);
             }
@@ -140,7 +144,7 @@ impl Deliverer {
                     // Backpressure: an error here is only that the queue is not empty yet.
                     self.producer.flush(Duration::from_millis(100)).unwrap_or_default();
                 }
-                Err((error, _)) => return Err(TaskError::Retry(format!("a row cannot be sent to its topic: {error}"))),
+                Err((error, _)) => return Err(not_taken(&error)),
             }
         }
     }
@@ -155,8 +159,18 @@ impl Deliverer {
         }
         match self.first_error.0.lock().unwrap_or_else(PoisonError::into_inner).take() {
             None => Ok(()),
-            Some(error) => Err(TaskError::Retry(format!("a row was not taken by its topic: {error}"))),
+            Some(error) => Err(not_taken(&error)),
         }
+    }
+}
+
+fn not_taken(error: &KafkaError) -> TaskError {
+    match error.rdkafka_error_code() {
+        // The same row would come back at every try.
+        Some(RDKafkaErrorCode::MessageSizeTooLarge) => TaskError::Fatal(
+            "a row is larger than its topic takes: raise max.message.bytes of the result topic and of the late and dead lanes".into(),
+        ),
+        _ => TaskError::Retry(format!("a row was not taken by its topic: {error}")),
     }
 }
 

@@ -9,12 +9,13 @@ use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::{Message as _, Offset, TopicPartitionList};
 
-use super::consumer::{Quiet, beginning};
+use super::consumer::{Quiet, range};
 use super::error::TaskError;
 use super::owner::Owner;
 use crate::engine::Input;
 use crate::format::decode::Decoder;
 use crate::query::StreamQuery;
+use crate::query::file::Trigger;
 
 /// Records of one partition in log order, whole, in a few large buffers instead of many small ones.
 #[derive(Debug)]
@@ -105,16 +106,40 @@ impl Records {
     }
 }
 
+/// A step takes no more bytes than this, however few rows they are: large records must not add up to a memory that is not there.
+const MAX_STEP_BYTES: usize = 64 * 1024 * 1024;
+
+fn ends<'a>(
+    consumer: &BaseConsumer<Quiet>,
+    topic: &str,
+    partitions: impl Iterator<Item = &'a i32>,
+    owner: &Owner,
+) -> Result<BTreeMap<i32, i64>, TaskError> {
+    partitions.map(|partition| Ok((*partition, range(consumer, topic, *partition, owner)?.1))).collect()
+}
+
 /// Reads the input partitions of one shard.
 pub(crate) struct Reader {
     consumer: BaseConsumer<Quiet>,
     topic: Arc<str>,
     pending: BTreeMap<i32, Records>,
     rows: usize,
+    bytes: usize,
     max_rows: usize,
     /// Whether the end of each partition was reached since its newest record.
     at_end: BTreeMap<i32, bool>,
+    /// Where each partition stands, and since when it is quiet.
+    quiet: BTreeMap<i32, Quietness>,
+    /// Of a bounded run: where each partition ended at the start.
+    ends: Option<BTreeMap<i32, i64>>,
     said_away: bool,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Quietness {
+    /// The next offset to read.
+    offset: i64,
+    since: Instant,
 }
 
 /// What ended a [`Reader::fill`].
@@ -155,30 +180,66 @@ impl Reader {
         let consumer: BaseConsumer<Quiet> = config.create_with_context(Quiet)?;
         let topic: Arc<str> = query.file.source.topic.as_str().into();
         let mut list = TopicPartitionList::new();
+        let mut quiet = BTreeMap::new();
         for (partition, position) in positions {
-            let offset = position.map_or_else(|| beginning(&consumer, &topic, *partition, owner), Ok)?;
+            let offset = position.map_or_else(|| Ok::<_, TaskError>(range(&consumer, &topic, *partition, owner)?.0), Ok)?;
             list.add_partition_offset(&topic, *partition, Offset::Offset(offset))?;
+            quiet.insert(*partition, Quietness { offset, since: Instant::now() });
         }
+        let ends = match query.file.query.trigger {
+            Trigger::AvailableNow => Some(ends(&consumer, &topic, positions.keys(), owner)?),
+            _ => None,
+        };
         consumer.assign(&list)?;
         let pending = positions.keys().map(|partition| (*partition, Records::new(&topic, *partition))).collect();
         let at_end = positions.keys().map(|partition| (*partition, false)).collect();
-        Ok(Self { consumer, topic, pending, rows: 0, max_rows: settings.processor.max_rows_per_step, at_end, said_away: false })
+        Ok(Self {
+            consumer,
+            topic,
+            pending,
+            rows: 0,
+            bytes: 0,
+            max_rows: settings.processor.max_rows_per_step,
+            at_end,
+            quiet,
+            ends,
+            said_away: false,
+        })
     }
 
     pub(crate) fn rows(&self) -> usize {
         self.rows
     }
 
-    /// Whether every partition was read to its end.
-    pub(crate) fn all_at_end(&self) -> bool {
-        self.at_end.values().all(|at_end| *at_end)
+    /// Whether a bounded run has read everything that was there at its start.
+    pub(crate) fn is_done(&self) -> bool {
+        let stop = |partition: &i32| self.ends.as_ref().and_then(|ends| ends.get(partition));
+        self.quiet.iter().all(|(partition, quiet)| {
+            stop(partition).is_none_or(|end| quiet.offset >= *end || (self.at_end[partition] && self.pending[partition].len() == 0))
+        })
+    }
+
+    /// Whether the log says that nothing lies beyond `offset`.
+    pub(crate) fn stands_at_end(&self, partition: i32, offset: i64) -> bool {
+        let answer = self.consumer.fetch_watermarks(&self.topic, partition, Duration::from_millis(500));
+        answer.is_ok_and(|(_first, end)| end == offset)
+    }
+
+    /// The partitions that are read to their ends and have been quiet for `timeout`, with the offsets that they stand at. Never one with
+    /// rows that a step has still to take.
+    pub(crate) fn idle(&self, timeout: Duration) -> Vec<(i32, i64)> {
+        let at_end = |partition: &i32| self.at_end.get(partition).copied().unwrap_or(false);
+        let idle = self.quiet.iter().filter(|(partition, quiet)| {
+            at_end(partition) && quiet.since.elapsed() >= timeout && self.pending.get(partition).is_none_or(|records| records.len() == 0)
+        });
+        idle.map(|(partition, quiet)| (*partition, quiet.offset)).collect()
     }
 
     /// Takes records until the step is full, nothing more is there, or it is `due`. Waits for a first record up to `patience`.
     pub(crate) fn fill(&mut self, patience: Duration, due: Option<Instant>, owner: &Owner) -> Result<Filled, TaskError> {
         let mut wait = patience;
         loop {
-            if self.rows >= self.max_rows {
+            if self.rows >= self.max_rows || self.bytes >= MAX_STEP_BYTES {
                 return Ok(Filled::Full);
             }
             // The clock is asked once in a while, not once a record.
@@ -190,11 +251,16 @@ impl Reader {
                 Some(Ok(message)) => {
                     let partition = message.partition();
                     let timestamp = message.timestamp().to_millis().unwrap_or(-1);
-                    if let Some(records) = self.pending.get_mut(&partition) {
+                    let beyond = self.ends.as_ref().is_some_and(|ends| ends.get(&partition).is_some_and(|end| message.offset() >= *end));
+                    if !beyond && let Some(records) = self.pending.get_mut(&partition) {
                         records.push(message.offset(), timestamp, message.key(), message.payload());
                         self.rows += 1;
+                        self.bytes += message.payload_len() + message.key_len();
                     }
-                    self.at_end.insert(partition, false);
+                    self.at_end.insert(partition, beyond);
+                    if beyond && self.is_done() {
+                        return Ok(Filled::Drained);
+                    }
                     self.said_away = false;
                     wait = Duration::ZERO;
                 }
@@ -220,6 +286,8 @@ impl Reader {
                 Err(TaskError::Retry(format!("topic '{}' is gone", self.topic)))
             }
             other => {
+                // Whoever cannot hear the log does not know that it is quiet.
+                self.at_end.values_mut().for_each(|at_end| *at_end = false);
                 if !std::mem::replace(&mut self.said_away, true) {
                     tracing::warn!(topic = %self.topic, error = %other, "the log does not answer; trying on");
                 }
@@ -235,7 +303,24 @@ impl Reader {
 
     /// Forgets the records so far; their buffers stay.
     pub(crate) fn clear(&mut self) {
+        for (partition, records) in self.pending.iter().filter(|(_, records)| records.len() > 0) {
+            let offset = records.entries.last().map_or(0, |entry| entry.offset) + 1;
+            self.quiet.insert(*partition, Quietness { offset, since: Instant::now() });
+        }
         self.pending.values_mut().for_each(Records::clear);
         self.rows = 0;
+        self.bytes = 0;
+    }
+}
+
+#[cfg(test)]
+impl Records {
+    /// Keys and payloads as records from offset 0 on.
+    pub(crate) fn of<'a>(records: impl Iterator<Item = (Option<&'a [u8]>, Option<&'a [u8]>)>) -> Self {
+        let mut all = Self::new(&Arc::from("iot"), 0);
+        for (offset, (key, payload)) in (0..).zip(records) {
+            all.push(offset, 0, key, payload);
+        }
+        all
     }
 }

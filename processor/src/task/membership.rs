@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use common::telemetry::Part;
 use common::{Settings, Shutdown};
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext, Rebalance};
+use rdkafka::types::RDKafkaErrorCode;
 use rdkafka::{ClientContext, Offset, TopicPartitionList};
 
 use super::error::{ProcessorError, TaskError};
@@ -41,10 +42,13 @@ pub(crate) struct Workers {
     running: Mutex<BTreeMap<i32, Running>>,
 }
 
+/// How a worker ended.
+type Ended = Result<(), TaskError>;
+
 struct Running {
     stop: Shutdown,
     shard: Shard,
-    thread: JoinHandle<Result<(), TaskError>>,
+    thread: JoinHandle<Ended>,
 }
 
 impl Workers {
@@ -99,7 +103,7 @@ impl Workers {
     }
 
     /// Stops the workers of these partitions and waits for them; each is bounded by the drain timeout.
-    fn stop(&self, journal_partitions: impl Iterator<Item = i32>) -> Vec<Result<(), TaskError>> {
+    fn stop(&self, journal_partitions: impl Iterator<Item = i32>) -> Vec<Ended> {
         let stopping: Vec<Running> = {
             let mut running = self.running();
             journal_partitions.filter_map(|partition| running.remove(&partition)).collect()
@@ -114,7 +118,7 @@ impl Workers {
         result
     }
 
-    pub(crate) fn stop_all(&self) -> Vec<Result<(), TaskError>> {
+    pub(crate) fn stop_all(&self) -> Vec<Ended> {
         let all: Vec<i32> = self.running().keys().copied().collect();
         self.stop(all.into_iter())
     }
@@ -187,9 +191,9 @@ pub(crate) fn run_query(workers: &Arc<Workers>, shutdown: &Shutdown) -> Result<(
     } else {
         run_group(workers, shutdown)
     };
-    let ended = workers.stop_all();
-    result.map_err(fault)?;
-    for error in ended.into_iter().filter_map(Result::err) {
+    // After a fault some may still run.
+    let left = workers.stop_all();
+    for error in result.map_err(fault)?.into_iter().chain(left).filter_map(Result::err) {
         match error {
             TaskError::Fatal(_) => return Err(fault(error)),
             // What was not delivered in time is delivered at the next start: the journal knows.
@@ -200,7 +204,7 @@ pub(crate) fn run_query(workers: &Arc<Workers>, shutdown: &Shutdown) -> Result<(
 }
 
 /// All shards, here, until all are done.
-fn run_bounded(workers: &Arc<Workers>, shutdown: &Shutdown) -> Result<(), TaskError> {
+fn run_bounded(workers: &Arc<Workers>, shutdown: &Shutdown) -> Result<Vec<Ended>, TaskError> {
     let reporter: BaseConsumer = group_config(workers).create()?;
     for shard in 0..Workers::shards(&workers.query, workers.input_partitions) {
         workers.start(i32::try_from(shard).unwrap_or(i32::MAX))?;
@@ -216,10 +220,10 @@ fn run_bounded(workers: &Arc<Workers>, shutdown: &Shutdown) -> Result<(), TaskEr
         }
     }
     report(workers, &reporter);
-    Ok(())
+    Ok(workers.stop_all())
 }
 
-fn run_group(workers: &Arc<Workers>, shutdown: &Shutdown) -> Result<(), TaskError> {
+fn run_group(workers: &Arc<Workers>, shutdown: &Shutdown) -> Result<Vec<Ended>, TaskError> {
     let consumer: BaseConsumer<Group> = group_config(workers).create_with_context(Group { workers: Arc::clone(workers) })?;
     let journal = common::topics::journal(&workers.query.file.name);
     consumer.subscribe(&[&journal])?;
@@ -228,27 +232,28 @@ fn run_group(workers: &Arc<Workers>, shutdown: &Shutdown) -> Result<(), TaskErro
         match consumer.poll(Duration::from_millis(50)) {
             None | Some(Ok(_)) => {}
             Some(Err(error)) => match error.rdkafka_error_code() {
-                Some(rdkafka::types::RDKafkaErrorCode::FencedInstanceId) => {
+                Some(RDKafkaErrorCode::Fatal) => {
+                    let cause = consumer.client().fatal_error().map_or_else(|| error.to_string(), |(_, cause)| cause);
                     return Err(TaskError::Fatal(format!(
-                        "another processor uses the same processor.instance_id '{}'; give each its own",
-                        workers.settings.processor.instance_id.as_deref().unwrap_or_default()
+                        "the consumer group of query '{}' has put this processor out ({cause}); give each processor its own \
+                         processor.instance_id",
+                        workers.query.file.name
                     )));
                 }
                 _ => tracing::debug!(%error, "the group"),
             },
         }
-        let running = workers.tend(shutdown)?;
-        workers.part.set_ready(running > 0);
+        workers.tend(shutdown)?;
         workers.part.beat();
         if reported.elapsed() >= REPORT {
             report(workers, &consumer);
             reported = Instant::now();
         }
     }
-    workers.part.set_ready(false);
+    let ended = workers.stop_all();
     // Leaving gives the partitions to others at once; a static member stays in the group, so that its restart finds them.
     consumer.unsubscribe();
-    Ok(())
+    Ok(ended)
 }
 
 fn group_config(workers: &Workers) -> rdkafka::ClientConfig {

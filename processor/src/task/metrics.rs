@@ -7,6 +7,7 @@ pub(crate) struct Metrics {
     /// Input rows by what became of them.
     pub(crate) rows: IntCounterVec,
     pub(crate) results: IntCounterVec,
+    pub(crate) failed_results: IntCounterVec,
     pub(crate) steps: IntCounterVec,
     pub(crate) step_seconds: Histogram,
     pub(crate) journal_bytes: IntCounterVec,
@@ -30,6 +31,7 @@ impl Metrics {
         let metrics = Self {
             rows: IntCounterVec::new(opts("rows_total", "Input rows, by outcome: used, late, dead or filtered."), &["query", "outcome"])?,
             results: IntCounterVec::new(opts("results_total", "Result rows sent."), &["query"])?,
+            failed_results: IntCounterVec::new(opts("failed_results_total", "Result rows that could not be computed."), &["query"])?,
             steps: IntCounterVec::new(opts("steps_total", "Steps committed to the journal."), &["query"])?,
             step_seconds: Histogram::with_opts(
                 HistogramOpts::new("tidemark_processor_step_duration_seconds", "Time from a step's decode to its results being sent.")
@@ -50,10 +52,22 @@ impl Metrics {
         Ok(metrics)
     }
 
+    /// Takes the gauges of a partition away: another processor shows them now.
+    pub(crate) fn forget(&self, query: &str, partition: &str) {
+        let labels = &[query, partition];
+        for gauges in [&self.lag, &self.state_rows, &self.state_bytes, &self.imbalance] {
+            gauges.remove_label_values(labels).unwrap_or_default();
+        }
+        for gauges in [&self.watermark, &self.watermark_lag] {
+            gauges.remove_label_values(labels).unwrap_or_default();
+        }
+    }
+
     fn collectors(&self) -> Vec<Box<dyn prometheus::core::Collector>> {
         vec![
             Box::new(self.rows.clone()),
             Box::new(self.results.clone()),
+            Box::new(self.failed_results.clone()),
             Box::new(self.steps.clone()),
             Box::new(self.step_seconds.clone()),
             Box::new(self.journal_bytes.clone()),

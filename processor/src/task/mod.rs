@@ -13,6 +13,7 @@ mod deliver;
 mod error;
 mod input;
 mod journal;
+mod keys;
 mod membership;
 mod metrics;
 mod owner;

@@ -112,7 +112,13 @@ async fn ensure(settings: &Settings, query: &StreamQuery, shutdown: &Shutdown) -
         replication: topics.replication_factor,
         properties,
     };
-    let plain = [&file.source.topic, &topics.late, &topics.dead].map(|name| spec(name, topics.partitions, Vec::new()));
+    // A lane takes the largest record that the input takes by default, and our headers.
+    let roomy = || vec![("max.message.bytes", "2097152".to_owned())];
+    let plain = [
+        spec(&file.source.topic, topics.partitions, Vec::new()),
+        spec(&topics.late, topics.partitions, roomy()),
+        spec(&topics.dead, topics.partitions, roomy()),
+    ];
     let found = ensure_topics(&settings.kafka, &plain, shutdown).await?;
     let input = found[&file.source.topic];
 

@@ -106,6 +106,7 @@ impl QueryStatus {
         let mut inner = self.inner();
         for partition in partitions {
             inner.partitions.remove(&partition);
+            self.metrics.forget(&self.name, &partition.to_string());
         }
     }
 

@@ -9,11 +9,12 @@ use common::Settings;
 use super::deliver::Deliverer;
 use super::error::TaskError;
 use super::input::{Filled, Reader};
-use super::journal::{Journal, restore};
+use super::journal::{Journal, Restored, restore};
+use super::keys::refuse_wrong_keys;
 use super::owner::Owner;
 use super::status::{QueryStatus, now_ms};
 use super::trigger::Pace;
-use crate::engine::{Engine, EngineError, Input, Prepared};
+use crate::engine::{Engine, EngineError, Entry, Input, Prepared};
 use crate::format::decode::Decoder;
 use crate::query::StreamQuery;
 use crate::query::file::Trigger;
@@ -47,8 +48,13 @@ impl Worker {
             // In a backlog a step does not wait for its tick: the tick is for fresh rows.
             if running.reader.rows() > 0 && (filled == Filled::Full || !pace.waits(now)) {
                 running.step(self)?;
-            } else if self.query.file.query.trigger == Trigger::AvailableNow && running.reader.all_at_end() {
-                break;
+            } else if self.query.file.query.trigger == Trigger::AvailableNow {
+                // A bounded run has an end instead of a clock.
+                if running.reader.is_done() {
+                    break;
+                }
+            } else {
+                running.close_idle(self)?;
             }
             pace.stepped(now);
         }
@@ -62,9 +68,10 @@ impl Worker {
         let place = (topic.as_str(), self.shard.journal_partition);
         // Both producers need an id from the log, which takes librdkafka half a second: they ask at the same time.
         let mut deliverer = Deliverer::new(&self.settings, &self.query)?;
-        let journal = Journal::take_over(&self.settings, place.0, place.1, &self.owner)?;
+        let mut journal = Journal::take_over(&self.settings, place.0, place.1, &self.owner)?;
         let mut engine = Engine::new(Arc::clone(&self.query), self.shard.input_partitions.iter().copied());
-        let newest = restore(&self.settings, &self.query, place, journal.epoch(), &mut engine, &self.owner)?;
+        let Restored { newest, bytes } = restore(&self.settings, &self.query, place, journal.epoch(), &mut engine, &self.owner)?;
+        journal.bytes = bytes;
         if let Some(entry) = newest {
             let output = engine.apply(&entry)?;
             deliverer.results(&self.query, &output, engine.revision(), &self.owner)?;
@@ -98,30 +105,60 @@ struct Running {
 }
 
 impl Running {
-    /// One commit, in named steps: decode, prepare, lanes, journal, apply, results.
+    /// One step, in named parts: decode, prepare, lanes, then the commit: journal, apply, results.
     fn step(&mut self, worker: &Worker) -> Result<(), TaskError> {
         let started = Instant::now();
-        let (query, owner) = (&worker.query, &worker.owner);
+        let owner = &worker.owner;
         let rows = self.reader.rows() as u64;
-        let inputs = self.reader.taken().map(|records| records.decode(&mut self.decoder)).collect::<Result<Vec<Input>, _>>()?;
+        let mut inputs: Vec<Input> = Vec::new();
+        for records in self.reader.taken() {
+            let mut input = records.decode(&mut self.decoder)?;
+            refuse_wrong_keys(&worker.query, records, &mut input)?;
+            inputs.push(input);
+        }
         let Prepared { entry, late, dead } = self.engine.prepare(inputs)?;
         for (records, (late, dead)) in self.reader.taken().zip(late.iter().zip(&dead)) {
             self.deliverer.lanes(records, late, dead, owner)?;
         }
+        self.commit(worker, &entry, rows)?;
+        self.reader.clear();
+        worker.status.metrics().step_seconds.observe(started.elapsed().as_secs_f64());
+        Ok(())
+    }
+
+    /// Lets the wall clock close what idle partitions hold open.
+    fn close_idle(&mut self, worker: &Worker) -> Result<(), TaskError> {
+        let idle = self.reader.idle(worker.query.file.source.idle_timeout.duration());
+        if idle.is_empty() {
+            return Ok(());
+        }
+        let Some(entry) = self.engine.close_idle(now_ms(), &idle) else { return Ok(()) };
+        // Quiet may also be a log that is away, or this process having slept: the log is asked before the clock may decide.
+        if entry.progress.iter().all(|progress| self.reader.stands_at_end(progress.partition, progress.to)) {
+            self.commit(worker, &entry, 0)?;
+        }
+        Ok(())
+    }
+
+    /// Journal, apply, results: what every change of the state goes through.
+    fn commit(&mut self, worker: &Worker, entry: &Entry, rows: u64) -> Result<(), TaskError> {
+        let (query, owner) = (&worker.query, &worker.owner);
         // The lanes' rows are in no entry, so they go first; and the last entry's results must be there before the next entry is,
         // because recovery delivers those of one entry only.
         self.deliverer.flush(owner)?;
-        let bytes = self.journal.append(query, &entry, owner)?;
-        let output = self.engine.apply(&entry)?;
+        self.check_size(worker, entry)?;
+        let bytes = self.journal.append(query, entry, owner)?;
+        let output = self.engine.apply(entry)?;
         self.deliverer.results(query, &output, self.engine.revision(), owner)?;
-        self.reader.clear();
-        self.check_size(worker)?;
 
         let (name, metrics) = (&[query.file.name.as_str()], worker.status.metrics());
         metrics.steps.with_label_values(name).inc();
         metrics.results.with_label_values(name).inc_by(output.rows.num_rows() as u64);
+        if let Some(first) = output.failed.first() {
+            metrics.failed_results.with_label_values(name).inc_by(output.failed.len() as u64);
+            tracing::warn!(query = query.file.name, rows = output.failed.len(), first, "results that could not be computed are left out");
+        }
         metrics.journal_bytes.with_label_values(name).inc_by(bytes);
-        metrics.step_seconds.observe(started.elapsed().as_secs_f64());
         worker.status.update(&self.engine, rows);
         if self.journal.bytes >= worker.settings.processor.snapshot_every.bytes() {
             // A snapshot has no results of its own: those before it must have arrived.
@@ -131,8 +168,8 @@ impl Running {
         Ok(())
     }
 
-    fn check_size(&self, worker: &Worker) -> Result<(), TaskError> {
-        let (found, limit) = (self.engine.state_bytes(), worker.settings.processor.max_state.bytes());
+    fn check_size(&self, worker: &Worker, entry: &Entry) -> Result<(), TaskError> {
+        let (found, limit) = (self.engine.bytes_with(entry), worker.settings.processor.max_state.bytes());
         if found > limit {
             return Err(EngineError::StateFull { query: worker.query.file.name.clone(), found, limit }.into());
         }

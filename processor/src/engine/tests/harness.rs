@@ -76,6 +76,15 @@ pub(super) fn run(query: &Arc<StreamQuery>, log: &[Record], way: Way) -> Outcome
     outcome
 }
 
+/// Records of one partition, the first of them at offset `from`, as the task hands them to the engine.
+pub(super) fn input(query: &StreamQuery, partition: i32, from: usize, records: &[&Record]) -> Input {
+    let mut decoder = Decoder::new(Arc::clone(&query.schema));
+    let decoded = decoder.decode(records.iter().map(|record| record.value.as_deref())).unwrap();
+    let from = i64::try_from(from).unwrap();
+    let to = from + i64::try_from(records.len()).unwrap();
+    Input { partition, from, to, received: records.iter().map(|record| record.received).collect(), decoded }
+}
+
 type Finals = BTreeMap<(i64, String), bool>;
 
 struct Shard<'a> {
@@ -140,18 +149,10 @@ impl<'a> Shard<'a> {
             let left = log.len() - from;
             let rows = random.as_mut().map_or(left, |random| random.random_range(0..=left.min(17)));
             if rows > 0 {
-                inputs.push(self.input(*partition, from, &log[from..from + rows]));
+                inputs.push(input(self.query, *partition, from, &log[from..from + rows]));
             }
         }
         inputs
-    }
-
-    fn input(&self, partition: i32, from: usize, records: &[&Record]) -> Input {
-        let mut decoder = Decoder::new(Arc::clone(&self.query.schema));
-        let decoded = decoder.decode(records.iter().map(|record| record.value.as_deref())).unwrap();
-        let from = i64::try_from(from).unwrap();
-        let to = from + i64::try_from(records.len()).unwrap();
-        Input { partition, from, to, received: records.iter().map(|record| record.received).collect(), decoded }
     }
 
     /// A new owner: everything from the journal, and the newest entry's results once more.

@@ -2,6 +2,8 @@
 
 mod golden;
 mod harness;
+mod hopping;
+mod idle;
 mod oracle;
 mod property;
 mod refused;

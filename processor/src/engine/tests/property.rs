@@ -14,7 +14,7 @@ const SIZE: i64 = 10_000;
 const DELAY: i64 = 5_000;
 
 /// Readings of a few sensors over some minutes around 1970, out of order within and beyond the delay.
-fn readings(seed: u64) -> Vec<Reading> {
+pub(super) fn readings(seed: u64) -> Vec<Reading> {
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     let count = random.random_range(0..200);
     let mut clock = random.random_range(-300_000..300_000);
@@ -29,7 +29,7 @@ fn readings(seed: u64) -> Vec<Reading> {
         .collect()
 }
 
-fn record(reading: &Reading) -> Record {
+pub(super) fn record(reading: &Reading) -> Record {
     let value = format!(r#"{{"sensor_id":"{}","ts":{},"value":{},"kind":"k","seq":1}}"#, reading.sensor, reading.ts, reading.value);
     Record { partition: reading.partition, received: reading.ts + 60_000, value: Some(value.into_bytes()) }
 }

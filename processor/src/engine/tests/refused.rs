@@ -29,7 +29,7 @@ fn each_says_what_to_do() {
         ("SELECT sensor_id, sum(value) OVER (ORDER BY ts) FROM iot", "OVER"),
         ("SELECT count(*) AS n FROM other GROUP BY window(ts, '1 second')", "FROM iot"),
         ("SELECT count(*) AS n FROM iot GROUP BY window(ts, '10 parsecs')", "10 parsecs"),
-        ("SELECT count(*) AS n FROM iot GROUP BY window(ts, '10 seconds', '5 seconds')", "hopping"),
+        ("SELECT count(*) AS n FROM iot GROUP BY window(ts, '5 seconds', '10 seconds')", "slide"),
         ("SELECT count(*) AS n FROM iot GROUP BY window(kind, '10 seconds')", "TIMESTAMP"),
         ("SELECT count(*) AS n FROM iot GROUP BY window(to_timestamp(kind), '10 seconds')", "event-time column"),
         ("SELECT count(*) AS n, now() AS t FROM iot GROUP BY window(ts, '1 second')", "now"),

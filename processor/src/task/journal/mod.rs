@@ -16,5 +16,5 @@ mod record;
 mod restore;
 mod write;
 
-pub(crate) use restore::restore;
+pub(crate) use restore::{Restored, restore};
 pub(crate) use write::Journal;

@@ -6,15 +6,22 @@ use common::Settings;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::{Message as _, Offset, TopicPartitionList};
 
-use super::super::consumer::{Quiet, beginning};
+use super::super::consumer::{Quiet, range};
 use super::super::error::TaskError;
 use super::super::owner::Owner;
 use super::record::{Piece, Record};
 use crate::engine::{Engine, Entry, codec};
 use crate::query::StreamQuery;
 
-/// Reads the journal from its beginning up to the fence at `epoch` into `engine`. Gives the newest entry *without* having applied it: its
-/// results may not have been delivered.
+/// What a restore leaves to its owner.
+pub(crate) struct Restored {
+    /// The newest entry, *not* applied: its results may not have been delivered.
+    pub(crate) newest: Option<Entry>,
+    /// Bytes of entries since the newest snapshot.
+    pub(crate) bytes: u64,
+}
+
+/// Reads the journal from its beginning up to the fence at `epoch` into `engine`.
 pub(crate) fn restore(
     settings: &Settings,
     query: &StreamQuery,
@@ -22,7 +29,7 @@ pub(crate) fn restore(
     epoch: i64,
     engine: &mut Engine,
     owner: &Owner,
-) -> Result<Option<Entry>, TaskError> {
+) -> Result<Restored, TaskError> {
     let mut config = common::kafka::client(&settings.kafka, "processor-restore");
     config
         .set("group.id", format!("tidemark.journal.{}", query.file.name))
@@ -31,12 +38,21 @@ pub(crate) fn restore(
         .set("queued.max.messages.kbytes", "16384")
         .set("check.crcs", "true");
     let consumer: BaseConsumer<Quiet> = config.create_with_context(Quiet)?;
-    let first = beginning(&consumer, topic, partition, owner)?;
+    let (first, _end) = range(&consumer, topic, partition, owner)?;
     let mut from = TopicPartitionList::new();
     from.add_partition_offset(topic, partition, Offset::Offset(first))?;
     consumer.assign(&from)?;
 
-    let mut replay = Replay { query, engine, place: format!("{topic}-{partition}"), epoch: None, pieces: Vec::new(), newest: None };
+    let mut replay = Replay {
+        query,
+        engine,
+        place: format!("{topic}-{partition}"),
+        epoch: None,
+        pieces: Vec::new(),
+        newest: None,
+        cut: first > 0,
+        bytes: 0,
+    };
     loop {
         // Nothing is in flight yet: a stop need not wait.
         if owner.stop.is_set() {
@@ -53,7 +69,7 @@ pub(crate) fn restore(
                 }
                 replay.record(offset, message.payload().unwrap_or_default())?;
                 if offset == epoch {
-                    return Ok(replay.newest);
+                    return Ok(Restored { newest: replay.newest, bytes: replay.bytes });
                 }
             }
         }
@@ -70,11 +86,18 @@ struct Replay<'a> {
     /// The entry that is coming in.
     pieces: Vec<u8>,
     newest: Option<Entry>,
+    /// The journal does not begin at offset 0, and nothing of it has been read yet: it must go on with a snapshot.
+    cut: bool,
+    bytes: u64,
 }
 
 impl Replay<'_> {
     fn record(&mut self, offset: i64, bytes: &[u8]) -> Result<(), TaskError> {
         let record = Record::parse(bytes).map_err(|cause| self.damaged(offset, &cause))?;
+        let begins = matches!(record, Record::Piece(piece) if piece.snapshot && piece.piece == 0);
+        if std::mem::take(&mut self.cut) && !begins {
+            return Err(self.damaged(offset, "its beginning is missing; was it deleted by hand or by retention?"));
+        }
         match record {
             Record::Fence => {
                 self.epoch = Some(offset);
@@ -100,8 +123,10 @@ impl Replay<'_> {
         if piece.piece + 1 < piece.pieces {
             return Ok(());
         }
+        let length = self.pieces.len() as u64;
         let entry =
             codec::decode(self.query, &std::mem::take(&mut self.pieces)).map_err(|error| self.damaged(offset, &error.to_string()))?;
+        self.bytes = if entry.snapshot { 0 } else { self.bytes + length };
         if let Some(before) = self.newest.take() {
             self.engine.absorb_quietly(&before)?;
         }

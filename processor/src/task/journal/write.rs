@@ -105,9 +105,12 @@ impl Journal {
         self.bytes = 0;
         let mut before = TopicPartitionList::new();
         before.add_partition_offset(&self.topic, self.partition, Offset::Offset(first))?;
-        let options = AdminOptions::new().operation_timeout(Some(Duration::from_secs(10)));
+        let patience = Some(Duration::from_secs(2));
+        let options = AdminOptions::new().operation_timeout(patience).request_timeout(patience);
+        let cut = self.runtime.block_on(self.admin.delete_records(&before, &options));
+        let cut = cut.and_then(|cut| cut.elements().iter().try_for_each(|element| element.error()));
         // A journal that could not be cut is only longer: the next snapshot tries again.
-        if let Err(error) = self.runtime.block_on(self.admin.delete_records(&before, &options)) {
+        if let Err(error) = cut {
             tracing::warn!(topic = self.topic, partition = self.partition, %error, "the journal could not be cut before its snapshot");
         }
         Ok(())
