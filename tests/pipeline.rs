@@ -134,7 +134,7 @@ fn check_late_lane(log: &Log, query: &Query, sorted: &Sorted) -> BTreeSet<i64> {
         assert_eq!(record.header(lane_header::REASON), "late");
         assert!(!record.header(lane_header::DETAIL).is_empty());
         assert_eq!((&record.key, &record.value), (&original.key, &original.value), "whole");
-        assert_eq!(record.timestamp, original.timestamp, "with its time of receipt");
+        assert_eq!(record.header(lane_header::TIMESTAMP), original.timestamp.to_string(), "with its time of receipt");
         let value: serde_json::Value = serde_json::from_slice(&record.value).unwrap();
         seqs.extend(value["seq"].as_i64());
     }

@@ -14,6 +14,7 @@ pub(crate) struct Query {
     pub(crate) filter: String,
     /// After `GROUP BY`.
     pub(crate) having: String,
+    pub(crate) idle_timeout: String,
 }
 
 impl Query {
@@ -26,6 +27,7 @@ impl Query {
             trigger: "\"available_now\"".into(),
             filter: String::new(),
             having: String::new(),
+            idle_timeout: "30 seconds".into(),
         }
     }
 
@@ -54,13 +56,18 @@ impl Query {
         self
     }
 
+    pub(crate) fn idle_timeout(mut self, timeout: &str) -> Self {
+        self.idle_timeout = timeout.into();
+        self
+    }
+
     /// Where the results go.
     pub(crate) fn topic(&self) -> String {
         format!("iot.agg.{}", self.name)
     }
 
     pub(crate) fn write(&self, dir: &Path) -> PathBuf {
-        let Self { name, watermark, window, key, trigger, filter, having } = self;
+        let Self { name, watermark, window, key, trigger, filter, having, idle_timeout } = self;
         let topic = self.topic();
         let trigger = if trigger.is_empty() { String::new() } else { format!("trigger = {trigger}") };
         let text = format!(
@@ -71,6 +78,7 @@ topic = "iot"
 schema = "sensor_id STRING, ts TIMESTAMP, value DOUBLE, kind STRING, seq BIGINT"
 event_time = "ts"
 watermark = "{watermark}"
+idle_timeout = "{idle_timeout}"
 [query]
 sql = """SELECT window.start AS window_start, window.end AS window_end, {key},
                 count(*) AS n, avg(value) AS avg, min(value) AS min, max(value) AS max
