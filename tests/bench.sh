@@ -14,7 +14,8 @@ own() { cargo test --release --test bench -- --ignored --nocapture --exact a_lar
 
 # The shared benchmark wants its own columns: times in milliseconds, `count` instead of `n`.
 shared() {
-    local bench; bench=$(cd .. && pwd)/shared/bench
+    # Not local: the trap below runs after this function.
+    bench=$(cd .. && pwd)/shared/bench
     [[ -x $bench/run.sh ]] || { echo "bench.sh: there is no ../shared/bench here" >&2; exit 1; }
     export WORK=${WORK:-${XDG_CACHE_HOME:-$HOME/.cache}/tidemark-bench}
     mkdir -p "$WORK"
