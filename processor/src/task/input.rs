@@ -132,6 +132,8 @@ pub(crate) struct Reader {
     quiet: BTreeMap<i32, Quietness>,
     /// Of a bounded run: where each partition ended at the start.
     ends: Option<BTreeMap<i32, i64>>,
+    /// No partition has been read before: there is nothing that could be lost.
+    fresh: bool,
     said_away: bool,
 }
 
@@ -192,6 +194,7 @@ impl Reader {
         };
         consumer.assign(&list)?;
         let pending = positions.keys().map(|partition| (*partition, Records::new(&topic, *partition))).collect();
+        let fresh = positions.values().all(Option::is_none);
         let at_end = positions.keys().map(|partition| (*partition, false)).collect();
         Ok(Self {
             consumer,
@@ -203,6 +206,7 @@ impl Reader {
             at_end,
             quiet,
             ends,
+            fresh,
             said_away: false,
         })
     }
@@ -274,6 +278,9 @@ impl Reader {
             KafkaError::PartitionEOF(partition) => {
                 self.at_end.insert(partition, true);
                 Ok(())
+            }
+            KafkaError::MessageConsumption(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange) if self.fresh => {
+                Err(TaskError::Retry(format!("topic '{}' was cut while the query began to read it", self.topic)))
             }
             KafkaError::MessageConsumption(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange) => {
                 Err(TaskError::Fatal(format!(

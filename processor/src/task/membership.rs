@@ -15,7 +15,7 @@ use rdkafka::types::RDKafkaErrorCode;
 use rdkafka::{ClientContext, Offset, TopicPartitionList};
 
 use super::error::{ProcessorError, TaskError};
-use super::owner::Owner;
+use super::owner::{Heartbeat, Owner};
 use super::status::QueryStatus;
 use super::worker::{Shard, Worker};
 use crate::query::file::Trigger;
@@ -23,6 +23,8 @@ use crate::query::{Scope, StreamQuery};
 
 /// How often positions are shown to the group and ends are asked for.
 const REPORT: Duration = Duration::from_secs(1);
+/// A worker that has not turned for this long holds the query's sign of life back.
+const STALLED: Duration = Duration::from_secs(60);
 /// Pause before a broken worker is started again.
 const RETRY: Duration = Duration::from_millis(500);
 
@@ -40,6 +42,8 @@ pub(crate) struct Workers {
     part: Part,
     status: Arc<QueryStatus>,
     running: Mutex<BTreeMap<i32, Running>>,
+    /// Why a worker could not be started when the group gave us its shard.
+    start_fault: Mutex<Option<TaskError>>,
 }
 
 /// How a worker ended.
@@ -47,6 +51,7 @@ type Ended = Result<(), TaskError>;
 
 struct Running {
     stop: Shutdown,
+    heartbeat: Heartbeat,
     shard: Shard,
     thread: JoinHandle<Ended>,
 }
@@ -60,7 +65,16 @@ impl Workers {
         status: Arc<QueryStatus>,
         runtime: tokio::runtime::Handle,
     ) -> Arc<Self> {
-        Arc::new(Self { settings, query, input_partitions, runtime, part, status, running: Mutex::default() })
+        Arc::new(Self {
+            settings,
+            query,
+            input_partitions,
+            runtime,
+            part,
+            status,
+            running: Mutex::default(),
+            start_fault: Mutex::default(),
+        })
     }
 
     fn running(&self) -> std::sync::MutexGuard<'_, BTreeMap<i32, Running>> {
@@ -85,8 +99,9 @@ impl Workers {
 
     fn start(&self, journal_partition: i32) -> Result<(), TaskError> {
         let shard = self.shard(journal_partition);
-        let stop = Shutdown::manual();
-        let owner = Owner::new(stop.clone(), self.runtime.clone(), self.part.clone(), self.settings.processor.drain_timeout.duration());
+        let (stop, heartbeat) = (Shutdown::manual(), Heartbeat::new());
+        let drain = self.settings.processor.drain_timeout.duration();
+        let owner = Owner::new(stop.clone(), self.runtime.clone(), heartbeat.clone(), drain);
         let worker = Worker {
             settings: Arc::clone(&self.settings),
             query: Arc::clone(&self.query),
@@ -98,7 +113,7 @@ impl Workers {
             .name(format!("{}-{journal_partition}", self.query.file.name))
             .spawn(move || worker.run())
             .map_err(|error| TaskError::Fatal(format!("a thread for a worker cannot be started: {error}")))?;
-        self.running().insert(journal_partition, Running { stop, shard, thread });
+        self.running().insert(journal_partition, Running { stop, heartbeat, shard, thread });
         Ok(())
     }
 
@@ -123,8 +138,14 @@ impl Workers {
         self.stop(all.into_iter())
     }
 
-    /// Looks after workers that have ended on their own. Gives how many still run.
+    /// Looks after workers that have ended on their own, and says that the query is alive when all others are. Gives how many run.
     fn tend(&self, stop: &Shutdown) -> Result<usize, TaskError> {
+        if let Some(fault) = self.start_fault.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            return Err(fault);
+        }
+        if self.running().values().all(|worker| worker.heartbeat.age() < STALLED) {
+            self.part.beat();
+        }
         let ended: Vec<i32> = self.running().iter().filter(|(_, worker)| worker.thread.is_finished()).map(|(number, _)| *number).collect();
         for number in ended {
             let Some(worker) = self.running().remove(&number) else { continue };
@@ -175,8 +196,8 @@ impl ConsumerContext for Group {
                 tracing::debug!(%error, "the journal topic could not be paused");
             }
             for element in partitions.elements() {
-                if let Err(error) = self.workers.start(element.partition()) {
-                    tracing::error!(%error, "a worker could not be started");
+                if let Err(fault) = self.workers.start(element.partition()) {
+                    *self.workers.start_fault.lock().unwrap_or_else(PoisonError::into_inner) = Some(fault);
                 }
             }
         }
@@ -244,7 +265,6 @@ fn run_group(workers: &Arc<Workers>, shutdown: &Shutdown) -> Result<Vec<Ended>, 
             },
         }
         workers.tend(shutdown)?;
-        workers.part.beat();
         if reported.elapsed() >= REPORT {
             report(workers, &consumer);
             reported = Instant::now();
@@ -274,13 +294,18 @@ fn group_config(workers: &Workers) -> rdkafka::ClientConfig {
 /// Shows the positions to the group, for the usual tools, and asks for the ends of the input. Nothing depends on either.
 fn report<C: ConsumerContext>(workers: &Workers, consumer: &BaseConsumer<C>) {
     let topic = &workers.query.file.source.topic;
-    let mut offsets = TopicPartitionList::new();
+    let (mut offsets, mut away) = (TopicPartitionList::new(), false);
     for (partition, position) in workers.status.positions() {
         if let Err(error) = offsets.add_partition_offset(topic, partition, Offset::Offset(position)) {
             tracing::debug!(%error, "a position cannot be shown to the group");
         }
-        if let Ok((_, end)) = consumer.fetch_watermarks(topic, partition, Duration::from_millis(500)) {
-            workers.status.set_end(partition, end);
+        // One unanswered question is enough to know that the log is away; this thread has a group to look after.
+        if away {
+            continue;
+        }
+        match consumer.fetch_watermarks(topic, partition, Duration::from_millis(500)) {
+            Ok((_, end)) => workers.status.set_end(partition, end),
+            Err(_) => away = true,
         }
     }
     if offsets.count() > 0

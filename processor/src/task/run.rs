@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use common::kafka::{LogError, TopicSpec, ensure_topics};
 use common::{Settings, Shutdown, Telemetry};
@@ -95,8 +94,6 @@ pub async fn run(settings: Settings, telemetry: Telemetry, shutdown: Shutdown) -
                     first_fault.get_or_insert(fault);
                 }
             }
-            // A query may be waiting for a log that is away; the process is alive all the same.
-            () = tokio::time::sleep(Duration::from_secs(5)) => part.beat(),
         }
     }
     part.ended();
