@@ -26,6 +26,13 @@ export function remember(overview) {
   for (const one of overview.series) known.set(one.id, one.tags);
 }
 
+/** A chart may be drawn before its place has its size, and its place changes with its neighbours, not only with the window. */
+const sizes = new ResizeObserver((entries) => {
+  for (const { target, contentRect } of entries) {
+    if (target.data && contentRect.width > 0) globalThis.Plotly.Plots.resize(target).catch(() => {});
+  }
+});
+
 /** Asks for all points of the range. */
 export async function load() {
   const turn = ++loading;
@@ -61,6 +68,7 @@ export const draw = perFrame(() => {
   const box = byId('panels');
   for (const [id, panel] of panels) {
     if (state.chosen.includes(id)) continue;
+    sizes.unobserve(panel.plot);
     globalThis.Plotly?.purge(panel.plot);
     panel.node.remove();
     panels.delete(id);
@@ -88,6 +96,7 @@ function add(box, id) {
   box.append(node);
   const panel = { node, heading, nowLine, close, plot, drawn: '' };
   panels.set(id, panel);
+  sizes.observe(plot);
   return panel;
 }
 
@@ -122,7 +131,7 @@ function fill(panel, id, [first, last]) {
   const data = traces(points, watermark(), look);
   const margin = Math.max(1, (last - first) * 0.01);
   const layout = frame(look, [local(first - margin), local(last + margin)], data.some((trace) => trace.showlegend));
-  globalThis.Plotly.react(panel.plot, data, layout, { displayModeBar: false, responsive: true, doubleClick: 'reset' });
+  globalThis.Plotly.react(panel.plot, data, layout, { displayModeBar: false, doubleClick: 'reset' });
 }
 
 /** The newest value in words, for the panel's head and for who cannot see the chart. */
