@@ -55,10 +55,15 @@ pub fn client(kafka: &Kafka, role: &str) -> ClientConfig {
             config.set(name, value);
         }
     }
+    apply_properties(&mut config, kafka);
+    config
+}
+
+/// Lays the user's own librdkafka properties over a configuration: they win, so this comes last.
+pub fn apply_properties(config: &mut ClientConfig, kafka: &Kafka) {
     for (name, value) in &kafka.properties {
         config.set(name, value);
     }
-    config
 }
 
 fn path(path: &Option<std::path::PathBuf>) -> Option<String> {
@@ -75,9 +80,7 @@ pub fn producer(kafka: &Kafka, role: &str) -> ClientConfig {
         .set("delivery.timeout.ms", "2147483647")
         // Java's partitioner, so that a key has one partition whoever produces it.
         .set("partitioner", "murmur2_random");
-    for (name, value) in &kafka.properties {
-        config.set(name, value);
-    }
+    apply_properties(&mut config, kafka);
     config
 }
 

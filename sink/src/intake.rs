@@ -285,9 +285,7 @@ fn config(settings: &Settings, database: &str) -> rdkafka::ClientConfig {
     if let Some(id) = &settings.sink.instance_id {
         config.set("group.instance.id", id);
     }
-    for (name, value) in &settings.kafka.properties {
-        config.set(name, value);
-    }
+    common::kafka::apply_properties(&mut config, &settings.kafka);
     config
 }
 

@@ -56,7 +56,7 @@ impl<'a> Shape<'a> {
             };
         }
         let aggregate = aggregate.ok_or(
-            "the query has no aggregate: a plain SELECT needs append mode, which is not supported yet; \
+            "the query has no aggregate: a plain SELECT, which would run in append mode, is not supported yet; \
              group by a window, such as GROUP BY window(ts, '10 seconds')",
         )?;
         below.reverse();

@@ -3,9 +3,11 @@
 //! ```text
 //! membership.rs   who owns which journal partition; starts and stops a worker for each
 //!   worker.rs     one shard: restore ─▶ (input.rs ─▶ prepare ─▶ lanes ─▶ journal ─▶ apply ─▶ results)*
-//!     input.rs      reads and decodes input records
+//!     trigger.rs    when a step is taken
+//!     input.rs      reads and decodes input records; keys.rs refuses those under a wrong key
 //!     journal/      fence, restore, append, snapshot
 //!     deliver.rs    results and lanes, and the wait for their acknowledgement
+//!     owner.rs      whether to stop, and the sign of life
 //! ```
 
 mod consumer;

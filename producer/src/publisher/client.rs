@@ -16,9 +16,7 @@ pub(super) fn config(settings: &Settings) -> ClientConfig {
         .set("batch.size", "1000000")
         // Records without a key (dead lines) keep to one partition for a while, so that they share batches.
         .set("sticky.partitioning.linger.ms", "100");
-    for (name, value) in &settings.kafka.properties {
-        config.set(name, value);
-    }
+    common::kafka::apply_properties(&mut config, &settings.kafka);
     config
 }
 
