@@ -14,8 +14,15 @@ pub(crate) struct Ledger {
     pub(crate) late: u64,
     /// Could not be read or used.
     pub(crate) dead: u64,
-    /// Did not match WHERE.
+    /// Did not match WHERE, or were there before.
     pub(crate) filtered: u64,
+    /// How many of the filtered rows were there before.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub(crate) duplicates: u64,
+}
+
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 impl Ledger {
@@ -36,6 +43,7 @@ impl Add for Ledger {
             late: self.late + other.late,
             dead: self.dead + other.dead,
             filtered: self.filtered + other.filtered,
+            duplicates: self.duplicates + other.duplicates,
         }
     }
 }

@@ -53,6 +53,20 @@ pub struct Source {
     /// processor reads all partitions.
     #[serde(default = "default_partition_key")]
     pub partition_key: String,
+    /// A column whose values have a timeline each: a device that lags or hurries makes no other late. Empty: one timeline a partition.
+    #[serde(default)]
+    pub watermark_by: String,
+    /// A device whose newest reading is this far behind the newest of its partition is given up: its windows close.
+    #[serde(default = "default_max_silence")]
+    pub max_silence: Span,
+    /// Columns that name a reading: a row whose values were there already, no longer ago than the watermark's delay, is dropped. Spark's
+    /// `dropDuplicatesWithinWatermark`.
+    #[serde(default)]
+    pub drop_duplicates_within_watermark: Vec<String>,
+}
+
+fn default_max_silence() -> Span {
+    Span::from_secs(86_400)
 }
 
 fn default_max_future() -> Span {
@@ -192,10 +206,10 @@ impl QueryFile {
         if self.output_topic() == self.source.topic {
             return Err(format!("sink.topic and source.topic are both '{}'; a query must not read its own results", self.source.topic));
         }
-        match self.query.output_mode {
-            OutputMode::Update | OutputMode::Append => Ok(()),
-            OutputMode::Complete => Err("query.output_mode: \"complete\" is not supported yet; use \"update\" or \"append\"".into()),
+        if !self.source.watermark_by.is_empty() && self.source.max_silence.millis() < 1 {
+            return Err("source.max_silence must be at least 1 millisecond".into());
         }
+        Ok(())
     }
 }
 

@@ -15,7 +15,7 @@ use datafusion_sql::sqlparser::ast::{
 use datafusion_sql::sqlparser::dialect::SparkSqlDialect;
 use datafusion_sql::sqlparser::parser::Parser;
 
-use super::window::WINDOW;
+use super::window::{SESSION_WINDOW, WINDOW};
 
 /// Parses one SELECT in Spark's dialect and spells it for the planner.
 ///
@@ -86,16 +86,16 @@ impl WindowNames {
     fn of(select: &Select, columns: &HashMap<String, String>) -> Self {
         let mut by_name = HashMap::new();
         if let GroupByExpr::Expressions(keys, _) = &select.group_by {
-            for key in keys.iter().filter(|key| is_window_call(key)) {
+            for (name, key) in keys.iter().filter_map(|key| Some((window_call(key)?, key))) {
                 // A column of that name hides the function's, as in any SQL scope.
-                if !columns.contains_key(WINDOW) {
-                    by_name.insert(WINDOW.to_owned(), key.clone());
+                if !columns.contains_key(name) {
+                    by_name.insert(name.to_owned(), key.clone());
                 }
             }
         }
         for item in &select.projection {
             if let SelectItem::ExprWithAlias { expr, alias } = item
-                && is_window_call(expr)
+                && window_call(expr).is_some()
             {
                 by_name.insert(alias.value.to_lowercase(), expr.clone());
             }
@@ -109,8 +109,7 @@ impl WindowNames {
         let name = match &*expr {
             Expr::CompoundIdentifier(idents) => self.field_of(idents).map(|_| idents[1].value.clone()),
             Expr::Identifier(ident) => self.by_name.contains_key(&ident.value.to_lowercase()).then(|| ident.value.clone()),
-            expr if is_window_call(expr) => Some(WINDOW.to_owned()),
-            _ => None,
+            expr => window_call(expr).map(str::to_owned),
         };
         if let Some(name) = name {
             *item = SelectItem::ExprWithAlias { expr: expr.clone(), alias: Ident::new(name) };
@@ -125,19 +124,28 @@ impl WindowNames {
     }
 
     fn replacer(&self) -> Replacer<'_> {
-        Replacer { names: self }
+        Replacer { names: self, calls: 0 }
     }
 }
 
 struct Replacer<'a> {
     names: &'a WindowNames,
+    /// How many window calls the visitor is inside: there, names are those of the input.
+    calls: usize,
 }
 
 impl VisitorMut for Replacer<'_> {
     type Break = std::convert::Infallible;
 
+    fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<Self::Break> {
+        self.calls += usize::from(window_call(expr).is_some());
+        ControlFlow::Continue(())
+    }
+
     fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<Self::Break> {
+        self.calls -= usize::from(window_call(expr).is_some());
         let replacement = match expr {
+            _ if self.calls > 0 => None,
             Expr::CompoundIdentifier(idents) => self.names.field_of(idents),
             Expr::Identifier(ident) => self.names.by_name.get(&ident.value.to_lowercase()).cloned(),
             _ => None,
@@ -149,8 +157,11 @@ impl VisitorMut for Replacer<'_> {
     }
 }
 
-fn is_window_call(expr: &Expr) -> bool {
-    matches!(expr, Expr::Function(function) if function.name.to_string().eq_ignore_ascii_case(WINDOW))
+/// Which of the window functions an expression calls.
+fn window_call(expr: &Expr) -> Option<&'static str> {
+    let Expr::Function(function) = expr else { return None };
+    let name = function.name.to_string();
+    [WINDOW, SESSION_WINDOW].into_iter().find(|known| name.eq_ignore_ascii_case(known))
 }
 
 fn get_field(base: Expr, field: &str) -> Expr {
@@ -198,6 +209,17 @@ mod tests {
         assert_eq!(
             spelled("SELECT window(ts, '1 minute') AS w, w.start AS s FROM iot GROUP BY w"),
             "SELECT window(ts, '1 minute') AS w, get_field(window(ts, '1 minute'), 'start') AS s FROM iot GROUP BY window(ts, '1 minute')"
+        );
+    }
+
+    #[test]
+    fn inside_the_call_names_are_those_of_the_input() {
+        assert_eq!(
+            spelled(
+                "SELECT window.start AS s FROM (SELECT window FROM iot GROUP BY window(ts, '1 minute')) GROUP BY window(window, '1 hour')"
+            ),
+            "SELECT get_field(window(window, '1 hour'), 'start') AS s FROM (SELECT window(ts, '1 minute') AS window FROM iot \
+             GROUP BY window(ts, '1 minute')) GROUP BY window(window, '1 hour')"
         );
     }
 

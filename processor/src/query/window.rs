@@ -11,8 +11,9 @@ use datafusion_common::{Result, ScalarValue, plan_err};
 use datafusion_expr::expr::ScalarFunction;
 use datafusion_expr::{ColumnarValue, Expr, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility};
 
-/// Spark's name of the function, and of the column it makes.
+/// Spark's names of the functions, and of the columns they make.
 pub(crate) const WINDOW: &str = "window";
+pub(crate) const SESSION_WINDOW: &str = "session_window";
 
 /// Each row of a hopping window has this many results at most.
 const MOST_WINDOWS: i64 = 10_000;
@@ -57,6 +58,11 @@ pub(crate) struct Pane {
 }
 
 impl WindowSpec {
+    /// Windows of `size` milliseconds, one after the other since 1970.
+    pub(crate) fn tumbling(size: i64) -> Self {
+        Self { size, slide: size, start: 0 }
+    }
+
     fn pane_size(&self) -> i64 {
         gcd(self.size, self.slide)
     }
@@ -135,21 +141,47 @@ fn span_of(expr: &Expr) -> std::result::Result<i64, String> {
     Ok(span.millis())
 }
 
-/// `window` for the planner: it has a type, and the engine puts its values in; nobody ever calls it.
+/// Reads `session_window(time, gap)`; gives the gap, milliseconds, and the time argument.
+pub(crate) fn session_from_call(call: &ScalarFunction) -> std::result::Result<(i64, Expr), String> {
+    let [time, gap] = call.args.as_slice() else {
+        return Err("session_window() takes a time column and a gap, such as session_window(ts, '5 minutes')".into());
+    };
+    if !matches!(gap, Expr::Literal(..)) {
+        return Err("session_window() takes a gap that is the same for all rows, such as '5 minutes'".into());
+    }
+    let gap = span_of(gap)?;
+    if gap < 1 {
+        return Err("session_window() needs a gap of at least 1 millisecond".into());
+    }
+    Ok((gap, time.clone()))
+}
+
+/// `window` and `session_window` for the planner: they have a type, and the engine puts their values in; nobody ever calls them.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct WindowFunction {
+    name: &'static str,
     signature: Signature,
 }
 
+impl WindowFunction {
+    fn udf(name: &'static str) -> Arc<ScalarUDF> {
+        Arc::new(ScalarUDF::from(Self { name, signature: Signature::variadic_any(Volatility::Immutable) }))
+    }
+}
+
 pub(crate) fn window_function() -> Arc<ScalarUDF> {
-    static FUNCTION: LazyLock<Arc<ScalarUDF>> =
-        LazyLock::new(|| Arc::new(ScalarUDF::from(WindowFunction { signature: Signature::variadic_any(Volatility::Immutable) })));
+    static FUNCTION: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| WindowFunction::udf(WINDOW));
+    Arc::clone(&FUNCTION)
+}
+
+pub(crate) fn session_window_function() -> Arc<ScalarUDF> {
+    static FUNCTION: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| WindowFunction::udf(SESSION_WINDOW));
     Arc::clone(&FUNCTION)
 }
 
 impl ScalarUDFImpl for WindowFunction {
     fn name(&self) -> &str {
-        WINDOW
+        self.name
     }
 
     fn signature(&self) -> &Signature {
@@ -158,20 +190,29 @@ impl ScalarUDFImpl for WindowFunction {
 
     fn return_type(&self, arguments: &[DataType]) -> Result<DataType> {
         match arguments.first() {
-            Some(DataType::Timestamp(..)) => Ok(DataType::Struct(window_fields())),
-            Some(other) => plan_err!("window() needs a TIMESTAMP as its first argument, not {other}"),
-            None => plan_err!("window() needs a time column and a size, such as window(ts, '10 seconds')"),
+            // A window of an aggregate below stands for its last instant.
+            Some(DataType::Timestamp(..) | DataType::Struct(_)) => Ok(DataType::Struct(window_fields())),
+            Some(other) => plan_err!("{}() needs a TIMESTAMP as its first argument, not {other}", self.name),
+            None => plan_err!("{0}() needs a time column and a length, such as {0}(ts, '10 seconds')", self.name),
         }
     }
 
     fn invoke_with_args(&self, _args: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        plan_err!("window() belongs into GROUP BY; select window.start and window.end of it")
+        plan_err!("{0}() belongs into GROUP BY; select {0}.start and {0}.end of it", self.name)
     }
 }
 
-/// Whether a UDF is our stub.
+/// Whether a UDF is our stub of `window`.
 pub(crate) fn is_window(function: &ScalarUDF) -> bool {
-    (function.inner().as_ref() as &dyn Any).is::<WindowFunction>()
+    stub_name(function) == Some(WINDOW)
+}
+
+pub(crate) fn is_session_window(function: &ScalarUDF) -> bool {
+    stub_name(function) == Some(SESSION_WINDOW)
+}
+
+fn stub_name(function: &ScalarUDF) -> Option<&'static str> {
+    (function.inner().as_ref() as &dyn Any).downcast_ref::<WindowFunction>().map(|stub| stub.name)
 }
 
 #[cfg(test)]

@@ -1,11 +1,10 @@
-//! Result rows and lane rows into their topics, and the wait for their acknowledgement.
+//! Rows into their topics, and the wait for their acknowledgement.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use arrow::array::RecordBatch;
 use common::Settings;
-use common::topics::{lane_header, result_header};
+use common::topics::lane_header;
 use rdkafka::ClientContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header, OwnedHeaders};
@@ -14,8 +13,7 @@ use rdkafka::producer::{BaseRecord, DeliveryResult, Producer as _, ProducerConte
 use super::error::TaskError;
 use super::input::Records;
 use super::owner::Owner;
-use crate::engine::{Output, Refused};
-use crate::format::encode::{JsonRows, key_text};
+use crate::engine::Refused;
 use crate::query::StreamQuery;
 
 /// Largest record that is sent, bytes; the topics have limits of their own.
@@ -40,15 +38,12 @@ impl ProducerContext for FirstError {
 pub(crate) struct Deliverer {
     producer: ThreadedProducer<FirstError>,
     first_error: FirstError,
-    output: String,
+    pub(crate) output: String,
     late: String,
     dead: String,
-    query: String,
+    pub(crate) query: String,
     /// The names of the grouping columns, as the header holds them.
-    key_columns: String,
-    /// Scratch: one row's value, one row's key.
-    value: Vec<u8>,
-    key: Vec<u8>,
+    pub(crate) key_columns: String,
 }
 
 impl Deliverer {
@@ -63,7 +58,6 @@ impl Deliverer {
             .set("message.max.bytes", MAX_MESSAGE.to_string())
             .set("queue.buffering.max.messages", "500000")
             .set("queue.buffering.max.kbytes", "131072");
-        let names: Vec<&String> = query.group_keys.fields().iter().map(|field| field.name()).collect();
         Ok(Self {
             producer: config.create_with_context(first_error.clone())?,
             first_error,
@@ -71,35 +65,8 @@ impl Deliverer {
             late: settings.topics.late.clone(),
             dead: settings.topics.dead.clone(),
             query: query.file.name.clone(),
-            key_columns: serde_json::to_string(&names).unwrap_or_default(),
-            value: Vec::new(),
-            key: Vec::new(),
+            key_columns: serde_json::to_string(&query.key_names).unwrap_or_default(),
         })
-    }
-
-    /// Sends the result rows of one step; the wait is [`Deliverer::flush`]'s.
-    pub(crate) fn results(&mut self, query: &StreamQuery, output: &Output, revision: i64, owner: &Owner) -> Result<(), TaskError> {
-        let rows = json_rows(&output.rows)?;
-        let revision = revision.to_string();
-        for row in 0..output.rows.num_rows() {
-            self.value.clear();
-            rows.write_row(row, &mut self.value);
-            self.key.clear();
-            key_text(&output.keys, row, &mut self.key);
-            let mut headers = OwnedHeaders::new_with_capacity(6)
-                .insert(text(result_header::QUERY, &self.query))
-                .insert(text(result_header::REVISION, &revision))
-                .insert(text(result_header::FINAL, if output.finals[row] { "true" } else { "false" }))
-                .insert(text(result_header::KEY_COLUMNS, &self.key_columns));
-            if let (Some(window), Some(start)) = (query.window, output.window_starts.get(row)) {
-                headers = headers
-                    .insert(text(result_header::WINDOW_START, &start.to_string()))
-                    .insert(text(result_header::WINDOW_END, &window.end(*start).to_string()));
-            }
-            let record = BaseRecord::to(&self.output).key(&self.key).payload(&self.value).headers(headers);
-            self.send(record, owner)?;
-        }
-        Ok(())
     }
 
     /// Sends rows to their lanes, whole, with where they were and why they are there.
@@ -127,7 +94,7 @@ impl Deliverer {
         Ok(())
     }
 
-    fn send<K, P>(&self, mut record: BaseRecord<'_, K, P>, owner: &Owner) -> Result<(), TaskError>
+    pub(crate) fn send<K, P>(&self, mut record: BaseRecord<'_, K, P>, owner: &Owner) -> Result<(), TaskError>
     where
         K: rdkafka::message::ToBytes + ?Sized,
         P: rdkafka::message::ToBytes + ?Sized,
@@ -174,10 +141,6 @@ fn not_taken(error: &KafkaError) -> TaskError {
     }
 }
 
-fn text<'a>(key: &'a str, value: &'a str) -> Header<'a, &'a str> {
+pub(crate) fn text<'a>(key: &'a str, value: &'a str) -> Header<'a, &'a str> {
     Header { key, value: Some(value) }
-}
-
-fn json_rows(rows: &RecordBatch) -> Result<JsonRows<'_>, TaskError> {
-    JsonRows::new(rows).map_err(TaskError::Fatal)
 }

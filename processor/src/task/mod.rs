@@ -19,6 +19,7 @@ mod keys;
 mod membership;
 mod metrics;
 mod owner;
+mod results;
 mod run;
 mod status;
 mod trigger;

@@ -83,8 +83,8 @@ impl QueryStatus {
             status.position = partition.position;
             status.watermark = partition.time.watermark(self.delay);
             status.ledger = partition.ledger;
-            status.state_rows = partition.state.rows();
-            status.state_bytes = partition.state.bytes();
+            status.state_rows = partition.rows();
+            status.state_bytes = partition.bytes();
             self.gauges(*number, status);
             if step_rows > 0 {
                 self.count(before, status.ledger);

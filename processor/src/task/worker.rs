@@ -67,7 +67,7 @@ impl Worker {
         let topic = common::topics::journal(&self.query.file.name);
         let place = (topic.as_str(), self.shard.journal_partition);
         // Both producers need an id from the log, which takes librdkafka half a second: they ask at the same time.
-        let mut deliverer = Deliverer::new(&self.settings, &self.query)?;
+        let deliverer = Deliverer::new(&self.settings, &self.query)?;
         let mut journal = Journal::take_over(&self.settings, place.0, place.1, &self.owner)?;
         let mut engine = Engine::new(Arc::clone(&self.query), self.shard.input_partitions.iter().copied());
         let Restored { newest, bytes } = restore(&self.settings, &self.query, place, journal.epoch(), &mut engine, &self.owner)?;
@@ -116,9 +116,12 @@ impl Running {
             refuse_wrong_keys(&worker.query, records, &mut input)?;
             inputs.push(input);
         }
-        let Prepared { entry, late, dead } = self.engine.prepare(inputs)?;
+        let Prepared { entry, late, dead, rows: plain } = self.engine.prepare(inputs)?;
         for (records, (late, dead)) in self.reader.taken().zip(late.iter().zip(&dead)) {
             self.deliverer.lanes(records, late, dead, owner)?;
+        }
+        for (records, plain) in self.reader.taken().zip(&plain) {
+            self.deliverer.plain_rows(records, plain, owner)?;
         }
         self.commit(worker, &entry, rows)?;
         self.reader.clear();

@@ -7,3 +7,5 @@ mod idle;
 mod oracle;
 mod property;
 mod refused;
+mod sessions;
+mod wider;
