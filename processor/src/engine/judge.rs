@@ -10,7 +10,7 @@ use datafusion_common::Result;
 
 use super::{Ledger, PartitionTime};
 use crate::format::decode::Decoded;
-use crate::query::{Arguments, Pane, Step, StreamQuery};
+use crate::query::{Arguments, Pane, PaneFinder, Step, StreamQuery};
 
 /// Largest distance of an event time from 1970, milliseconds: window arithmetic and calendars are exact well beyond it.
 const MAX_TIME: u64 = 250_000 * 366 * 86_400_000;
@@ -142,8 +142,8 @@ impl Clock {
     }
 
     /// Where the row's state is kept; `None` when every window of the row had ended when the row came.
-    fn pane(&self, query: &StreamQuery, row: usize) -> Option<Pane> {
-        query.window.map_or(Some(Pane::default()), |window| window.pane(self.times[row], self.watermarks[row]))
+    fn pane(&self, finder: Option<&mut PaneFinder>, row: usize) -> Option<Pane> {
+        finder.map_or(Some(Pane::default()), |finder| finder.pane(self.times[row], self.watermarks[row]))
     }
 
     fn late(&self, query: &StreamQuery, row: u32, index: u32) -> Refused {
@@ -170,7 +170,8 @@ struct Evaluated {
 fn evaluate(query: &StreamQuery, clock: &Clock, batch: &RecordBatch, rows: &UInt32Array) -> Result<Evaluated> {
     let (batch, rows) = Step::apply_all(&query.before, batch.clone(), rows.clone())?;
     let matched = batch.num_rows();
-    let panes: Vec<Option<Pane>> = rows.values().iter().map(|row| clock.pane(query, *row as usize)).collect();
+    let mut finder = query.window.map(PaneFinder::new);
+    let panes: Vec<Option<Pane>> = rows.values().iter().map(|row| clock.pane(finder.as_mut(), *row as usize)).collect();
     let late_rows: Vec<u32> = rows.values().iter().zip(&panes).filter(|(_, pane)| pane.is_none()).map(|(row, _)| *row).collect();
     let batch = if late_rows.is_empty() {
         batch

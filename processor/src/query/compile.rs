@@ -33,6 +33,7 @@ use super::keys::{GroupKeys, normalize};
 use super::shape::{Scope, Shape, Step, base_column};
 use super::sql;
 use super::window::{WINDOW, WindowSpec, is_window, timestamp_type, window_fields, window_function};
+use super::zone::Zone;
 
 /// A query that cannot run, with what to write instead.
 #[derive(Debug, thiserror::Error)]
@@ -94,7 +95,7 @@ impl fmt::Display for StreamQuery {
         writeln!(f, "  reads   {}: {}", source.topic, columns(&self.schema))?;
         writeln!(f, "  time    {}, watermark {} behind, up to {} ahead", source.event_time, source.watermark, source.max_future)?;
         match self.window {
-            Some(window) => writeln!(f, "  window  {} ms, every {} ms, starting at {} ms", window.size, window.slide, window.start)?,
+            Some(window) => writeln!(f, "  window  {window}")?,
             None => writeln!(f, "  window  none: state grows with the number of groups")?,
         }
         let owner = match self.scope {
@@ -214,7 +215,7 @@ impl Compiler {
             .unwrap_or_else(|| Arc::clone(&groups));
         check_output(&output)?;
         Ok(StreamQuery {
-            fingerprint: self.fingerprint(&spelled, group_keys.fields(), aggregates.state_fields()),
+            fingerprint: self.fingerprint(&spelled, group_keys.fields(), aggregates.state_fields())?,
             scope,
             partition_key: key_column.filter(|_| scope == Scope::Partition),
             before: steps(&shape.before).map_err(plain)?,
@@ -267,7 +268,7 @@ impl Compiler {
             if found.is_some() {
                 return Err("the query groups by two windows; run one query file per window".into());
             }
-            let (window, time) = WindowSpec::from_call(&call)?;
+            let (window, time) = WindowSpec::from_call(&call, self.file.query.zone()?)?;
             let event_time = self.schema.field(self.event_time).name();
             if base_column(&time, &aggregate.input).as_deref() != Some(event_time.as_str()) {
                 return Err(format!("window() must be over the event-time column '{event_time}', not {time}"));
@@ -283,10 +284,10 @@ impl Compiler {
         if shape.aggregate.group_expr.iter().any(has_key) { Scope::Partition } else { Scope::Topic }
     }
 
-    fn fingerprint(&self, spelled: &str, keys: &[FieldRef], states: &[FieldRef]) -> u64 {
+    fn fingerprint(&self, spelled: &str, keys: &[FieldRef], states: &[FieldRef]) -> Result<u64, String> {
         let source = &self.file.source;
         let types = |fields: &[FieldRef]| fields.iter().map(|field| format!("{:?}", field.data_type())).collect::<Vec<_>>().join(",");
-        let parts = [
+        let mut parts = vec![
             spelled.to_owned(),
             source.topic.clone(),
             self.schema.fields().iter().map(|field| format!("{} {}", field.name(), field.data_type())).collect::<Vec<_>>().join(","),
@@ -297,7 +298,8 @@ impl Compiler {
             types(keys),
             types(states),
         ];
-        fnv1a(parts.join("\u{0}").as_bytes())
+        parts.extend(self.file.query.zone()?.map(Zone::fingerprint));
+        Ok(fnv1a(parts.join("\u{0}").as_bytes()))
     }
 }
 

@@ -6,6 +6,7 @@
 //! ```
 //! This room knows DataFusion and not Kafka. `fold.rs` is the only file that touches accumulators.
 
+mod calendar;
 mod compile;
 pub mod ddl;
 mod division;
@@ -13,15 +14,17 @@ pub mod file;
 mod fold;
 mod functions;
 mod keys;
+mod length;
 mod shape;
 mod sql;
 mod welford;
 mod window;
+mod zone;
 
 pub use compile::{QueryError, StreamQuery};
 pub use file::QueryFile;
 pub(crate) use fold::Arguments;
 pub(crate) use keys::RowBytes;
 pub(crate) use shape::{Scope, Step};
-pub(crate) use window::Pane;
 pub use window::WindowSpec;
+pub(crate) use window::{Pane, PaneFinder};
