@@ -9,7 +9,7 @@ use super::entry::LineNumber;
 use super::judge::{DeadReason, Input, Refused};
 use super::line::Line;
 use super::{Partition, PartitionTime};
-use crate::query::{Grouping, Pane, RowBytes, StreamQuery, Timeline, Window};
+use crate::query::{Grouping, Pane, PaneFinder, RowBytes, StreamQuery, Timeline};
 
 /// Largest distance of an event time from 1970, milliseconds: window arithmetic and calendars are exact well beyond it.
 const MAX_TIME: u64 = 250_000 * 366 * 86_400_000;
@@ -130,12 +130,12 @@ impl Clock {
     }
 
     /// Where the row's state is kept; `None` when every window of the row had ended when the row came.
-    pub(crate) fn pane(&self, query: &StreamQuery, grouping: &Grouping, row: usize) -> Option<Pane> {
-        let watermark = self.window_watermark(query, row);
-        match &grouping.window {
-            None => Some(Pane::default()),
-            Some(Window::Panes(window)) => window.pane(self.times[row], watermark),
-            Some(Window::Session { gap }) => (self.times[row].saturating_add(*gap) > watermark).then(Pane::default),
+    pub(crate) fn pane(&self, query: &StreamQuery, grouping: &Grouping, finder: Option<&mut PaneFinder>, row: usize) -> Option<Pane> {
+        let (time, watermark) = (self.times[row], self.window_watermark(query, row));
+        match (finder, grouping.session_gap()) {
+            (Some(finder), _) => finder.pane(time, watermark),
+            (None, Some(gap)) => (time.saturating_add(gap) > watermark).then(Pane::default),
+            (None, None) => Some(Pane::default()),
         }
     }
 

@@ -15,7 +15,7 @@ use super::entry::LineNumber;
 use super::halves::in_halves;
 use super::{Ledger, Partition, PartitionTime};
 use crate::format::decode::Decoded;
-use crate::query::{Arguments, Pane, RowBytes, Step, StreamQuery, normalize};
+use crate::query::{Arguments, Pane, PaneFinder, RowBytes, Step, StreamQuery, normalize};
 
 /// The records of one partition, decoded.
 #[derive(Debug)]
@@ -169,7 +169,8 @@ fn evaluate(query: &StreamQuery, clock: &Clock, batch: &RecordBatch, rows: &UInt
         let used = Used { rows, panes: Vec::new(), keys: Vec::new(), arguments: Arguments::none(), results: batch };
         return Ok(Evaluated { used, late_rows: Vec::new(), matched });
     };
-    let panes: Vec<Option<Pane>> = rows.values().iter().map(|row| clock.pane(query, grouping, *row as usize)).collect();
+    let mut finder = grouping.panes().copied().map(PaneFinder::new);
+    let panes: Vec<Option<Pane>> = rows.values().iter().map(|row| clock.pane(query, grouping, finder.as_mut(), *row as usize)).collect();
     let late_rows: Vec<u32> = rows.values().iter().zip(&panes).filter(|(_, pane)| pane.is_none()).map(|(row, _)| *row).collect();
     let (batch, rows) = if late_rows.is_empty() {
         (batch, rows)

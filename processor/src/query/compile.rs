@@ -36,6 +36,7 @@ use super::window::{
     window_function,
 };
 use super::window_time::{WINDOW_TIME, is_window_time, window_time_function};
+use super::zone::Zone;
 
 /// A query that cannot run, with what to write instead.
 #[derive(Debug, thiserror::Error)]
@@ -217,7 +218,7 @@ impl Compiler {
             None => output.fields().iter().map(|field| field.name().clone()).filter(|name| name.eq_ignore_ascii_case(key)).collect(),
         };
         Ok(StreamQuery {
-            fingerprint: self.fingerprint(&spelled, &groupings),
+            fingerprint: self.fingerprint(&spelled, &groupings)?,
             scope,
             partition_key: key_column.filter(|_| keyed),
             timeline: self.timeline(&shape, scope)?,
@@ -237,7 +238,7 @@ impl Compiler {
     /// The aggregate over the aggregate.
     fn second(&self, first: &Stage<'_>, stage: &Stage<'_>, inner: &Grouping) -> Result<Second, String> {
         let plain = |error: DataFusionError| sentence(&error);
-        let found = window_call(&stage.node)?
+        let found = window_call(&stage.node, self.file.query.zone()?)?
             .ok_or("an aggregate over an aggregate needs a window over the inner one's window: GROUP BY window(w, '1 hour')")?;
         if !is_window_of(&found.time, stage.node.input(), inner) {
             return Err(format!(
@@ -315,7 +316,7 @@ impl Compiler {
     fn window(&self, node: &GroupNode<'_>) -> Result<Option<(usize, Window)>, String> {
         let event_time = self.schema.field(self.event_time).name();
         let is_event_time = |expr: &Expr| base_column(expr, node.input()).as_deref() == Some(event_time.as_str());
-        match window_call(node)? {
+        match window_call(node, self.file.query.zone()?)? {
             Some(found) if is_event_time(&found.time) => Ok(Some((found.place, found.window))),
             Some(found) => Err(format!("the window must be over the event-time column '{event_time}', not {}", found.time)),
             // Grouped by the event time itself: a window of one instant, which closes as any other.
@@ -335,7 +336,7 @@ impl Compiler {
         if stage.node.group_exprs().iter().any(has_key) && !ordered { Scope::Partition } else { Scope::Topic }
     }
 
-    fn fingerprint(&self, spelled: &str, groupings: &[&Grouping]) -> u64 {
+    fn fingerprint(&self, spelled: &str, groupings: &[&Grouping]) -> Result<u64, String> {
         let source = &self.file.source;
         let types = |fields: &[FieldRef]| fields.iter().map(|field| format!("{:?}", field.data_type())).collect::<Vec<_>>().join(",");
         let mut parts = vec![
@@ -359,7 +360,8 @@ impl Compiler {
         if !source.drop_duplicates_within_watermark.is_empty() {
             parts.push(format!("distinct {}", source.drop_duplicates_within_watermark.join(",")));
         }
-        fnv1a(parts.join("\u{0}").as_bytes())
+        parts.extend(self.file.query.zone()?.map(Zone::fingerprint));
+        Ok(fnv1a(parts.join("\u{0}").as_bytes()))
     }
 }
 
@@ -371,12 +373,12 @@ struct WindowCall {
 }
 
 /// The one window call of a grouping.
-fn window_call(node: &GroupNode<'_>) -> Result<Option<WindowCall>, String> {
+fn window_call(node: &GroupNode<'_>, zone: Option<&'static Zone>) -> Result<Option<WindowCall>, String> {
     let mut found = None;
     for (place, expr) in node.group_exprs().into_iter().enumerate() {
         let Expr::ScalarFunction(call) = expr.unalias() else { continue };
         let (window, time) = match () {
-            () if is_window(&call.func) => WindowSpec::from_call(&call).map(|(window, time)| (Window::Panes(window), time))?,
+            () if is_window(&call.func) => WindowSpec::from_call(&call, zone).map(|(window, time)| (Window::Panes(window), time))?,
             () if is_session_window(&call.func) => session_from_call(&call).map(|(gap, time)| (Window::Session { gap }, time))?,
             () => continue,
         };

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use common::units::Span;
 use serde::Deserialize;
 
+use super::zone::Zone;
+
 /// The query that runs when no file is given.
 const DEFAULT: &str = include_str!("../../../queries/iot-10s.toml");
 
@@ -96,6 +98,15 @@ pub struct Query {
     pub output_mode: OutputMode,
     #[serde(default)]
     pub trigger: Trigger,
+    /// Whose days, weeks, months and years the windows of that length are: a name of the IANA database, such as `Europe/Rome`. Without
+    /// it a day is 24 hours of UTC, and windows of months are refused.
+    pub time_zone: Option<String>,
+}
+
+impl Query {
+    pub(crate) fn zone(&self) -> Result<Option<&'static Zone>, String> {
+        self.time_zone.as_deref().map(Zone::named).transpose().map_err(|fault| format!("query.time_zone: {fault}"))
+    }
 }
 
 /// Spark's output modes.
@@ -206,6 +217,7 @@ impl QueryFile {
         if self.output_topic() == self.source.topic {
             return Err(format!("sink.topic and source.topic are both '{}'; a query must not read its own results", self.source.topic));
         }
+        self.query.zone()?;
         if !self.source.watermark_by.is_empty() && self.source.max_silence.millis() < 1 {
             return Err("source.max_silence must be at least 1 millisecond".into());
         }
@@ -240,6 +252,15 @@ mod tests {
         assert!(trigger("trigger = 'sometimes'").unwrap_err().to_string().contains("available_now"));
         assert!(trigger("trigger = { processing_time = '1' }").unwrap_err().to_string().contains("a number with a unit"));
         assert!(trigger("trigger = { every = '1s' }").unwrap_err().to_string().contains("every"));
+    }
+
+    #[test]
+    fn a_time_zone_is_checked_when_the_file_is_read() {
+        let zone = |name: &str| parse(&format!("{SOURCE}[query]\nsql='x'\ntime_zone='{name}'")).map(|file| file.query.time_zone);
+        assert_eq!(zone("Europe/Rome").unwrap().as_deref(), Some("Europe/Rome"));
+        assert_eq!(zone("UTC").unwrap().as_deref(), Some("UTC"));
+        let fault = zone("europe/rome").unwrap_err().to_string();
+        assert!(fault.contains("q.toml: query.time_zone: there is no time zone 'europe/rome'; did you mean 'Europe/Rome'?"), "{fault}");
     }
 
     #[test]

@@ -28,6 +28,7 @@ mod refused;
 mod tests;
 mod text;
 mod time;
+mod zone;
 
 pub(crate) use logic::LazyChoices;
 pub(crate) use text::SparkText;
@@ -107,7 +108,7 @@ pub(crate) fn cut_sensitive(name: &str) -> bool {
 
 fn scalars() -> BTreeMap<String, Arc<ScalarUDF>> {
     let mut known = BTreeMap::new();
-    let own = [time::functions(), logic::functions(), text::functions(), math::functions()].into_iter().flatten();
+    let own = [time::functions(), zone::functions(), logic::functions(), text::functions(), math::functions()].into_iter().flatten();
     // The later of one name wins, so ours come last.
     for function in all_default_functions().into_iter().chain(own) {
         for name in std::iter::once(function.name()).chain(function.aliases().iter().map(String::as_str)) {

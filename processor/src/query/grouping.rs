@@ -29,7 +29,7 @@ pub(crate) enum Window {
 impl fmt::Display for Window {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Panes(window) => write!(f, "{} ms, every {} ms, starting at {} ms", window.size, window.slide, window.start),
+            Self::Panes(window) => window.fmt(f),
             Self::Session { gap } => write!(f, "sessions that end after {gap} ms of silence"),
         }
     }

@@ -6,6 +6,7 @@
 //! ```
 //! This room knows DataFusion and not Kafka. `fold.rs` is the only file that touches accumulators.
 
+mod calendar;
 mod compile;
 pub mod ddl;
 mod division;
@@ -14,6 +15,7 @@ mod fold;
 mod functions;
 mod grouping;
 mod keys;
+mod length;
 mod modes;
 mod order;
 mod shape;
@@ -21,6 +23,7 @@ mod sql;
 mod welford;
 mod window;
 mod window_time;
+mod zone;
 
 pub(crate) use compile::{Dedup, Second, Timeline};
 pub use compile::{QueryError, StreamQuery};
@@ -29,6 +32,6 @@ pub(crate) use fold::Arguments;
 pub(crate) use grouping::{Grouping, Window};
 pub(crate) use keys::{GroupKeys, RowBytes, normalize};
 pub(crate) use shape::{Scope, Step};
-pub(crate) use window::Pane;
 pub use window::WindowSpec;
+pub(crate) use window::{Pane, PaneFinder};
 pub(crate) use window_time::event_times;
