@@ -70,8 +70,8 @@ impl Clock {
         };
         let mut alive = Vec::with_capacity(rows);
         for (row, index) in input.decoded.rows.iter().enumerate() {
-            let time = (!column.is_null(row)).then(|| column.value(row));
-            let fault = fault(query, time, input.received[*index as usize]);
+            let (time, received) = ((!column.is_null(row)).then(|| column.value(row)), input.received[*index as usize]);
+            let fault = fault(query, time, received);
             let time = time.unwrap_or_default();
             clock.times.push(time);
             alive.push(fault.is_none());
@@ -80,9 +80,11 @@ impl Clock {
                 clock.pass();
                 continue;
             }
+            // Nobody has measured what is still to come: a clock that is ahead moves no watermark past the time of receipt.
+            let known = if received < 0 { time } else { time.min(received) };
             match (&query.timeline, &keys) {
-                (Some(timeline), Some(keys)) => clock.observe_device(timeline, keys.row(row), time, partition, delay),
-                _ => clock.observe(time, delay),
+                (Some(timeline), Some(keys)) => clock.observe_device(timeline, keys.row(row), known, partition, delay),
+                _ => clock.observe(known, delay),
             }
         }
         clock.alive = BooleanArray::from(alive);

@@ -1,6 +1,7 @@
 //! The engine as a whole: golden cases, and properties against a plain batch computation.
 
 mod calendar;
+mod clocks;
 mod golden;
 mod harness;
 mod hopping;
