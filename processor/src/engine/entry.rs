@@ -1,5 +1,7 @@
 //! One commit: everything that changes together, so that it can never disagree.
 
+use hashbrown::Equivalent;
+
 use super::line::Line;
 use super::sessions::Session;
 use super::{Ledger, PartitionTime};
@@ -44,6 +46,16 @@ pub(crate) struct LineTime {
 
 /// A place among [`Entry::lines`]; `None` when partitions are timelines.
 pub(crate) type LineNumber = Option<u32>;
+
+/// A timeline and a key, to look for among those of a step.
+#[derive(Hash)]
+pub(crate) struct LineKey<'a>(pub(crate) LineNumber, pub(crate) &'a [u8]);
+
+impl Equivalent<(LineNumber, RowBytes)> for LineKey<'_> {
+    fn equivalent(&self, other: &(LineNumber, RowBytes)) -> bool {
+        self.0 == other.0 && *self.1 == *other.1
+    }
+}
 
 /// The new state of one group in one pane of one input partition.
 #[derive(Debug, Clone, PartialEq)]

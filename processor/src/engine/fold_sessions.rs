@@ -15,7 +15,7 @@ use hashbrown::HashMap;
 
 use super::Partition;
 use super::clock::Clock;
-use super::entry::{LineNumber, SessionState};
+use super::entry::{LineKey, LineNumber, SessionState};
 use super::judge::Used;
 use super::sessions::{Held, Session};
 use crate::query::{Grouping, RowBytes, StreamQuery};
@@ -79,8 +79,7 @@ pub(crate) fn fold_sessions(
 
 impl<'a> Graph<'a> {
     fn key(&mut self, line: LineNumber, key: &[u8], held: impl FnOnce(&[u8]) -> &'a [Held]) -> usize {
-        let id = (line, RowBytes::from(key));
-        if let Some(found) = self.by_key.get(&id) {
+        if let Some(found) = self.by_key.get(&LineKey(line, key)) {
             return *found;
         }
         let first = self.nodes.len();
@@ -91,8 +90,8 @@ impl<'a> Graph<'a> {
             level: 0,
         }));
         let number = self.keys.len();
-        self.keys.push(KeyNodes { line, key: id.1.clone(), standing: (first..self.nodes.len()).collect() });
-        self.by_key.insert(id, number);
+        self.keys.push(KeyNodes { line, key: key.into(), standing: (first..self.nodes.len()).collect() });
+        self.by_key.insert((line, key.into()), number);
         number
     }
 

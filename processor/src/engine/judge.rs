@@ -11,7 +11,7 @@ use datafusion_common::Result;
 use hashbrown::HashMap;
 
 use super::clock::Clock;
-use super::entry::LineNumber;
+use super::entry::{LineKey, LineNumber};
 use super::halves::in_halves;
 use super::{Ledger, Partition, PartitionTime};
 use crate::format::decode::Decoded;
@@ -132,7 +132,7 @@ impl Fresh {
             let (time, watermark) = (clock.times[*row as usize], clock.watermarks[*row as usize]);
             let line = clock.line(*row);
             let key = keys.row(place);
-            let known = new.get(&(line, key.into())).copied().or_else(|| clock.line_state(partition, line)?.seen.expiry(key));
+            let known = new.get(&LineKey(line, key)).copied().or_else(|| clock.line_state(partition, line)?.seen.expiry(key));
             let outcome = if time <= watermark {
                 fresh.stale.push(*row);
                 false

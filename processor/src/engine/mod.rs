@@ -349,7 +349,10 @@ impl Engine {
 
     /// Whether a row of the whole result can be missing from the next.
     fn rows_can_leave(&self) -> bool {
-        self.query.is_complete() && self.query.after.iter().any(|step| !matches!(step, Step::Project(..) | Step::Order(_)))
+        // A session that grows together with another is another row.
+        let merges = self.query.groups.as_ref().is_some_and(|grouping| grouping.session_gap().is_some());
+        let leave = |step: &Step| !matches!(step, Step::Project(..) | Step::Order(_));
+        self.query.is_complete() && (merges || self.query.after.iter().any(leave))
     }
 
     fn identities(&self, output: &Output) -> Result<HashSet<Identity>, EngineError> {
@@ -368,24 +371,22 @@ impl Engine {
 
     /// Gives up what no row can reach any more.
     fn evict(&mut self, entry: &Entry, moved: Moved) {
-        if self.query.is_complete() {
-            // Only readings that were there are ever given up.
-            let horizon = self.horizon();
-            self.partitions.values_mut().for_each(|partition| partition.shared.seen.evict(horizon.unwrap_or(i64::MIN)));
-            return;
-        }
         let query = Arc::clone(&self.query);
         if query.timeline.is_some() {
             self.evict_devices(entry, moved);
             return;
         }
-        let Some(horizon) = self.horizon() else { return };
+        // A reading is looked for among those of its own partition, whose time may be further than the others'.
+        let delay = self.delay();
+        for partition in self.partitions.values_mut() {
+            partition.shared.seen.evict(partition.time.watermark(delay).unwrap_or(i64::MIN));
+        }
+        // A whole result keeps all.
+        let Some(horizon) = self.horizon().filter(|_| !query.is_complete()) else { return };
         let sessions: Vec<&Sessions> = self.partitions.values().map(|partition| &partition.shared.sessions).collect();
         let open = sessions::open_over(&sessions, horizon);
         for partition in self.partitions.values_mut() {
             partition.shared.evict(query.groups.as_ref(), horizon, &open);
-            // A reading is looked for among those of its own partition, whose time may be further.
-            partition.shared.seen.evict(partition.time.watermark(query.file.source.watermark.millis()).unwrap_or(i64::MIN));
         }
         if let Some(second) = &query.second {
             self.second.evict(Some(&second.grouping), horizon, &OpenSessions::default());
@@ -401,15 +402,20 @@ impl Engine {
                 Moved::All => partition.lines.keys().cloned().collect(),
                 Moved::Touched => entry.lines.iter().filter(|line| line.partition == *number).map(|line| line.device.clone()).collect(),
             };
-            let (time, given_up) = (partition.time, timeline.given_up(partition.time));
+            let time = partition.time;
+            let given_up = timeline.time(PartitionTime::default(), time).watermark(delay);
             for device in devices {
                 let mut idle = false;
                 partition.change(Some(&device), |line| {
                     let Some(horizon) = timeline.time(line.time, time).watermark(delay) else { return };
-                    line.evict(query.groups.as_ref(), horizon, &OpenSessions::default());
                     line.closed = Some(horizon);
+                    // A whole result keeps all.
+                    if query.is_complete() {
+                        return line.seen.evict(horizon);
+                    }
+                    line.evict(query.groups.as_ref(), horizon, &OpenSessions::default());
                     // Its partition's time says as much about it as its own.
-                    idle = line.rows() == 0 && line.time.max_event_time <= given_up && line.time.watermark(delay) <= Some(horizon);
+                    idle = line.rows() == 0 && line.time.watermark(delay) <= given_up;
                 });
                 if idle {
                     partition.forget(&device);

@@ -190,6 +190,7 @@ impl Compiler {
         let spelled = statement.to_string();
         let plan = self.plan(statement)?;
         check_functions(&plan)?;
+        check_window_calls(&plan)?;
         let mode = self.file.query.output_mode;
         let shape = Shape::of(&plan, mode == OutputMode::Complete)?;
         let plain = |error: DataFusionError| sentence(&error);
@@ -485,6 +486,28 @@ fn check_functions(plan: &LogicalPlan) -> Result<(), String> {
     })
     .map_err(|error| sentence(&error))?;
     fault.map_or(Ok(()), Err)
+}
+
+/// Windows are for GROUP BY: anywhere else there are no values to put in.
+fn check_window_calls(plan: &LogicalPlan) -> Result<(), String> {
+    let mut found = None;
+    let mut look = |expr: &Expr| {
+        if let Expr::ScalarFunction(call) = expr
+            && (is_window(&call.func) || is_session_window(&call.func))
+        {
+            found = Some(call.name().to_owned());
+        }
+        Ok(TreeNodeRecursion::Continue)
+    };
+    plan.apply(|node| {
+        let grouped = if let LogicalPlan::Aggregate(aggregate) = node { aggregate.group_expr.len() } else { 0 };
+        for expr in node.expressions().iter().skip(grouped) {
+            expr.apply(&mut look)?;
+        }
+        Ok(TreeNodeRecursion::Continue)
+    })
+    .map_err(|error| sentence(&error))?;
+    found.map_or(Ok(()), |name| Err(format!("{name}() belongs into GROUP BY; group by it, and select {name}.start and {name}.end of it")))
 }
 
 fn check_output(output: &Schema) -> Result<(), String> {

@@ -9,8 +9,8 @@ use std::ops::ControlFlow;
 
 use arrow::datatypes::Schema;
 use datafusion_sql::sqlparser::ast::{
-    Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments, GroupByExpr, Ident, ObjectName, Select,
-    SelectItem, Statement, Value, VisitMut, VisitorMut,
+    AccessExpr, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments, GroupByExpr, Ident, ObjectName,
+    Select, SelectItem, Statement, Value, VisitMut, VisitorMut,
 };
 use datafusion_sql::sqlparser::dialect::SparkSqlDialect;
 use datafusion_sql::sqlparser::parser::Parser;
@@ -109,6 +109,7 @@ impl WindowNames {
         let name = match &*expr {
             Expr::CompoundIdentifier(idents) => self.field_of(idents).map(|_| idents[1].value.clone()),
             Expr::Identifier(ident) => self.by_name.contains_key(&ident.value.to_lowercase()).then(|| ident.value.clone()),
+            Expr::CompoundFieldAccess { .. } => bound_of_call(expr).map(|(_, bound)| bound),
             expr => window_call(expr).map(str::to_owned),
         };
         if let Some(name) = name {
@@ -148,6 +149,7 @@ impl VisitorMut for Replacer<'_> {
             _ if self.calls > 0 => None,
             Expr::CompoundIdentifier(idents) => self.names.field_of(idents),
             Expr::Identifier(ident) => self.names.by_name.get(&ident.value.to_lowercase()).cloned(),
+            Expr::CompoundFieldAccess { .. } => bound_of_call(expr).map(|(call, bound)| get_field(call, &bound.to_lowercase())),
             _ => None,
         };
         if let Some(replacement) = replacement {
@@ -155,6 +157,14 @@ impl VisitorMut for Replacer<'_> {
         }
         ControlFlow::Continue(())
     }
+}
+
+/// The call and the name of the bound in `window(ts, '1 minute').start`.
+fn bound_of_call(expr: &Expr) -> Option<(Expr, String)> {
+    let Expr::CompoundFieldAccess { root, access_chain } = expr else { return None };
+    let [AccessExpr::Dot(Expr::Identifier(field))] = access_chain.as_slice() else { return None };
+    let is_bound = ["start", "end"].iter().any(|bound| field.value.eq_ignore_ascii_case(bound));
+    (is_bound && window_call(root).is_some()).then(|| (root.as_ref().clone(), field.value.clone()))
 }
 
 /// Which of the window functions an expression calls.
@@ -209,6 +219,14 @@ mod tests {
         assert_eq!(
             spelled("SELECT window(ts, '1 minute') AS w, w.start AS s FROM iot GROUP BY w"),
             "SELECT window(ts, '1 minute') AS w, get_field(window(ts, '1 minute'), 'start') AS s FROM iot GROUP BY window(ts, '1 minute')"
+        );
+    }
+
+    #[test]
+    fn the_call_itself_has_bounds_too() {
+        assert_eq!(
+            spelled("SELECT window(ts, '1 minute').start, count(*) FROM iot GROUP BY window(ts, '1 minute')"),
+            "SELECT get_field(window(ts, '1 minute'), 'start') AS start, count(*) FROM iot GROUP BY window(ts, '1 minute')"
         );
     }
 

@@ -12,6 +12,8 @@ fn each_says_what_to_do() {
         ("SELECT count(*) AS n FROM iot GROUP BY window(ts, '10 seconds'), sensor_id LIMIT 5", "complete"),
         ("SELECT DISTINCT sensor_id FROM (SELECT sensor_id, count(*) AS n FROM iot GROUP BY sensor_id)", "DISTINCT"),
         ("SELECT sensor_id, value FROM iot ORDER BY value", "complete"),
+        ("SELECT DISTINCT window(ts, '10 seconds') AS w, sensor_id FROM iot", "GROUP BY"),
+        ("SELECT sensor_id, value FROM iot WHERE window(ts, '10 seconds') IS NOT NULL", "GROUP BY"),
         ("SELECT count(*) AS n FROM iot GROUP BY session_window(ts, '5 minutes'), sensor_id", "append"),
         ("SELECT count(*) AS n FROM iot GROUP BY session_window(ts, kind), sensor_id", "same for all rows"),
         (
