@@ -31,6 +31,9 @@ pub struct QueryFile {
     pub query: Query,
     #[serde(default)]
     pub sink: Sink,
+    /// Tables that the SQL joins with the stream.
+    #[serde(default, rename = "lookup")]
+    pub lookups: Vec<Lookup>,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -177,6 +180,48 @@ pub struct Sink {
     pub topic: Option<String>,
 }
 
+/// A table that does not change while the query runs, such as the rooms that sensors stand in.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Lookup {
+    /// The table's name in the SQL: a letter, then letters, digits and `_`.
+    pub name: String,
+    /// Relative to the query file.
+    pub path: PathBuf,
+    /// By the file's ending unless given.
+    pub format: Option<TableFormat>,
+    /// Spark's DDL, as that of the source. A CSV file needs one; a Parquet file brings its own, and one here chooses among its columns.
+    pub schema: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TableFormat {
+    /// With a first line that names the columns.
+    Csv,
+    Parquet,
+}
+
+impl Lookup {
+    /// The format as it is given, or as the file's ending tells.
+    ///
+    /// # Errors
+    /// When neither says it.
+    pub fn table_format(&self) -> Result<TableFormat, String> {
+        let ending = self.path.extension().and_then(|ending| ending.to_str()).unwrap_or_default().to_ascii_lowercase();
+        match (self.format, ending.as_str()) {
+            (Some(format), _) => Ok(format),
+            (None, "csv") => Ok(TableFormat::Csv),
+            (None, "parquet") => Ok(TableFormat::Parquet),
+            (None, _) => Err(format!(
+                "lookup '{}': the ending of {} does not tell its format; write format = \"csv\" or format = \"parquet\"",
+                self.name,
+                self.path.display()
+            )),
+        }
+    }
+}
+
 impl QueryFile {
     /// Reads and checks one file.
     ///
@@ -195,12 +240,15 @@ impl QueryFile {
         Self::parse(DEFAULT, Path::new("(built-in) iot-10s.toml"))
     }
 
-    /// Parses the text of a query file; `path` is for messages.
+    /// Parses the text of a query file; `path` is for messages, and what the paths of lookup tables are relative to.
     ///
     /// # Errors
     /// As [`QueryFile::read`].
     pub fn parse(text: &str, path: &Path) -> Result<Self, FileError> {
-        let file: Self = toml::from_str(text).map_err(|cause| FileError::Toml { path: path.to_owned(), cause: Box::new(cause) })?;
+        let mut file: Self = toml::from_str(text).map_err(|cause| FileError::Toml { path: path.to_owned(), cause: Box::new(cause) })?;
+        for lookup in &mut file.lookups {
+            lookup.path = path.parent().unwrap_or(Path::new("")).join(&lookup.path);
+        }
         file.check().map_err(|cause| FileError::Content { path: path.to_owned(), cause })?;
         Ok(file)
     }
@@ -218,8 +266,27 @@ impl QueryFile {
             return Err(format!("sink.topic and source.topic are both '{}'; a query must not read its own results", self.source.topic));
         }
         self.query.zone()?;
+        self.check_lookups()?;
         if !self.source.watermark_by.is_empty() && self.source.max_silence.millis() < 1 {
             return Err("source.max_silence must be at least 1 millisecond".into());
+        }
+        Ok(())
+    }
+
+    fn check_lookups(&self) -> Result<(), String> {
+        for (place, lookup) in self.lookups.iter().enumerate() {
+            let name = &lookup.name;
+            let plain = name.chars().all(|character| character.is_ascii_alphanumeric() || character == '_');
+            if !plain || !name.starts_with(|first: char| first.is_ascii_alphabetic()) {
+                return Err(format!("lookup.name: '{name}' must be a letter, then letters, digits and '_', so that the SQL can name it"));
+            }
+            if name.eq_ignore_ascii_case(&self.source.topic) {
+                return Err(format!("lookup.name: '{name}' is the topic's name, too; give the lookup table another one"));
+            }
+            if self.lookups.iter().take(place).any(|other| other.name.eq_ignore_ascii_case(name)) {
+                return Err(format!("lookup.name: there are two lookup tables '{name}'; give one of them another name"));
+            }
+            lookup.table_format()?;
         }
         Ok(())
     }
@@ -269,5 +336,24 @@ mod tests {
         let looped = parse(&format!("{SOURCE}[query]\nsql='x'\n[sink]\ntopic='iot'")).unwrap_err().to_string();
         assert!(looped.contains("its own results"), "{looped}");
         assert!(parse(&format!("{SOURCE}[query]\nsql='x'\n").replace("name='q'", "name='a b'")).is_err());
+    }
+
+    #[test]
+    fn lookup_tables_lie_beside_the_query_file() {
+        let text = |lookup: &str| format!("{SOURCE}[query]\nsql='x'\n[[lookup]]\n{lookup}");
+        let read = |lookup: &str| QueryFile::parse(&text(lookup), Path::new("/etc/queries/q.toml"));
+        let file = read("name='a'\npath='a.CSV'\nschema='k STRING'\n[[lookup]]\nname='b'\npath='/data/b.parquet'").unwrap();
+        let found: Vec<_> = file.lookups.iter().map(|lookup| (lookup.path.to_str().unwrap(), lookup.table_format().unwrap())).collect();
+        assert_eq!(found, [("/etc/queries/a.CSV", TableFormat::Csv), ("/data/b.parquet", TableFormat::Parquet)]);
+        for (lookup, part) in [
+            ("name='a b'\npath='a.csv'", "so that the SQL can name it"),
+            ("name='IOT'\npath='a.csv'", "the topic's name"),
+            ("name='a'\npath='a.csv'\n[[lookup]]\nname='A'\npath='b.csv'", "two lookup tables"),
+            ("name='a'\npath='a.txt'", "format = \"csv\""),
+            ("name='a'\npath='a.csv'\nsep=';'", "sep"),
+        ] {
+            let fault = read(lookup).unwrap_err().to_string();
+            assert!(fault.contains(part), "'{part}' is not in: {fault}");
+        }
     }
 }

@@ -6,6 +6,7 @@ mod golden;
 mod harness;
 mod hopping;
 mod idle;
+mod lookup;
 mod oracle;
 mod property;
 mod refused;
