@@ -81,12 +81,12 @@ fn replayed_files_instead_of_the_simulator() {
 #[test]
 fn a_lookup_table_is_joined() {
     let dir = temp_dir();
-    // The harness reads points by `sensor_id`, so that is what the table calls the room.
-    std::fs::write(dir.path().join("rooms.csv"), "device,sensor_id\nboiler,kitchen\n").unwrap();
+    std::fs::write(dir.path().join("rooms.csv"), "device,room\nboiler,kitchen\n").unwrap();
     let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("queries/iot-10s.toml")).unwrap();
-    let text = text.replace(" sensor_id,\n", " rooms.sensor_id,\n").replace("'10 seconds'), sensor_id", "'10 seconds'), rooms.sensor_id");
+    // The harness reads points by the tag `sensor_id`: the room is written under that name.
+    let text = text.replace(" sensor_id,\n", " room AS sensor_id,\n").replace("'10 seconds'), sensor_id", "'10 seconds'), room");
     let text = text.replace("FROM iot", "FROM iot JOIN rooms ON iot.sensor_id = rooms.device");
-    let lookup = "[[lookup]]\nname = \"rooms\"\npath = \"rooms.csv\"\nschema = \"device STRING, sensor_id STRING\"\n";
+    let lookup = "[[lookup]]\nname = \"rooms\"\npath = \"rooms.csv\"\nschema = \"device STRING, room STRING\"\n";
     let query = dir.path().join("rooms.toml");
     std::fs::write(&query, format!("{text}\n{lookup}")).unwrap();
 

@@ -26,6 +26,7 @@ use super::ddl::parse_ddl;
 use super::file::{FileError, OutputMode, QueryFile};
 use super::functions::{Functions, LazyChoices, SparkText, cut_sensitive, refused};
 use super::grouping::{Grouping, Window, nullable, physical};
+use super::identity::shown_groups;
 use super::keys::GroupKeys;
 use super::lookup::{self, LookupJoin, LookupTable};
 use super::modes::Modal;
@@ -226,7 +227,7 @@ impl Compiler {
         let key_column = self.schema.fields().iter().position(|field| field.name().eq_ignore_ascii_case(key));
         let keyed = dedup.is_some() || (scope == Scope::Partition && groups.is_some());
         let key_names = match groupings.last() {
-            Some(grouping) => grouping.group_keys.fields().iter().map(|field| field.name().clone()).collect(),
+            Some(grouping) => self.key_names(&plan, grouping),
             None => output.fields().iter().map(|field| field.name().clone()).filter(|name| name.eq_ignore_ascii_case(key)).collect(),
         };
         Ok(StreamQuery {
@@ -246,6 +247,26 @@ impl Compiler {
             key_names,
             output,
         })
+    }
+
+    /// The names that the result gives the grouping columns other than the window.
+    fn key_names(&self, plan: &LogicalPlan, grouping: &Grouping) -> Vec<String> {
+        let fields = grouping.group_keys.fields();
+        let mut shown = shown_groups(plan, fields.len() + usize::from(grouping.window.is_some()));
+        if let Some(window) = grouping.window_place() {
+            shown.remove(window);
+        }
+        let name = |(shown, field): (Option<String>, &FieldRef)| {
+            shown.unwrap_or_else(|| {
+                tracing::warn!(
+                    query = self.file.name,
+                    column = field.name(),
+                    "the result does not show this column of GROUP BY, and a database would take the rows of its groups for one; select it"
+                );
+                field.name().clone()
+            })
+        };
+        shown.into_iter().zip(fields).map(name).collect()
     }
 
     /// The aggregate over the aggregate.

@@ -15,6 +15,7 @@ pub mod file;
 mod fold;
 mod functions;
 mod grouping;
+mod identity;
 mod keys;
 mod length;
 mod lookup;
