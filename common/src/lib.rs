@@ -12,10 +12,12 @@
 //! | [`kafka`] | client configuration, explicit creation of topics |
 //! | [`telemetry`] | metrics registry, health, status, logs, and the HTTP listener that shows them |
 //! | [`shutdown`] | one signal to stop, with a deadline |
+//! | [`progress`] | how far a job with an end is: a bar, or lines in the log |
 //! | [`cli`] | the flags and commands that all binaries have |
 
 pub mod cli;
 pub mod kafka;
+pub mod progress;
 pub mod reading;
 pub mod settings;
 pub mod shutdown;
