@@ -14,6 +14,7 @@
 //! | [`shutdown`] | one signal to stop, with a deadline |
 //! | [`progress`] | how far a job with an end is: a bar, or lines in the log |
 //! | [`cli`] | the flags and commands that all binaries have |
+//! | [`why`] | the command that asks a processor what holds the next result back |
 
 pub mod cli;
 pub mod kafka;
@@ -24,6 +25,7 @@ pub mod shutdown;
 pub mod telemetry;
 pub mod topics;
 pub mod units;
+pub mod why;
 
 pub use settings::Settings;
 pub use shutdown::Shutdown;
