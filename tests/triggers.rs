@@ -166,8 +166,9 @@ fn why_names_what_holds_a_result_back() {
     assert!(text.contains("query 'held'") && text.contains("query 'refused'") && text.contains("  => "), "{text}");
     let (code, text) = why(&["--url", &url, "--query", "nobody"]);
     assert!(code == Some(1) && text.contains("it runs: held, refused"), "{text}");
-    processor.signal("TERM");
-    processor.wait_success(LIMIT);
+    drop(log);
+    wait_until("a log that is away to be told", LIMIT, || codes("held").contains(&"log_away".to_owned()));
+    processor.kill();
     let (code, text) = why(&["--url", &url]);
     assert!(code == Some(1) && text.contains("no processor answers"), "{text}");
 

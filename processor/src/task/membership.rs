@@ -322,6 +322,7 @@ fn report<C: ConsumerContext>(workers: &Workers, consumer: &BaseConsumer<C>) {
             Err(_) => away = true,
         }
     }
+    workers.status.set_answers(!away);
     if offsets.count() > 0
         && let Err(error) = consumer.commit(&offsets, CommitMode::Async)
     {

@@ -144,7 +144,7 @@ impl Tally {
 /// One trigger, as it is shown.
 #[derive(Debug)]
 pub(crate) struct Report {
-    shard: i32,
+    pub(crate) shard: i32,
     batch: i64,
     started_ms: i64,
     took: Duration,

@@ -41,13 +41,16 @@ struct Inner {
     shards: BTreeMap<i32, ShardStatus>,
     rate: Rate,
     reports: VecDeque<Report>,
-    /// When a report was last made, and last a line of the log at level `info`.
-    reported: Option<Instant>,
+    /// When each shard last made a report.
+    reported: BTreeMap<i32, Instant>,
+    /// When one was last a line of the log at level `info`.
     logged: Option<Instant>,
     since_result: why::SinceResult,
     fault: Option<(Instant, String)>,
     restarts: u64,
+    /// Since when the log has not answered a worker that reads, and one who asks for the ends.
     away: Option<Instant>,
+    silent: Option<Instant>,
     /// Partitions of the input: at the start, and as the log last said.
     input_partitions: u32,
     found_partitions: u32,
@@ -247,7 +250,7 @@ impl QueryStatus {
     pub(crate) fn report(&self, mut report: Report) {
         let now = Instant::now();
         let mut inner = self.inner();
-        report.since_last = inner.reported.replace(now).map_or(Duration::ZERO, |last| now - last);
+        report.since_last = inner.reported.insert(report.shard, now).map_or(Duration::ZERO, |last| now - last);
         if report.results() == 0 {
             for (reason, rows) in report.reasons() {
                 *inner.since_result.reasons.entry(reason).or_default() += rows;
@@ -291,10 +294,16 @@ impl QueryStatus {
             found_partitions: inner.found_partitions,
             shards,
             fault: inner.fault.as_ref().filter(|(at, _)| at.elapsed() < FRESH).map(|(at, cause)| (at.elapsed(), cause.clone())),
-            away: inner.away.map(|since| since.elapsed()),
+            away: inner.away.into_iter().chain(inner.silent).min().map(|since| since.elapsed()),
             rows_per_second,
             since_result: inner.since_result.clone(),
         }
+    }
+
+    /// Whether the log has said where its partitions end, when it was last asked.
+    pub(crate) fn set_answers(&self, answers: bool) {
+        let mut inner = self.inner();
+        inner.silent = if answers { None } else { inner.silent.or_else(|| Some(Instant::now())) };
     }
 
     /// The ends of the input partitions, as the log says them.

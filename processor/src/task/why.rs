@@ -15,6 +15,10 @@ use crate::query::file::{OutputMode, Trigger};
 
 /// A worker that has not turned for this long stands still.
 const STUCK: Duration = Duration::from_secs(10);
+/// A result is of just now for this long, milliseconds.
+const LATELY: i64 = 3_000;
+/// Windows of so many shards are told.
+const MOST_WINDOWS: usize = 3;
 /// So many rows may be on their way without being called a lag.
 const ON_THEIR_WAY: i64 = 1_000;
 
@@ -96,9 +100,24 @@ pub(crate) fn explain(situation: &Situation) -> Vec<Reason> {
     workers(situation, &mut reasons);
     input(situation, &mut reasons);
     rows(situation, &mut reasons);
-    windows(situation, &mut reasons);
-    pace(situation, &mut reasons);
+    if flows(situation) {
+        // Only final rows wait for anything.
+        pace(situation, &mut reasons);
+        windows(situation, &mut reasons);
+    } else {
+        windows(situation, &mut reasons);
+        pace(situation, &mut reasons);
+    }
     reasons
+}
+
+/// Whether results have left just now.
+fn flows(situation: &Situation) -> bool {
+    let patience = match situation.trigger {
+        Trigger::ProcessingTime(interval) => interval.millis().saturating_mul(2).max(LATELY),
+        _ => LATELY,
+    };
+    situation.since_result.last_ms.is_some_and(|last| situation.now_ms.saturating_sub(last) <= patience)
 }
 
 /// The first reason is the answer.
@@ -116,6 +135,10 @@ fn reason(code: &'static str, text: String) -> Reason {
 }
 
 fn workers(situation: &Situation, reasons: &mut Vec<Reason>) {
+    // First, because it explains the others.
+    if let Some(away) = situation.away {
+        reasons.push(reason("log_away", format!("the Kafka log has not answered for {}", span(away))));
+    }
     if let Some((ago, cause)) = &situation.fault {
         let text = format!("a worker ended {} ago and takes over anew: {cause}", span(*ago));
         reasons.push(reason("worker_restarting", text));
@@ -147,9 +170,6 @@ fn workers(situation: &Situation, reasons: &mut Vec<Reason>) {
 }
 
 fn input(situation: &Situation, reasons: &mut Vec<Reason>) {
-    if let Some(away) = situation.away {
-        reasons.push(reason("log_away", format!("the Kafka log has not answered for {}", span(away))));
-    }
     if situation.found_partitions > situation.input_partitions {
         let (topic, found, known) = (&situation.topic, situation.found_partitions, situation.input_partitions);
         let text = format!(
@@ -203,6 +223,7 @@ fn windows(situation: &Situation, reasons: &mut Vec<Reason>) {
     }
     let mut found: Vec<(i64, Reason)> = situation.shards.iter().filter_map(|shard| window(situation, shard)).collect();
     found.sort_by_key(|(end, _)| *end);
+    found.truncate(MOST_WINDOWS);
     reasons.extend(found.into_iter().map(|(_, reason)| reason));
 }
 
@@ -252,6 +273,18 @@ fn window(situation: &Situation, shard: &Shard) -> Option<(i64, Reason)> {
 
 /// The trigger, the output mode, and what is as it should be.
 fn pace(situation: &Situation, reasons: &mut Vec<Reason>) {
+    let quiet = situation.shards.iter().flat_map(|shard| &shard.partitions).map(|partition| partition.quiet).min();
+    match situation.since_result.last_ms {
+        Some(last) if flows(situation) => {
+            let ago = span_ms(situation.now_ms.saturating_sub(last).max(0));
+            reasons.push(reason("flowing", format!("nothing holds it back: the last rows left {ago} ago")));
+        }
+        None => reasons.push(reason("starting", "no result has left since the processor started".into())),
+        Some(_) => {}
+    }
+    if let Some(quiet) = quiet.filter(|quiet| millis(*quiet) > LATELY) {
+        reasons.push(reason("quiet", format!("no row has come for {}", span(quiet))));
+    }
     match situation.trigger {
         Trigger::ProcessingTime(interval) => {
             let interval = interval.millis().max(1);
@@ -262,22 +295,14 @@ fn pace(situation: &Situation, reasons: &mut Vec<Reason>) {
         Trigger::Once => reasons.push(reason("trigger", "the trigger is \"once\": all results come together at the end".into())),
         Trigger::AsSoonAsPossible | Trigger::AvailableNow | Trigger::Continuous(_) => {}
     }
-    if situation.output_mode == OutputMode::Append {
+    if situation.output_mode == OutputMode::Append && situation.windowed {
         reasons.push(reason(
             "append",
             "output_mode is \"append\": a row comes once, when its window closes; \"update\" shows it earlier".into(),
         ));
     }
-    let quiet = situation.shards.iter().flat_map(|shard| &shard.partitions).map(|partition| partition.quiet).min();
-    match (quiet, situation.since_result.last_ms) {
-        (Some(quiet), _) if quiet > Duration::from_secs(5) => {
-            reasons.push(reason("quiet", format!("no row has come for {}", span(quiet))));
-        }
-        (_, Some(last)) => {
-            let ago = span_ms(situation.now_ms.saturating_sub(last).max(0));
-            reasons.push(reason("flowing", format!("rows come; the last result left {ago} ago")));
-        }
-        (_, None) => reasons.push(reason("starting", "no result has left since the processor started".into())),
+    if reasons.is_empty() {
+        reasons.push(reason("steady", "nothing is known that holds it back: the next row will tell".into()));
     }
 }
 

@@ -35,7 +35,7 @@ fn calm() -> Situation {
         fault: None,
         away: None,
         rows_per_second: 100.0,
-        since_result: SinceResult { last_ms: Some(T + 8_000), ..SinceResult::default() },
+        since_result: SinceResult { last_ms: Some(T - 8_000), ..SinceResult::default() },
     }
 }
 
@@ -110,9 +110,10 @@ fn what_must_be_mended_comes_first() {
     let mut situation = calm();
     situation.shards[0].turned = Duration::from_secs(75);
     situation.shards[0].point = "after_lanes";
-    situation.away = Some(Duration::from_secs(70));
     answer(&situation, "worker_stuck", &["shard 0 has stood still for 1m 15s, after the step 'after_lanes'"]);
-    assert_eq!(explain(&situation)[1].code, "log_away");
+    situation.away = Some(Duration::from_secs(70));
+    answer(&situation, "log_away", &["not answered for 1m 10s"]);
+    situation.away = None;
     situation.fault = Some((Duration::from_secs(2), "the Kafka log: gone".into()));
     answer(&situation, "worker_restarting", &["2s ago", "gone"]);
 
@@ -131,12 +132,42 @@ fn what_must_be_mended_comes_first() {
 }
 
 #[test]
+fn while_rows_leave_nothing_holds_them_back() {
+    let mut situation = calm();
+    situation.since_result.last_ms = Some(T + 8_000);
+    answer(&situation, "flowing", &["the last rows left 300ms ago"]);
+    assert_eq!(explain(&situation)[1].code, "window_open", "the final ones");
+    situation.since_result.last_ms = None;
+    answer(&situation, "window_open", &[]);
+    assert!(explain(&situation).iter().any(|reason| reason.code == "starting"));
+    // A slow tick is no silence.
+    situation.since_result.last_ms = Some(T - 30_000);
+    situation.trigger = Trigger::ProcessingTime(Span::from_secs(20));
+    answer(&situation, "flowing", &["38s ago"]);
+}
+
+#[test]
+fn of_many_shards_the_first_windows_are_told() {
+    let mut situation = calm();
+    situation.shards = (0..9)
+        .map(|number| Shard {
+            number,
+            next_close: Some(NextClose { end: T + 20_000 - i64::from(number) * 1_000, device: None }),
+            partitions: vec![partition(number)],
+            ..situation.shards[0].clone()
+        })
+        .collect();
+    let told: Vec<_> = explain(&situation).into_iter().filter(|reason| reason.code == "window_open").collect();
+    assert_eq!(told.iter().map(|reason| reason.partition).collect::<Vec<_>>(), [Some(8), Some(7), Some(6)]);
+}
+
+#[test]
 fn without_windows_the_trigger_and_the_quiet_are_left() {
     let mut situation = calm();
     situation.windowed = false;
-    answer(&situation, "flowing", &["the last result left 300ms ago"]);
-    situation.trigger = Trigger::ProcessingTime(Span::from_secs(10));
-    answer(&situation, "trigger", &["every 10s: the next one in 1s"]);
+    answer(&situation, "steady", &[]);
+    situation.trigger = Trigger::ProcessingTime(Span::from_secs(7));
+    answer(&situation, "trigger", &["every 7s: the next one in"]);
     situation.trigger = Trigger::AsSoonAsPossible;
     situation.shards.iter_mut().for_each(|shard| shard.partitions[0].quiet = Duration::from_secs(125));
     answer(&situation, "quiet", &["no row has come for 2m 5s"]);
