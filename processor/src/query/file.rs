@@ -134,8 +134,19 @@ pub enum Trigger {
     AsSoonAsPossible,
     /// At multiples of the interval.
     ProcessingTime(Span),
-    /// All that is there at the start, in several steps, and then the end.
+    /// All that is there at the start, in several commits, and then the end.
     AvailableNow,
+    /// All that is there at the start, in one commit, and then the end.
+    Once,
+    /// Each row's result at once; a commit at each interval.
+    Continuous(Span),
+}
+
+impl Trigger {
+    /// Whether the query ends when it has read what was there at its start.
+    pub fn is_bounded(self) -> bool {
+        matches!(self, Self::AvailableNow | Self::Once)
+    }
 }
 
 #[derive(Deserialize)]
@@ -145,21 +156,28 @@ struct TriggerTable {
     continuous: Option<Span>,
 }
 
-const TRIGGERS: &str = "use { processing_time = \"1 second\" }, \"available_now\" or none";
+const TRIGGERS: &str = "use { processing_time = \"1 second\" }, { continuous = \"1 second\" }, \"available_now\", \"once\" or none";
 
 /// A word or a table, told apart by hand: serde's `untagged` would hide what is wrong inside the table.
 impl TryFrom<toml::Value> for Trigger {
     type Error = String;
 
     fn try_from(value: toml::Value) -> Result<Self, String> {
-        let soon = |what: &str| Err(format!("the trigger '{what}' is not supported yet; {TRIGGERS}"));
         match value {
             toml::Value::String(word) if word == "available_now" => Ok(Self::AvailableNow),
-            toml::Value::String(word) if word == "once" => soon("once"),
+            toml::Value::String(word) if word == "once" => Ok(Self::Once),
             toml::Value::Table(_) => {
                 let table: TriggerTable = value.try_into().map_err(|error: toml::de::Error| format!("trigger: {}", error.message()))?;
                 match table {
-                    TriggerTable { continuous: Some(_), .. } => soon("continuous"),
+                    TriggerTable { continuous: Some(_), processing_time: Some(_) } => {
+                        Err(format!("the trigger is both processing_time and continuous; {TRIGGERS}"))
+                    }
+                    TriggerTable { continuous: Some(span), .. } if span.millis() == 0 => {
+                        Err("trigger: continuous needs the interval between two commits, such as \"1 second\"; leave the trigger out to commit \
+                             each step"
+                            .into())
+                    }
+                    TriggerTable { continuous: Some(span), .. } => Ok(Self::Continuous(span)),
                     // Spark: an interval of 0 means as soon as possible.
                     TriggerTable { processing_time: Some(span), .. } if span.millis() == 0 => Ok(Self::AsSoonAsPossible),
                     TriggerTable { processing_time: Some(span), .. } => Ok(Self::ProcessingTime(span)),
@@ -270,6 +288,14 @@ impl QueryFile {
         if !self.source.watermark_by.is_empty() && self.source.max_silence.millis() < 1 {
             return Err("source.max_silence must be at least 1 millisecond".into());
         }
+        if self.query.output_mode == OutputMode::Complete && matches!(self.query.trigger, Trigger::Continuous(_)) {
+            // A row that was sent ahead and then left the result before a crash would be nobody's to take away.
+            return Err(
+                "query.trigger: continuous does not fit output_mode \"complete\"; use { processing_time = \"1 second\" } with it, \
+                        or output_mode \"update\""
+                    .into(),
+            );
+        }
         Ok(())
     }
 
@@ -316,6 +342,12 @@ mod tests {
         assert_eq!(trigger("").unwrap(), Trigger::AsSoonAsPossible);
         assert_eq!(trigger("trigger = 'available_now'").unwrap(), Trigger::AvailableNow);
         assert_eq!(trigger("trigger = { processing_time = '0 seconds' }").unwrap(), Trigger::AsSoonAsPossible);
+        assert_eq!(trigger("trigger = 'once'").unwrap(), Trigger::Once);
+        assert_eq!(trigger("trigger = { continuous = '1 second' }").unwrap(), Trigger::Continuous(Span::from_secs(1)));
+        assert!(trigger("trigger = { continuous = '0 seconds' }").unwrap_err().to_string().contains("between two commits"));
+        let complete = trigger("output_mode = 'complete'\ntrigger = { continuous = '1s' }").unwrap_err().to_string();
+        assert!(complete.contains("does not fit output_mode"), "{complete}");
+        assert!(trigger("trigger = { continuous = '1s', processing_time = '1s' }").unwrap_err().to_string().contains("both"));
         assert!(trigger("trigger = 'sometimes'").unwrap_err().to_string().contains("available_now"));
         assert!(trigger("trigger = { processing_time = '1' }").unwrap_err().to_string().contains("a number with a unit"));
         assert!(trigger("trigger = { every = '1s' }").unwrap_err().to_string().contains("every"));
