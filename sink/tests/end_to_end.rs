@@ -1,5 +1,5 @@
 //! The sink as a whole: result rows in a log, points in a database.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, dead_code)]
 
 mod log;
 
@@ -207,6 +207,11 @@ fn as_point(row: &Row) -> Point {
         fields: vec![("avg".into(), sink::point::FieldValue::Float(value["avg"].as_f64().unwrap()))],
         revision: Some(number(result_header::REVISION)),
         is_final: false,
+        restated: false,
+        nulls: vec![],
+        null_tag: false,
+        place: sink::point::Place::default(),
+        deleted: false,
     }
 }
 

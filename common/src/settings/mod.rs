@@ -10,8 +10,8 @@ mod sink;
 
 pub use load::{Faults, Flag, Loaded, Origin, load};
 pub use sections::*;
-pub use sink::*;
 use serde::{Deserialize, Serialize};
+pub use sink::*;
 
 /// Everything that can be set. Each house reads its own section and the shared ones.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]

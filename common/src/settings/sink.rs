@@ -33,7 +33,8 @@ pub struct Sink {
     pub influxdb: Influxdb,
     pub victoriametrics: Victoriametrics,
     pub http: Post,
-    pub parquet: Parquet,
+    pub delta: Lake,
+    pub parquet: Lake,
 }
 
 impl Default for Sink {
@@ -53,7 +54,8 @@ impl Default for Sink {
             influxdb: Influxdb::default(),
             victoriametrics: Victoriametrics::default(),
             http: Post::default(),
-            parquet: Parquet::default(),
+            delta: Lake::default(),
+            parquet: Lake::default(),
         }
     }
 }
@@ -75,6 +77,7 @@ impl Sink {
             influxdb: self.influxdb.clone(),
             victoriametrics: self.victoriametrics.clone(),
             http: self.http.clone(),
+            delta: self.delta.clone(),
             parquet: self.parquet.clone(),
         };
         self.to.iter().map(output).collect()
@@ -115,9 +118,9 @@ pub enum Database {
     /// InfluxDB 2, or another that takes `/api/v2/write`.
     Influxdb,
     Victoriametrics,
-    /// Files of a data lake.
+    /// Parquet files, for readers that look at the files alone.
     Parquet,
-    /// A table of Delta Lake; not built in.
+    /// Tables of Delta Lake.
     Delta,
     /// Rows as text on standard output.
     Console,
@@ -154,12 +157,27 @@ pub struct Output {
     pub influxdb: Influxdb,
     pub victoriametrics: Victoriametrics,
     pub http: Post,
-    pub parquet: Parquet,
+    pub delta: Lake,
+    pub parquet: Lake,
 }
 
 impl Output {
     pub fn name(&self) -> &str {
         self.name.as_deref().unwrap_or(self.to.name())
+    }
+
+    /// Most rows of one batch. A commit of a table is a file, so its batches are large and patient unless the output says otherwise.
+    pub fn batch_rows(&self, sink: &Sink) -> usize {
+        self.batch_rows.unwrap_or(if self.is_lake() { sink.batch_rows.max(20_000) } else { sink.batch_rows })
+    }
+
+    /// Longest time that a row waits for its batch to fill.
+    pub fn batch_wait(&self, sink: &Sink) -> Span {
+        self.batch_wait.unwrap_or(if self.is_lake() { sink.batch_wait.max(Span::from_secs(30)) } else { sink.batch_wait })
+    }
+
+    fn is_lake(&self) -> bool {
+        matches!(self.to, Database::Delta | Database::Parquet)
     }
 
     fn faults(&self) -> Vec<String> {
@@ -180,10 +198,7 @@ impl Output {
             }
             Database::Victoriametrics => check(url(&self.victoriametrics.url), "victoriametrics.url must begin with http:// or https://"),
             Database::Http => check(url(&self.http.url), "http.url is missing, or does not begin with http:// or https://"),
-            Database::Delta => {
-                check(false, "delta is not built into this program; write parquet, which every engine reads and Delta Lake converts in place")
-            }
-            Database::Sqlite | Database::Parquet | Database::Console => {}
+            Database::Sqlite | Database::Parquet | Database::Delta | Database::Console => {}
         }
         faults
     }
@@ -294,14 +309,7 @@ pub struct Victoriametrics {
 
 impl Default for Victoriametrics {
     fn default() -> Self {
-        Self {
-            url: "http://127.0.0.1:8428".into(),
-            token: None,
-            token_file: None,
-            ca_file: None,
-            gzip: true,
-            timeout: Span::from_secs(30),
-        }
+        Self { url: "http://127.0.0.1:8428".into(), token: None, token_file: None, ca_file: None, gzip: true, timeout: Span::from_secs(30) }
     }
 }
 
@@ -335,15 +343,15 @@ macro_rules! debug_url_only {
 }
 debug_url_only!(Influxdb, Victoriametrics, Post);
 
-/// `[sink.parquet]`: files of a data lake.
+/// `[sink.delta]`, `[sink.parquet]`: tables of a data lake.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct Parquet {
-    /// Folder of the table.
+pub struct Lake {
+    /// Folder of the tables; each measurement has one below it.
     pub path: PathBuf,
 }
 
-impl Default for Parquet {
+impl Default for Lake {
     fn default() -> Self {
         Self { path: "tidemark-lake".into() }
     }
@@ -391,7 +399,6 @@ mod tests {
         let twice = faults("[[sink.outputs]]\nto = 'console'\n[[sink.outputs]]\nto = 'console'\n");
         assert!(twice[0].contains("two outputs are called 'console'"), "{twice:?}");
         assert!(faults("[sink]\nto = ['influxdb']\n")[0].contains("influxdb.bucket is missing"));
-        assert!(faults("[sink]\nto = ['delta']\n")[0].contains("write parquet"));
         assert!(faults("[sink]\nto = ['oracle']\n")[0].contains("sqlite"));
     }
 }
