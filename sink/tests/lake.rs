@@ -38,7 +38,8 @@ fn sink(log: &Log, dir: &Path) -> Child {
 /// Rows in the files of the table, as its log says.
 fn committed(table: &Path) -> u64 {
     let Ok(entries) = std::fs::read_dir(table.join("_delta_log")) else { return 0 };
-    let texts = entries.filter_map(|entry| std::fs::read_to_string(entry.unwrap().path()).ok());
+    let paths = entries.map(|entry| entry.unwrap().path()).filter(|path| path.extension().is_some_and(|extension| extension == "json"));
+    let texts = paths.filter_map(|path| std::fs::read_to_string(path).ok());
     let actions: Vec<serde_json::Value> =
         texts.flat_map(|text| text.lines().map(|line| serde_json::from_str(line).unwrap()).collect::<Vec<_>>()).collect();
     let stats = |action: &serde_json::Value| serde_json::from_str::<serde_json::Value>(action["add"]["stats"].as_str()?).ok();

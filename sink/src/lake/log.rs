@@ -75,7 +75,10 @@ impl Log {
             }
             state.version += 1;
         }
-        if state.version < 0 && fs::read_dir(&self.folder).map_err(|error| error.to_string())?.any(|entry| entry.is_ok()) {
+        // Names with a dot before them are commits that a crash has kept from coming about.
+        let is_commit =
+            |entry: std::io::Result<fs::DirEntry>| entry.is_ok_and(|entry| !entry.file_name().to_string_lossy().starts_with('.'));
+        if state.version < 0 && fs::read_dir(&self.folder).map_err(|error| error.to_string())?.any(is_commit) {
             return Err("its log does not begin with commit 0; the first commits were cleaned away".into());
         }
         Ok(())

@@ -47,6 +47,8 @@ fn files_that_no_commit_has_go_at_the_next_start() {
     LakeWriter::open(dir.path(), "parquet", false).unwrap().write(&[row(0, "a", 0)]).unwrap();
     let orphan = dir.path().join("m/day=1970-01-01/part-parquet-0.snappy.parquet");
     let foreign = dir.path().join("m/day=1970-01-01/part-other-0.snappy.parquet");
+    // A commit that did not come about is none.
+    std::fs::write(dir.path().join("m/_delta_log/.00000000000000000001.0"), "half").unwrap();
     let young = dir.path().join("m/day=1970-01-01/part-parquet-1.snappy.parquet");
     for path in [&orphan, &foreign, &young] {
         std::fs::write(path, "half").unwrap();
