@@ -182,7 +182,8 @@ impl Delivery {
                 return Ok(Some(hindrance));
             }
             self.batch.admitted = true;
-            self.batch.pieces = vec![0..self.batch.points.len()];
+            self.batch.pieces.clear();
+            self.batch.pieces.push(0..self.batch.points.len());
         }
         let any = !self.batch.points.is_empty();
         loop {

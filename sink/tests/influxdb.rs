@@ -84,15 +84,26 @@ async fn every_row_reads_back_and_a_replay_changes_nothing() {
     gone.headers.push((result_header::KEY, r#"{"sensor_id":"gone \"x\\"}"#.into()));
     log.produce(TOPIC, &rows).await;
     log.produce_nulls(TOPIC, &[gone]).await;
+    // A value that becomes a null, in batches of their own, and a row that comes too late.
+    rows.push(with_value("null", BEGIN, 1, false, r#"{"sensor_id":"null","avg":1.0,"max":7.0}"#.into()));
+    log.produce(TOPIC, &rows[rows.len() - 1..]).await;
     let total = rows.len() as u64 + 1;
 
     let running = start(&settings);
     running.done(total).await;
-    assert_eq!(running.status("left_out"), 1, "the NaN");
+    rows.push(with_value("null", BEGIN, 5, true, r#"{"sensor_id":"null","avg":2.0,"max":null}"#.into()));
+    log.produce(TOPIC, &rows[rows.len() - 1..]).await;
+    let total = total + 1;
+    running.done(total).await;
+    rows.push(row("null", BEGIN, 3.0, 4, false));
+    log.produce(TOPIC, &rows[rows.len() - 1..]).await;
+    let total = total + 1;
+    running.done(total).await;
+    assert_eq!((running.status("left_out"), running.status("stale")), (1.into(), 1.into()), "the NaN; the late row");
     running.stop().await;
     let report = verify(&settings).await;
     assert!(report.is_equal() && report.pending == 0, "{report}");
-    assert_eq!(report.equal, 13 + 20 * 50 + 1);
+    assert_eq!(report.equal, 13 + 20 * 50 + 2);
 
     // Another consumer group reads the whole topic again.
     settings.sink.outputs =
@@ -306,4 +317,38 @@ async fn outputs_are_independent_and_readings_are_written_as_they_are() {
     settings.sink.outputs.remove(0);
     let report = verify(&settings).await;
     assert!(report.is_equal() && report.equal == 100, "{report}");
+}
+
+/// `cargo test --release -p sink --test influxdb -- --ignored --nocapture throughput` prints points per second of plain posts of lines, as
+/// `influx write` makes them, and of the sink from the log into the same database.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "a measurement"]
+async fn throughput() {
+    let Some(influx) = Database::start(Kind::Influxdb, "throughput", &[]) else { return };
+    let total = 500_000_i64;
+    let agent = ureq::Agent::new_with_defaults();
+    let began = std::time::Instant::now();
+    for from in (0..total).step_by(5_000) {
+        let line = |i: i64| format!("raw,sensor_id=s-{:04} avg={:?} {}\n", i % 1000, i as f64 / 7.0, BEGIN + i / 1000 * 10_000);
+        let body: String = (from..from + 5_000).map(line).collect();
+        let url = format!("{}/api/v2/write?org=o&bucket=b&precision=ms", influx.url());
+        let answer = agent.post(url).header("authorization", format!("Token {TOKEN}")).send(&body);
+        assert_eq!(answer.unwrap().status(), 204);
+    }
+    println!("plain posts: {:.0} points/s", total as f64 / began.elapsed().as_secs_f64());
+
+    let log = Log::start().await;
+    log.create(&[TOPIC, "iot.dead"]).await;
+    let dir = tempfile::tempdir().unwrap();
+    let settings = settings(&log, &influx.url(), dir.path());
+    for from in (0..total).step_by(50_000) {
+        let rows = (from..from + 50_000).map(|i| row(&format!("s-{:04}", i % 1000), BEGIN + i / 1000 * 10_000, i as f64 / 7.0, i, true));
+        log.produce(TOPIC, &rows.collect::<Vec<_>>()).await;
+    }
+    let running = start(&settings);
+    until("the first rows are written", || running.status("points").as_i64() > Some(0)).await;
+    let (began, before) = (std::time::Instant::now(), running.status("points").as_i64().unwrap());
+    until("all rows are written", || running.status("points").as_i64() == Some(total)).await;
+    println!("the sink: {:.0} points/s", (total - before) as f64 / began.elapsed().as_secs_f64());
+    running.stop().await;
 }

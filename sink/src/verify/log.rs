@@ -59,7 +59,9 @@ impl Log {
     pub(super) fn committed(&self, topics: &BTreeMap<String, i32>) -> Result<Offsets, VerifyError> {
         let mut list = TopicPartitionList::new();
         for (topic, partitions) in topics {
-            (0..*partitions).for_each(|partition| drop(list.add_partition(topic, partition)));
+            for partition in 0..*partitions {
+                list.add_partition(topic, partition);
+            }
         }
         let committed = self.consumer.committed_offsets(list, self.patience)?;
         let offset = |element: &rdkafka::topic_partition_list::TopicPartitionListElem<'_>| match element.offset() {
