@@ -28,7 +28,7 @@ pub(crate) async fn run(mut settings: Settings) -> anyhow::Result<()> {
     producer::check(&settings)?;
     let queries = processor::compile_queries(&settings.processor.queries)?;
     let data_dir = data_dir::prepare(settings.appliance.data_dir.as_deref())?;
-    settings.sink.sqlite.path = data_dir.join("tidemark.sqlite");
+    settings.sink.keep_in(&data_dir);
     settings.processor.instance_id.get_or_insert_with(|| INSTANCE.into());
     settings.sink.instance_id.get_or_insert_with(|| INSTANCE.into());
 

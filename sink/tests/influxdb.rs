@@ -266,6 +266,37 @@ async fn ten_kills_leave_every_point_as_the_log_has_it() {
     assert!(report.is_equal() && report.equal == 50 * 200, "{report}");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn memory_stays_bounded_while_the_database_is_away_and_after_it() {
+    let Some(influx) = Database::start(Kind::Influxdb, "memory_stays_bounded", &[]) else { return };
+    let log = Log::start().await;
+    log.create(&[TOPIC, "iot.dead"]).await;
+    let gate = Gate::new(influx.address);
+    gate.set(Fate::Refuse);
+    let dir = tempfile::tempdir().unwrap();
+    for from in (0..300_000).step_by(50_000) {
+        let rows = (from..from + 50_000).map(|i| row(&format!("s-{:04}", i % 1000), BEGIN + i / 1000 * 10_000, i as f64, i, true));
+        log.produce(TOPIC, &rows.collect::<Vec<_>>()).await;
+    }
+    let mut command = binary(&log.servers());
+    command
+        .args(["--to", "influxdb"])
+        .envs([("TIDEMARK_SINK__INFLUXDB__URL", gate.url()), ("TIDEMARK_SINK__INFLUXDB__TOKEN", TOKEN.into())])
+        .envs([("TIDEMARK_SINK__INFLUXDB__ORG", "o"), ("TIDEMARK_SINK__INFLUXDB__BUCKET", "b")])
+        .env("TIDEMARK_SINK__STATE_PATH", dir.path().join("state"))
+        .stderr(std::process::Stdio::null());
+    let mut child = command.spawn().unwrap();
+    until("it is refused some times", || gate.requests() >= 10).await;
+    gate.set(Fate::Pass);
+    until("all is written", || held(&influx) == 300_000).await;
+    let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap();
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")?.parse::<u64>().ok()).unwrap();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    println!("at most {} MiB", peak >> 10);
+    assert!(peak < 100 << 10, "{peak} KiB");
+}
+
 /// How many points the bucket has.
 fn held(influx: &Database) -> u64 {
     let query = "select count(avg) from q";

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -81,6 +81,20 @@ impl Sink {
             parquet: self.parquet.clone(),
         };
         self.to.iter().map(output).collect()
+    }
+
+    /// Puts what the settings leave where the program happens to be started into `folder`: the appliance keeps all it has in one place. The
+    /// database that its page shows is always there.
+    pub fn keep_in(&mut self, folder: &Path) {
+        self.sqlite.path = folder.join("tidemark.sqlite");
+        if self.state_path == Self::default().state_path {
+            self.state_path = folder.join("sink");
+        }
+        for output in &mut self.outputs {
+            if output.sqlite == Sqlite::default() {
+                output.sqlite.path.clone_from(&self.sqlite.path);
+            }
+        }
     }
 
     pub(super) fn faults(&self) -> Vec<String> {
@@ -391,6 +405,16 @@ mod tests {
         assert_eq!(outputs.iter().map(|output| output.name()).collect::<Vec<_>>(), ["influxdb", "console"]);
         let environment = [("TIDEMARK_SINK__OUTPUTS".to_owned(), r#"[{"to":"console","topics":["iot"]}]"#.to_owned())];
         assert_eq!(load(None, environment, &[]).unwrap().settings.sink.all_outputs()[0].topics, ["iot"]);
+    }
+
+    #[test]
+    fn an_appliance_keeps_its_databases_in_its_folder() {
+        let environment = [("TIDEMARK_SINK__OUTPUTS".to_owned(), r#"[{"to":"sqlite"},{"name":"b","sqlite":{"path":"/b"}}]"#.to_owned())];
+        let mut sink = load(None, environment, &[]).unwrap().settings.sink;
+        sink.keep_in(std::path::Path::new("/data"));
+        let paths: Vec<_> = sink.all_outputs().into_iter().map(|output| output.sqlite.path).collect();
+        assert_eq!(paths, [std::path::PathBuf::from("/data/tidemark.sqlite"), "/b".into()]);
+        assert_eq!((sink.state_path, sink.sqlite.path), ("/data/sink".into(), "/data/tidemark.sqlite".into()));
     }
 
     #[test]
