@@ -433,3 +433,68 @@ impl Inner {
 pub(crate) fn now_ms() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::engine::Input;
+    use crate::format::decode::Decoder;
+    use crate::query::QueryFile;
+
+    fn query() -> Arc<StreamQuery> {
+        let text = "name='q'\n[source]\ntopic='iot'\nschema='ts TIMESTAMP, n BIGINT'\nevent_time='ts'\nwatermark='5s'\npartition_key=''\n\
+                    [query]\nsql=\"SELECT count(*) AS n FROM iot WHERE n > 0 GROUP BY window(ts, '10s')\"\n";
+        Arc::new(StreamQuery::compile(QueryFile::parse(text, Path::new("q.toml")).unwrap()).unwrap())
+    }
+
+    fn codes(status: &QueryStatus) -> Vec<String> {
+        let status = status.to_json();
+        let reasons = status["why"]["reasons"].as_array().unwrap();
+        reasons.iter().map(|reason| reason["code"].as_str().unwrap().to_owned()).collect()
+    }
+
+    fn step(query: &Arc<StreamQuery>, engine: &mut Engine, records: &[&str]) {
+        let decoded = Decoder::new(Arc::clone(&query.schema)).decode(records.iter().map(|record| Some(record.as_bytes()))).unwrap();
+        let from = engine.partitions()[&0].position.unwrap_or(0);
+        let to = from + i64::try_from(records.len()).unwrap();
+        let prepared = engine.prepare(vec![Input { partition: 0, from, to, received: vec![100_000; records.len()], decoded }]).unwrap();
+        engine.apply(&prepared.entry).unwrap();
+    }
+
+    #[test]
+    fn what_came_since_the_last_result_is_counted_once() {
+        let query = query();
+        let status = QueryStatus::new(&query, &Settings::default(), Metrics::register(&prometheus::Registry::new()).unwrap());
+        let mut engine = Engine::new(Arc::clone(&query), [0]);
+        status.worker_started(0, &[0], Heartbeat::new());
+        assert_eq!(codes(&status), ["restoring", "starting"]);
+        status.restored(&engine);
+        assert_eq!(codes(&status), ["starting"]);
+
+        step(&query, &mut engine, &[r#"{"ts":20000,"n":0}"#, r#"{"ts":21000,"n":0}"#]);
+        status.update(&engine, 2);
+        assert_eq!(codes(&status)[0], "all_refused", "WHERE lets nothing pass");
+        step(&query, &mut engine, &[r#"{"ts":22000,"n":1}"#]);
+        status.sent(&engine, 1);
+        status.update(&engine, 1);
+        assert_eq!(codes(&status)[0], "flowing");
+        assert_eq!(status.metrics().rows.with_label_values(&["q", "filtered"]).get(), 2);
+        assert_eq!(status.metrics().rows.with_label_values(&["q", "used"]).get(), 1);
+        // A worker that takes over anew begins with what is in the journal: nothing of that is new.
+        status.restored(&engine);
+        assert_eq!(status.metrics().rows.with_label_values(&["q", "used"]).get(), 1);
+    }
+
+    #[test]
+    fn new_partitions_are_told() {
+        let status = QueryStatus::new(&query(), &Settings::default(), Metrics::register(&prometheus::Registry::new()).unwrap());
+        status.set_input_partitions(2);
+        status.set_input_partitions(2);
+        assert!(!codes(&status).contains(&"new_partitions".to_owned()));
+        status.set_input_partitions(3);
+        assert!(codes(&status).contains(&"new_partitions".to_owned()));
+    }
+}
