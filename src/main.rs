@@ -13,9 +13,10 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
 use common::cli::{CommonArgs, ConfigCommand, Flags, config_command, fail};
-use common::settings::{Faults, Loaded};
-use common::telemetry;
+use common::settings::{Faults, Loaded, Origin};
 use common::why::{WhyArgs, why};
+use common::{Settings, telemetry};
+use processor::commands::{ExplainArgs, LanesCommand, explain, lanes};
 
 /// Readings in, event-time windows out, a live page: the whole sensor pipeline in one process.
 #[derive(Debug, Parser)]
@@ -59,6 +60,9 @@ struct RunArgs {
     /// Speed of the replay: times real time, or 'max' [default: 1] [env: TIDEMARK_PRODUCER__REPLAY__SPEED]
     #[arg(long, value_name = "N|max", global = true)]
     speed: Option<String>,
+    /// Begin the state of this query anew from the log when it does not fit the query [env: TIDEMARK_PROCESSOR__REBUILD]
+    #[arg(long, value_name = "NAME")]
+    rebuild: Vec<String>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -74,11 +78,16 @@ enum Command {
     Config(ConfigCommand),
     /// Ask a running processor what holds the next result of a query back.
     Why(WhyArgs),
+    /// Show the rows that came too late or could not be read, and put them where they belong.
+    #[command(subcommand)]
+    Lanes(LanesCommand),
+    /// Show the rows behind one result row, and compute it once more from the log.
+    Explain(ExplainArgs),
 }
 
 fn main() -> ExitCode {
     match start(&Cli::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => fail(&error),
     }
 }
@@ -98,17 +107,20 @@ fn load(cli: &Cli) -> Result<Loaded, Faults> {
         .set("producer.simulator.sensors", "--sensors", args.sensors)
         .set("producer.simulator.rate", "--rate", args.rate)
         .set("producer.simulator.seed", "--seed", args.seed)
+        .set("processor.rebuild", "--rebuild", (!args.rebuild.is_empty()).then(|| args.rebuild.clone()))
         .set("producer.replay.speed", "--speed", args.speed.clone())
         .set_paths("processor.queries", "--query", &queries)
         .set_paths("producer.replay.files", "--replay", &args.replay);
     cli.common.load(flags)
 }
 
-fn start(cli: &Cli) -> anyhow::Result<()> {
+fn start(cli: &Cli) -> anyhow::Result<ExitCode> {
     let loaded = load(cli)?;
     match &cli.command {
         Some(Command::Config(command)) => config_command(command, &loaded),
         Some(Command::Why(args)) => why(args, run::listen(&loaded.settings))?,
+        Some(Command::Lanes(command)) => return lanes(command, &on_embedded_log(loaded)),
+        Some(Command::Explain(args)) => return explain(args, &on_embedded_log(loaded)),
         None | Some(Command::Run { .. }) => {
             telemetry::init_logs(&loaded.settings.log.level);
             let runtime = tokio::runtime::Runtime::new().context("the runtime cannot be started")?;
@@ -118,5 +130,14 @@ fn start(cli: &Cli) -> anyhow::Result<()> {
             result?;
         }
     }
-    Ok(())
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The settings of a command that looks at a running appliance: its log is the embedded one, unless another is named.
+fn on_embedded_log(loaded: Loaded) -> Settings {
+    let mut settings = loaded.settings;
+    if loaded.origins.get("kafka.bootstrap_servers").is_none_or(|origin| *origin == Origin::Default) {
+        settings.kafka.bootstrap_servers = run::reachable(settings.broker.listen).to_string();
+    }
+    settings
 }

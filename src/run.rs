@@ -87,7 +87,7 @@ fn show_broker(broker: &Arc<Broker>, telemetry: &Telemetry) -> anyhow::Result<()
 }
 
 /// An address that listens everywhere is reached on the loopback.
-fn reachable(address: SocketAddr) -> SocketAddr {
+pub(crate) fn reachable(address: SocketAddr) -> SocketAddr {
     if address.ip().is_unspecified() { SocketAddr::from(([127, 0, 0, 1], address.port())) } else { address }
 }
 

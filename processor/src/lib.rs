@@ -5,8 +5,10 @@
 //! | [`query`] | DataFusion | a query file to something that can be executed on batches |
 //! | [`format`] | Arrow | JSON records to batches and back |
 //! | `engine` | `query` | (batch, state) to (state, results); pure |
-//! | `task` | all, and Kafka | consume, step, journal, deliver |
+//! | `task` | all, and Kafka | consume, step, journal, deliver; look at what was delivered, and correct it |
+//! | [`commands`] | `task` | the commands of the command line that look and correct |
 
+pub mod commands;
 mod engine;
 pub mod format;
 pub mod query;

@@ -9,6 +9,7 @@ use clap::{Parser, Subcommand};
 use common::cli::{CommonArgs, ConfigCommand, Flags, config_command, fail};
 use common::why::{WhyArgs, why};
 use common::{Shutdown, Telemetry, telemetry};
+use processor::commands::{CheckArgs, ExplainArgs, LanesCommand, check, explain, lanes};
 
 /// Runs streaming SQL queries over a Kafka topic: windows by event time, watermarks, results into another topic.
 #[derive(Debug, Parser)]
@@ -24,6 +25,10 @@ struct Args {
     /// [env: TIDEMARK_PROCESSOR__INSTANCE_ID]
     #[arg(long, value_name = "NAME")]
     instance_id: Option<String>,
+    /// Begin the state of this query anew from the log when it does not fit the query; several times for several queries
+    /// [env: TIDEMARK_PROCESSOR__REBUILD]
+    #[arg(long, value_name = "NAME")]
+    rebuild: Vec<String>,
     #[command(subcommand)]
     command: Option<Command>,
 }
@@ -34,9 +39,14 @@ enum Command {
     #[command(subcommand)]
     Config(ConfigCommand),
     /// Compile the query files and print what they read and give, without starting anything.
-    Check,
+    Check(CheckArgs),
     /// Ask a running processor what holds the next result of a query back.
     Why(WhyArgs),
+    /// Show the rows that came too late or could not be read, and put them where they belong.
+    #[command(subcommand)]
+    Lanes(LanesCommand),
+    /// Show the rows behind one result row, and compute it once more from the log.
+    Explain(ExplainArgs),
 }
 
 /// Where metrics, health and status are when nobody says.
@@ -46,26 +56,25 @@ fn listen(settings: &common::Settings) -> SocketAddr {
 
 fn main() -> ExitCode {
     match start(Args::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => fail(&error),
     }
 }
 
-fn start(args: Args) -> anyhow::Result<()> {
+fn start(args: Args) -> anyhow::Result<ExitCode> {
     let mut flags = Flags::default();
     flags.set_paths("processor.queries", "--query", &args.query).set("processor.instance_id", "--instance-id", args.instance_id.clone());
+    flags.set("processor.rebuild", "--rebuild", (!args.rebuild.is_empty()).then(|| args.rebuild.clone()));
     let loaded = args.common.load(flags)?;
     match &args.command {
         Some(Command::Config(command)) => config_command(command, &loaded),
-        Some(Command::Check) => {
-            for query in processor::compile_queries(&loaded.settings.processor.queries)? {
-                println!("{query}");
-            }
-        }
+        Some(Command::Check(args)) => return check(*args, &loaded.settings),
         Some(Command::Why(args)) => why(args, listen(&loaded.settings))?,
+        Some(Command::Lanes(command)) => return lanes(command, &loaded.settings),
+        Some(Command::Explain(args)) => return explain(args, &loaded.settings),
         None => tokio::runtime::Runtime::new().context("the runtime cannot be started")?.block_on(serve(loaded.settings))?,
     }
-    Ok(())
+    Ok(ExitCode::SUCCESS)
 }
 
 async fn serve(settings: common::Settings) -> anyhow::Result<()> {

@@ -211,6 +211,8 @@ pub struct Processor {
     pub max_state: Size,
     /// How often a query's progress report is a line of the log at level `info`; at `debug`, target `progress`, each one is.
     pub progress_every: Span,
+    /// Names of queries whose state is begun anew from the log when it does not fit them; for one start.
+    pub rebuild: Vec<String>,
 }
 
 impl Default for Processor {
@@ -224,6 +226,7 @@ impl Default for Processor {
             snapshot_every: Size::from_mib(16),
             max_state: Size::from_mib(1024),
             progress_every: Span::from_secs(60),
+            rebuild: Vec::new(),
         }
     }
 }

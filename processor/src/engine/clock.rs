@@ -6,7 +6,7 @@ use datafusion_common::Result;
 use hashbrown::HashMap;
 
 use super::entry::LineNumber;
-use super::judge::{DeadReason, Input, Refused};
+use super::judge::{DeadReason, Input, Lateness, Refused};
 use super::line::Line;
 use super::{Partition, PartitionTime};
 use crate::query::{Grouping, Pane, PaneFinder, RowBytes, StreamQuery, Timeline};
@@ -24,6 +24,7 @@ pub(crate) struct Clock {
     pub(crate) after: PartitionTime,
     /// When each device has its own time.
     pub(crate) devices: Option<Devices>,
+    pub(crate) lateness: Lateness,
 }
 
 /// The devices of some rows.
@@ -54,7 +55,13 @@ impl Devices {
 }
 
 impl Clock {
-    pub(crate) fn read(query: &StreamQuery, partition: &Partition, input: &Input, dead: &mut Vec<Refused>) -> Result<Self> {
+    pub(crate) fn read(
+        query: &StreamQuery,
+        partition: &Partition,
+        input: &Input,
+        lateness: Lateness,
+        dead: &mut Vec<Refused>,
+    ) -> Result<Self> {
         let delay = query.file.source.watermark.millis();
         let batch = &input.decoded.batch;
         let column = batch.column(query.event_time).as_primitive::<TimestampMillisecondType>();
@@ -67,6 +74,7 @@ impl Clock {
             alive: BooleanArray::from(Vec::<bool>::new()),
             after: partition.time,
             devices: query.timeline.as_ref().map(|_| Devices::default()),
+            lateness,
         };
         let mut alive = Vec::with_capacity(rows);
         for (row, index) in input.decoded.rows.iter().enumerate() {
@@ -128,7 +136,7 @@ impl Clock {
 
     /// What closes windows: nothing does in complete mode.
     pub(crate) fn window_watermark(&self, query: &StreamQuery, row: usize) -> i64 {
-        if query.is_complete() { i64::MIN } else { self.watermarks[row] }
+        if query.is_complete() || self.lateness == Lateness::Waived { i64::MIN } else { self.watermarks[row] }
     }
 
     /// Where the row's state is kept; `None` when every window of the row had ended when the row came.

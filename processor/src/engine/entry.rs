@@ -1,6 +1,7 @@
 //! One commit: everything that changes together, so that it can never disagree.
 
 use hashbrown::Equivalent;
+use serde::{Deserialize, Serialize};
 
 use super::line::Line;
 use super::sessions::Session;
@@ -22,6 +23,18 @@ pub(crate) struct Entry {
     pub(crate) seen: Vec<SeenKey>,
     /// Of a snapshot: the groups of the aggregate over the aggregate, under partition 0.
     pub(crate) second: Vec<GroupState>,
+    /// The decisions of the wall clock that this entry takes; of a snapshot, all that are kept.
+    pub(crate) decisions: Vec<Decision>,
+    /// Of a snapshot: what every revision is above the offsets, so that a state that was begun anew outranks the one before it.
+    pub(crate) base: i64,
+}
+
+/// The wall clock moved a partition's watermark to `floor` when the partition was read up to `offset`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Decision {
+    pub(crate) partition: i32,
+    pub(crate) offset: i64,
+    pub(crate) floor: i64,
 }
 
 /// One input partition's share of a commit; all values are those *after* the step.

@@ -4,7 +4,7 @@
 //! the newest window that the wall clock has left behind: no further, so that readings of later windows are welcome, however old they
 //! are. The decision is an entry of the journal at the partition's offset: a restart finds it there and does not decide anew.
 
-use super::{Engine, Entry, Partition, PartitionTime, Progress};
+use super::{Decision, Engine, Entry, Partition, PartitionTime, Progress};
 
 impl Engine {
     /// The entry that closes what idle partitions hold open at `now` (milliseconds); `None` when there is nothing to close.
@@ -12,7 +12,10 @@ impl Engine {
     /// `idle` names the idle partitions and the offset that each has been read to.
     pub(crate) fn close_idle(&self, now: i64, idle: &[(i32, i64)]) -> Option<Entry> {
         let passed = now.saturating_sub(self.delay());
-        let entry = if self.query.timeline.is_some() { self.close_devices(passed, idle) } else { self.close_partitions(passed, idle) };
+        let mut entry = if self.query.timeline.is_some() { self.close_devices(passed, idle) } else { self.close_partitions(passed, idle) };
+        let decision =
+            |progress: &Progress| Some(Decision { partition: progress.partition, offset: progress.to, floor: progress.time.floor? });
+        entry.decisions = entry.progress.iter().filter_map(decision).collect();
         (!entry.progress.is_empty()).then_some(entry)
     }
 

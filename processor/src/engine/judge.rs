@@ -75,12 +75,20 @@ pub(crate) struct Judged {
     pub(crate) seen: Vec<(LineNumber, RowBytes, i64)>,
 }
 
+/// Whether a row can be late.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Lateness {
+    Counts,
+    /// Every row is in time, as when windows that have closed are computed once more.
+    Waived,
+}
+
 /// Decides about every row of `input`, given the partition's state before it.
-pub(crate) fn judge(query: &StreamQuery, partition: &Partition, input: &Input) -> Result<Judged> {
+pub(crate) fn judge(query: &StreamQuery, partition: &Partition, input: &Input, lateness: Lateness) -> Result<Judged> {
     let decoded = &input.decoded;
     let mut dead: Vec<Refused> =
         decoded.dead.iter().map(|row| Refused { index: row.index, reason: row.reason, detail: row.detail.clone() }).collect();
-    let clock = Clock::read(query, partition, input, &mut dead)?;
+    let clock = Clock::read(query, partition, input, lateness, &mut dead)?;
 
     let rows = UInt32Array::from_iter_values(0..u32::try_from(decoded.batch.num_rows()).unwrap_or(u32::MAX));
     let (batch, rows) = keep(&decoded.batch, &rows, &clock.alive)?;
@@ -134,8 +142,10 @@ impl Fresh {
             let key = keys.row(place);
             let known = new.get(&LineKey(line, key)).copied().or_else(|| clock.line_state(partition, line)?.seen.expiry(key));
             let outcome = if time <= watermark {
-                fresh.stale.push(*row);
-                false
+                if clock.lateness == Lateness::Counts {
+                    fresh.stale.push(*row);
+                }
+                clock.lateness == Lateness::Waived
             } else if known.is_some_and(|expiry| expiry > watermark) {
                 fresh.repeated += 1;
                 false

@@ -96,8 +96,8 @@ impl Merged {
 
     fn add(&mut self, step: Entry) {
         // By name, so that a new part of an entry cannot be forgotten here.
-        let Entry { snapshot, progress, lines, groups, sessions, seen, second } = step;
-        debug_assert!(!snapshot && second.is_empty(), "a snapshot is no step");
+        let Entry { snapshot, progress, lines, groups, sessions, seen, second, decisions, base: _ } = step;
+        debug_assert!(!snapshot && second.is_empty() && decisions.is_empty(), "neither a snapshot nor a decision is a step");
         for progress in progress {
             self.progress(progress);
         }

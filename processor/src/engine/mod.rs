@@ -28,10 +28,12 @@ mod outlook;
 mod output;
 mod panes;
 mod partition;
+pub(crate) mod recount;
 mod second;
 mod seen;
 mod sessions;
 mod time;
+pub(crate) mod trace;
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
@@ -39,16 +41,16 @@ use std::sync::Arc;
 use cells::Book;
 use datafusion_common::DataFusionError;
 
-pub(crate) use entry::{Entry, GroupState, LineNumber, LineTime, Progress, SeenKey, SessionState};
+pub(crate) use entry::{Decision, Entry, GroupState, LineNumber, LineTime, Progress, SeenKey, SessionState};
 use judge::Judged;
-pub(crate) use judge::{Input, Refused};
+pub(crate) use judge::{Input, Lateness, Refused};
 pub(crate) use ledger::Ledger;
 use line::Line;
 pub(crate) use merge::Merged;
 pub(crate) use outlook::NextClose;
 use output::Identity;
 pub(crate) use output::{Gone, Output, PlainRows};
-pub(crate) use partition::Partition;
+pub(crate) use partition::{MOST_DECISIONS, Partition};
 use sessions::{Held, OpenSessions, Sessions};
 pub(crate) use time::PartitionTime;
 
@@ -63,6 +65,8 @@ pub(crate) struct Engine {
     second: Line,
     /// Up to where windows have been given as final, unless each device has its own time.
     closed: Option<i64>,
+    /// As [`Entry::base`].
+    base: i64,
     /// The rows of the whole result that was given last, when rows can leave it.
     shown: Option<HashSet<Identity>>,
 }
@@ -104,7 +108,7 @@ pub(crate) enum EngineError {
 impl Engine {
     pub(crate) fn new(query: Arc<StreamQuery>, partitions: impl IntoIterator<Item = i32>) -> Self {
         let partitions = partitions.into_iter().map(|partition| (partition, Partition::default())).collect();
-        Self { query, partitions, second: Line::default(), closed: None, shown: None }
+        Self { query, partitions, second: Line::default(), closed: None, base: 0, shown: None }
     }
 
     pub(crate) fn partitions(&self) -> &BTreeMap<i32, Partition> {
@@ -145,9 +149,13 @@ impl Engine {
         self.query.file.source.watermark.millis()
     }
 
-    /// A larger revision replaces a smaller one: the offsets that the state has seen, summed over the shard's partitions.
+    /// A larger revision replaces a smaller one: the offsets that the state has seen, summed over the shard's partitions, and the base.
     pub(crate) fn revision(&self) -> i64 {
-        self.partitions.values().filter_map(|partition| partition.position).sum()
+        self.base + self.partitions.values().filter_map(|partition| partition.position).sum::<i64>()
+    }
+
+    pub(crate) fn base(&self) -> i64 {
+        self.base
     }
 
     fn fault(&self, cause: impl Into<DataFusionError>) -> EngineError {
@@ -162,7 +170,7 @@ impl Engine {
         let mut prepared = Prepared { entry: Entry::default(), late: Vec::new(), dead: Vec::new(), rows: Vec::new() };
         for input in inputs {
             let Some(partition) = self.partitions.get(&input.partition) else { continue };
-            let judged = judge::judge(&self.query, partition, &input).map_err(|cause| self.fault(cause))?;
+            let judged = judge::judge(&self.query, partition, &input, Lateness::Counts).map_err(|cause| self.fault(cause))?;
             self.fold(&mut prepared.entry, input.partition, partition, &judged).map_err(|cause| self.fault(cause))?;
             prepared.entry.progress.push(Progress {
                 partition: input.partition,
@@ -289,6 +297,11 @@ impl Engine {
             self.partitions.values_mut().for_each(Partition::clear);
             self.second = Line::default();
             self.shown = None;
+            self.closed = None;
+            self.base = entry.base;
+        }
+        for decision in &entry.decisions {
+            partition_of(&mut self.partitions, decision.partition, unknown)?.decided(*decision);
         }
         let mut moved = Moved::Touched;
         for progress in &entry.progress {
@@ -477,8 +490,9 @@ impl Engine {
 
     /// The whole state as one entry, for a journal that starts anew with it.
     pub(crate) fn snapshot(&self) -> Entry {
-        let mut entry = Entry { snapshot: true, ..Entry::default() };
+        let mut entry = Entry { snapshot: true, base: self.base, ..Entry::default() };
         for (number, partition) in &self.partitions {
+            entry.decisions.extend(partition.decisions());
             let Some(position) = partition.position else { continue };
             let (time, ledger) = (partition.time, partition.ledger);
             entry.progress.push(Progress { partition: *number, from: position, to: position, time, ledger });

@@ -1,11 +1,16 @@
 //! One input partition: how far it has been read, its time, its counts, its states.
 
+use std::collections::VecDeque;
+
 use hashbrown::HashMap;
 
-use super::entry::{LineNumber, LineTime};
+use super::entry::{Decision, LineNumber, LineTime};
 use super::line::Line;
 use super::{Ledger, PartitionTime};
 use crate::query::{Grouping, RowBytes};
+
+/// Older decisions of the wall clock are forgotten: they explain rows of long ago, and the state does not need them.
+pub(crate) const MOST_DECISIONS: usize = 10_000;
 
 #[derive(Debug, Default)]
 pub(crate) struct Partition {
@@ -13,6 +18,8 @@ pub(crate) struct Partition {
     pub(crate) position: Option<i64>,
     pub(crate) time: PartitionTime,
     pub(crate) ledger: Ledger,
+    /// What the wall clock decided here, the oldest first; no more than [`MOST_DECISIONS`].
+    decisions: VecDeque<Decision>,
     /// The states, unless each device has its own.
     pub(crate) shared: Line,
     /// By device.
@@ -72,8 +79,19 @@ impl Partition {
         }
     }
 
-    /// The states begin anew, as a snapshot gives them.
+    /// Everything begins anew, as a snapshot gives it.
     pub(crate) fn clear(&mut self) {
-        *self = Self { position: self.position, time: self.time, ledger: self.ledger, ..Self::default() };
+        *self = Self::default();
+    }
+
+    pub(crate) fn decided(&mut self, decision: Decision) {
+        if self.decisions.len() == MOST_DECISIONS {
+            self.decisions.pop_front();
+        }
+        self.decisions.push_back(decision);
+    }
+
+    pub(crate) fn decisions(&self) -> impl Iterator<Item = Decision> {
+        self.decisions.iter().copied()
     }
 }

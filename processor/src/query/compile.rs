@@ -23,6 +23,7 @@ use datafusion_sql::planner::{ParserOptions, SqlToRel};
 use datafusion_sql::sqlparser::ast::{Expr as SqlExpr, Statement, visit_expressions};
 
 use super::ddl::parse_ddl;
+use super::describe::{Description, KEY_COLUMNS};
 use super::file::{FileError, OutputMode, QueryFile};
 use super::functions::{Functions, LazyChoices, SparkText, cut_sensitive, refused};
 use super::grouping::{Grouping, Window, nullable, physical};
@@ -60,8 +61,11 @@ pub struct StreamQuery {
     pub(crate) event_time: usize,
     /// The tables that it joins with the stream, with the columns that it uses.
     pub lookups: Vec<LookupTable>,
-    /// Tells states of different queries apart: SQL, input, rows of lookup tables, time settings and state layout.
+    /// Tells states of different queries apart: the hash of what the state follows from.
     pub fingerprint: u64,
+    /// The same with the whole SQL in it, as earlier releases had it.
+    pub(crate) whole_fingerprint: u64,
+    pub(crate) description: Description,
     pub(crate) scope: Scope,
     /// The column that each record's key must be; `None` when the query does not depend on it.
     pub(crate) partition_key: Option<usize>,
@@ -230,8 +234,12 @@ impl Compiler {
             Some(grouping) => self.key_names(&plan, grouping),
             None => output.fields().iter().map(|field| field.name().clone()).filter(|name| name.eq_ignore_ascii_case(key)).collect(),
         };
+        let mut description = self.describe(&shape, &groupings, scope, &spelled)?;
+        description.output(KEY_COLUMNS, &key_names.join(", "));
         Ok(StreamQuery {
-            fingerprint: self.fingerprint(&spelled, &groupings)?,
+            fingerprint: fnv1a(format!("{:?}", description.state).as_bytes()),
+            whole_fingerprint: self.whole_fingerprint(&spelled, &groupings)?,
+            description,
             scope,
             partition_key: key_column.filter(|_| keyed),
             timeline: self.timeline(&shape, scope)?,
@@ -370,7 +378,22 @@ impl Compiler {
         if stage.node.group_exprs().iter().any(has_key) && !ordered { Scope::Partition } else { Scope::Topic }
     }
 
-    fn fingerprint(&self, spelled: &str, groupings: &[&Grouping]) -> Result<u64, String> {
+    fn describe(&self, shape: &Shape<'_>, groupings: &[&Grouping], scope: Scope, spelled: &str) -> Result<Description, String> {
+        let mut description = Description::of(&self.file, &self.schema, shape, groupings, scope, spelled);
+        if let Some(zone) = self.file.query.zone()? {
+            let name = self.file.query.time_zone.as_deref().unwrap_or_default();
+            description.state("query.time_zone", format!("{name} (rules {:016x})", fnv1a(zone.fingerprint().as_bytes())));
+        }
+        for table in &self.lookups {
+            let (what, rows) = (format!("lookup {}", table.name), format!("rows {:016x}", table.contents()?));
+            // A row without a group leaves nothing behind.
+            if groupings.is_empty() { description.output(&what, &rows) } else { description.state(&what, rows) }
+        }
+        Ok(description)
+    }
+
+    /// As earlier releases wrote it into their journals: nothing may be added to it.
+    fn whole_fingerprint(&self, spelled: &str, groupings: &[&Grouping]) -> Result<u64, String> {
         let source = &self.file.source;
         let types = |fields: &[FieldRef]| fields.iter().map(|field| format!("{:?}", field.data_type())).collect::<Vec<_>>().join(",");
         let mut parts = vec![

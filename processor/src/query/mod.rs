@@ -10,6 +10,7 @@
 mod calendar;
 mod compile;
 pub mod ddl;
+mod describe;
 mod division;
 pub mod file;
 mod fold;
@@ -30,6 +31,7 @@ mod zone;
 
 pub(crate) use compile::{Dedup, Second, Timeline};
 pub use compile::{QueryError, StreamQuery};
+pub(crate) use describe::{Change, Description, GROUP_BY, KEY_COLUMNS, TOPIC, WATERMARK};
 pub use file::QueryFile;
 pub(crate) use fold::Arguments;
 pub(crate) use grouping::{Grouping, Window};

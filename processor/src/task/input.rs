@@ -46,11 +46,11 @@ pub(crate) struct Record<'a> {
 }
 
 impl Records {
-    fn new(topic: &Arc<str>, partition: i32) -> Self {
+    pub(crate) fn new(topic: &Arc<str>, partition: i32) -> Self {
         Self { topic: Arc::clone(topic), partition, bytes: Vec::new(), entries: Vec::new(), timestamps: Vec::new() }
     }
 
-    fn push(&mut self, offset: i64, timestamp: i64, key: Option<&[u8]>, payload: Option<&[u8]>) {
+    pub(crate) fn push(&mut self, offset: i64, timestamp: i64, key: Option<&[u8]>, payload: Option<&[u8]>) {
         let start = self.bytes.len();
         let len = |bytes: &[u8]| u32::try_from(bytes.len()).unwrap_or(u32::MAX);
         self.bytes.extend_from_slice(key.unwrap_or_default());
@@ -71,6 +71,11 @@ impl Records {
         self.entries.len()
     }
 
+    /// Bytes of keys and payloads.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes.len()
+    }
+
     pub(crate) fn get(&self, index: usize) -> Record<'_> {
         let entry = self.entries[index];
         let key_len = entry.key.unwrap_or(0) as usize;
@@ -83,7 +88,7 @@ impl Records {
         }
     }
 
-    fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         self.bytes.clear();
         self.entries.clear();
         self.timestamps.clear();

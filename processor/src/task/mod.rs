@@ -13,19 +13,27 @@
 //!   status.rs     what `/status` tells; progress.rs what each trigger did; why.rs what holds the next result back
 //! ```
 
+pub(crate) mod change;
 mod consumer;
 mod deliver;
 mod error;
+pub(crate) mod explain;
+mod history;
 mod input;
 mod journal;
 mod keys;
+pub(crate) mod lanes;
 mod membership;
 mod metrics;
-mod owner;
+pub(crate) mod owner;
 mod points;
 mod progress;
+mod rebuild;
+pub(crate) mod replay;
 mod results;
+mod revisions;
 mod run;
+pub(crate) mod scan;
 mod status;
 mod step;
 mod trigger;

@@ -53,6 +53,11 @@ impl Owner {
         points::reached(point, &self.query);
     }
 
+    /// Of somebody who only looks: nobody watches its heartbeat.
+    pub(crate) fn onlooker(stop: Shutdown, runtime: tokio::runtime::Handle) -> Self {
+        Self::new("", stop, runtime, Heartbeat::new(), Duration::from_secs(5))
+    }
+
     /// Whether the worker should stop and has waited long enough for what is in flight.
     pub(crate) fn given_up(&self) -> bool {
         if !self.stop.is_set() {

@@ -50,7 +50,7 @@ impl Deliverer {
     }
 
     /// Sends the results of a query without a grouping. Each stands for one record, whose key it keeps and whose offset is its revision.
-    pub(crate) fn plain_rows(&self, records: &Records, plain: &PlainRows, owner: &Owner) -> Result<(), TaskError> {
+    pub(crate) fn plain_rows(&self, records: &Records, plain: &PlainRows, base: i64, owner: &Owner) -> Result<(), TaskError> {
         let rows = json_rows(&plain.rows)?;
         let mut value = Vec::new();
         for (row, (index, time)) in plain.sources.iter().enumerate() {
@@ -59,7 +59,7 @@ impl Deliverer {
             let record = records.get(*index as usize);
             let place = format!("{}-{}@{}", records.topic(), records.partition(), record.offset);
             let headers = self
-                .headers(&(record.offset + 1).to_string(), true)
+                .headers(&(base + record.offset + 1).to_string(), true)
                 .insert(text(header::TIME, &time.to_string()))
                 .insert(text(header::ROW, &place));
             let out: BaseRecord<'_, [u8], [u8]> = BaseRecord::to(&self.output).payload(value.as_slice()).headers(headers);
@@ -69,7 +69,7 @@ impl Deliverer {
     }
 
     /// What every result row has.
-    fn headers(&self, revision: &str, is_final: bool) -> OwnedHeaders {
+    pub(crate) fn headers(&self, revision: &str, is_final: bool) -> OwnedHeaders {
         OwnedHeaders::new_with_capacity(7)
             .insert(text(header::QUERY, &self.query))
             .insert(text(header::REVISION, revision))
@@ -78,7 +78,7 @@ impl Deliverer {
     }
 }
 
-fn with_window(headers: OwnedHeaders, window: Option<&(i64, i64)>) -> OwnedHeaders {
+pub(crate) fn with_window(headers: OwnedHeaders, window: Option<&(i64, i64)>) -> OwnedHeaders {
     let Some((start, end)) = window else { return headers };
     headers.insert(text(header::WINDOW_START, &start.to_string())).insert(text(header::WINDOW_END, &end.to_string()))
 }

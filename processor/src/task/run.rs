@@ -11,6 +11,7 @@ use serde_json::json;
 use super::error::ProcessorError;
 use super::membership::{Workers, run_query};
 use super::metrics::Metrics;
+use super::rebuild::admit;
 use super::status::QueryStatus;
 use crate::query::{QueryError, QueryFile, StreamQuery};
 
@@ -100,7 +101,7 @@ pub async fn run(settings: Settings, telemetry: Telemetry, shutdown: Shutdown) -
 }
 
 /// Creates the topics of a query; gives the number of its input partitions.
-async fn ensure(settings: &Settings, query: &StreamQuery, shutdown: &Shutdown) -> Result<u32, ProcessorError> {
+async fn ensure(settings: &Arc<Settings>, query: &Arc<StreamQuery>, shutdown: &Shutdown) -> Result<u32, ProcessorError> {
     let (topics, file) = (&settings.topics, &query.file);
     let spec = |name: &str, partitions: u32, properties: Vec<(&'static str, String)>| TopicSpec {
         name: name.to_owned(),
@@ -117,6 +118,9 @@ async fn ensure(settings: &Settings, query: &StreamQuery, shutdown: &Shutdown) -
     ];
     let found = ensure_topics(&settings.kafka, &plain, shutdown).await?;
     let input = found[&file.source.topic];
+
+    // Nothing of the query is touched before it is known that it fits its state.
+    admit(settings, query, input, shutdown).await?;
 
     let journal = common::topics::journal(&file.name);
     let shards = Workers::shards(query, input);

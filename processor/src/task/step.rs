@@ -86,7 +86,7 @@ impl Running {
         }
         // These follow from the log alone, so they wait for nothing.
         for (records, plain) in self.reader.taken().zip(&plain) {
-            self.deliverer.plain_rows(records, plain, &worker.owner)?;
+            self.deliverer.plain_rows(records, plain, self.engine.base(), &worker.owner)?;
         }
         let plain = plain.iter().map(|plain| plain.rows.num_rows() as u64).sum();
         self.tally.plain(plain);

@@ -11,8 +11,8 @@ use std::io::Cursor;
 use arrow::error::ArrowError;
 use serde::{Deserialize, Serialize};
 
-use super::{Entry, Ledger, PartitionTime, Progress};
-use crate::query::StreamQuery;
+use super::{Decision, Entry, Ledger, PartitionTime, Progress};
+use crate::query::{Description, StreamQuery};
 
 /// Version of the entry format.
 const VERSION: u32 = 1;
@@ -25,6 +25,29 @@ struct Header {
     fingerprint: String,
     snapshot: bool,
     progress: Vec<HeaderProgress>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    decisions: Vec<Decision>,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    base: i64,
+    /// What wrote this: in snapshots, and in the first entry of an owner.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    query: Option<Description>,
+}
+
+fn is_zero(number: &i64) -> bool {
+    *number == 0
+}
+
+/// What an entry says of itself, whatever query wrote it.
+#[derive(Debug, Clone)]
+pub(crate) struct Told {
+    pub(crate) snapshot: bool,
+    pub(crate) progress: Vec<Progress>,
+    pub(crate) decisions: Vec<Decision>,
+    pub(crate) base: i64,
+    pub(crate) query: Option<Description>,
+    /// Whether an entry of this query's state.
+    pub(crate) fits: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -45,7 +68,7 @@ pub(crate) enum CodecError {
     Version { found: u32 },
     #[error(
         "it was written by another SQL, schema, watermark, time zone or lookup table (fingerprint {found}, now {expected}); put the old query \
-         file back, or give the changed query another name to start it from the beginning of its input"
+         file back, begin anew from the log with --rebuild, or give the changed query another name"
     )]
     Fingerprint { found: String, expected: String },
     #[error("it is damaged: {0}")]
@@ -62,13 +85,28 @@ fn fingerprint(query: &StreamQuery) -> String {
     format!("{:016x}", query.fingerprint)
 }
 
-/// The header and the groups; then a table for each other kind of state that the query has.
+/// Whether entries with this fingerprint are of this query's state. Earlier releases took the whole SQL into it.
+fn fits(query: &StreamQuery, found: &str) -> bool {
+    found == fingerprint(query) || found == format!("{:016x}", query.whole_fingerprint)
+}
+
+/// As [`encode_with`], with the description in snapshots only.
+#[cfg(test)]
 pub(crate) fn encode(query: &StreamQuery, entry: &Entry) -> Result<Vec<u8>, CodecError> {
+    encode_with(query, entry, entry.snapshot)
+}
+
+/// The header and the groups; then a table for each other kind of state that the query has. `described`: with the description of the query,
+/// which snapshots always have.
+pub(crate) fn encode_with(query: &StreamQuery, entry: &Entry, described: bool) -> Result<Vec<u8>, CodecError> {
     let header = Header {
         version: VERSION,
         fingerprint: fingerprint(query),
         snapshot: entry.snapshot,
         progress: entry.progress.iter().map(HeaderProgress::from).collect(),
+        decisions: entry.decisions.clone(),
+        base: entry.base,
+        query: (described || entry.snapshot).then(|| query.description.clone()),
     };
     let header = serde_json::to_string(&header).map_err(|error| CodecError::Damaged(error.to_string()))?;
     let mut bytes = Vec::new();
@@ -90,20 +128,40 @@ pub(crate) fn encode(query: &StreamQuery, entry: &Entry) -> Result<Vec<u8>, Code
     Ok(bytes)
 }
 
-pub(crate) fn decode(query: &StreamQuery, bytes: &[u8]) -> Result<Entry, CodecError> {
-    let mut bytes = Cursor::new(bytes);
-    let first = tables::Table::read(&mut bytes)?;
+fn header(first: &tables::Table) -> Result<Header, CodecError> {
     let header = first.metadata().get(HEADER).ok_or_else(|| CodecError::Damaged("it has no header".into()))?;
     let header: Header = serde_json::from_str(header).map_err(|error| CodecError::Damaged(error.to_string()))?;
     if header.version != VERSION {
         return Err(CodecError::Version { found: header.version });
     }
-    if header.fingerprint != fingerprint(query) {
+    Ok(header)
+}
+
+/// Reads what an entry says of itself, and none of its states.
+pub(crate) fn told(query: &StreamQuery, bytes: &[u8]) -> Result<Told, CodecError> {
+    let header = header(&tables::Table::read(&mut Cursor::new(bytes))?)?;
+    Ok(Told {
+        snapshot: header.snapshot,
+        progress: header.progress.into_iter().map(Progress::from).collect(),
+        decisions: header.decisions,
+        base: header.base,
+        query: header.query,
+        fits: fits(query, &header.fingerprint),
+    })
+}
+
+pub(crate) fn decode(query: &StreamQuery, bytes: &[u8]) -> Result<Entry, CodecError> {
+    let mut bytes = Cursor::new(bytes);
+    let first = tables::Table::read(&mut bytes)?;
+    let header = header(&first)?;
+    if !fits(query, &header.fingerprint) {
         return Err(CodecError::Fingerprint { found: header.fingerprint, expected: fingerprint(query) });
     }
     let mut entry = Entry {
         snapshot: header.snapshot,
         progress: header.progress.into_iter().map(Progress::from).collect(),
+        decisions: header.decisions,
+        base: header.base,
         groups: tables::read_groups(query.groups.as_ref(), query.timeline.is_some(), &first)?,
         ..Entry::default()
     };

@@ -11,6 +11,7 @@ mod merged;
 mod oracle;
 mod outlook;
 mod property;
+mod recount;
 mod refused;
 mod sessions;
 mod wider;

@@ -12,9 +12,12 @@
 //! An owner is the only writer of valid records, so the offsets of its own records follow each other without a gap. A gap means that
 //! somebody else wrote, which is a fence: the owner then knows at once that it is one no more.
 
+mod peek;
+mod pieces;
 mod record;
 mod restore;
 mod write;
 
+pub(crate) use peek::{Peeked, peek};
 pub(crate) use restore::{Restored, restore};
 pub(crate) use write::Journal;

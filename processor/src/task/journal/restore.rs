@@ -10,7 +10,7 @@ use super::super::consumer::{Quiet, range};
 use super::super::error::TaskError;
 use super::super::owner::Owner;
 use super::super::points::Point;
-use super::record::{Piece, Record};
+use super::pieces::Pieces;
 use crate::engine::{Engine, Entry, codec};
 use crate::query::StreamQuery;
 
@@ -47,13 +47,11 @@ pub(crate) fn restore(
     let mut replay = Replay {
         query,
         engine,
-        place: format!("{topic}-{partition}"),
-        epoch: None,
-        pieces: Vec::new(),
+        pieces: Pieces::new(&query.file.name, format!("{topic}-{partition}"), first),
         newest: None,
-        cut: first > 0,
         bytes: 0,
         owner,
+        fault: None,
     };
     loop {
         // Nothing is in flight yet: a stop need not wait.
@@ -71,77 +69,52 @@ pub(crate) fn restore(
                 }
                 replay.record(offset, message.payload().unwrap_or_default())?;
                 if offset == epoch {
-                    return Ok(Restored { newest: replay.newest, bytes: replay.bytes });
+                    return match replay.fault {
+                        Some(fault) => Err(fault),
+                        None => Ok(Restored { newest: replay.newest, bytes: replay.bytes }),
+                    };
                 }
             }
         }
     }
 }
 
-/// Judges the records in order.
+/// Puts the entries that count into the engine, in order.
 struct Replay<'a> {
     query: &'a StreamQuery,
     engine: &'a mut Engine,
-    place: String,
-    /// Of the newest fence; `None` before the first record that counts.
-    epoch: Option<i64>,
-    /// The entry that is coming in.
-    pieces: Vec<u8>,
+    pieces: Pieces,
     newest: Option<Entry>,
-    /// The journal does not begin at offset 0, and nothing of it has been read yet: it must go on with a snapshot.
-    cut: bool,
     bytes: u64,
     owner: &'a Owner,
+    /// Why an entry could not be read. It does not matter when a later snapshot begins the state anew.
+    fault: Option<TaskError>,
 }
 
 impl Replay<'_> {
     fn record(&mut self, offset: i64, bytes: &[u8]) -> Result<(), TaskError> {
-        let record = Record::parse(bytes).map_err(|cause| self.damaged(offset, &cause))?;
-        let begins = matches!(record, Record::Piece(piece) if piece.snapshot && piece.piece == 0);
-        if std::mem::take(&mut self.cut) && !begins {
-            return Err(self.damaged(offset, "its beginning is missing; was it deleted by hand or by retention?"));
-        }
-        match record {
-            Record::Fence => {
-                self.epoch = Some(offset);
-                self.pieces.clear();
-                Ok(())
+        let Some(bytes) = self.pieces.record(offset, bytes)? else { return Ok(()) };
+        let entry = match codec::decode(self.query, &bytes) {
+            Ok(entry) => entry,
+            Err(error) => {
+                self.fault = Some(self.pieces.damaged(offset, &error.to_string()));
+                return Ok(());
             }
-            Record::Piece(piece) => self.piece(offset, piece),
-        }
-    }
-
-    fn piece(&mut self, offset: i64, piece: Piece<'_>) -> Result<(), TaskError> {
-        match self.epoch {
-            // What lies before a snapshot is deleted, its fence too; only an owner that was still one did that.
-            None if piece.snapshot && piece.piece == 0 => self.epoch = Some(piece.epoch),
-            None => return Err(self.damaged(offset, "its beginning is missing; was it deleted by hand or by retention?")),
-            Some(epoch) if epoch != piece.epoch => return Ok(()),
-            Some(_) => {}
-        }
-        if piece.piece == 0 {
-            self.pieces.clear();
-        }
-        self.pieces.extend_from_slice(piece.bytes);
-        if piece.piece + 1 < piece.pieces {
+        };
+        if entry.snapshot {
+            self.fault = None;
+        } else if self.fault.is_some() {
             return Ok(());
         }
-        let length = self.pieces.len() as u64;
-        let entry =
-            codec::decode(self.query, &std::mem::take(&mut self.pieces)).map_err(|error| self.damaged(offset, &error.to_string()))?;
-        self.bytes = if entry.snapshot { 0 } else { self.bytes + length };
+        self.bytes = if entry.snapshot { 0 } else { self.bytes + bytes.len() as u64 };
         if let Some(before) = self.newest.take() {
             self.engine.absorb_quietly(&before)?;
         }
         if !entry.snapshot && !self.engine.follows(&entry) {
-            return Err(self.damaged(offset, "it does not go on where the entry before it ended"));
+            return Err(self.pieces.damaged(offset, "it does not go on where the entry before it ended"));
         }
         self.newest = Some(entry);
         self.owner.at(Point::MidRestore);
         Ok(())
-    }
-
-    fn damaged(&self, offset: i64, cause: &str) -> TaskError {
-        TaskError::Fatal(format!("the journal record {}@{offset} of query '{}' cannot be used: {cause}", self.place, self.query.file.name))
     }
 }

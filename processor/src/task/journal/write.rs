@@ -59,6 +59,8 @@ pub(crate) struct Journal {
     pub(crate) written: Instant,
     /// Bytes since the newest snapshot.
     pub(crate) bytes: u64,
+    /// Whether this owner has written what its query is.
+    described: bool,
 }
 
 impl Journal {
@@ -82,6 +84,7 @@ impl Journal {
             last: -1,
             written: Instant::now(),
             bytes: 0,
+            described: false,
         };
         journal.send(&fence())?;
         journal.epoch = journal.wait(owner)?;
@@ -101,7 +104,9 @@ impl Journal {
     /// Appends an entry and waits until the log has it. Gives the number of bytes.
     pub(crate) fn append(&mut self, query: &StreamQuery, entry: &Entry, owner: &Owner) -> Result<u64, TaskError> {
         let started = Instant::now();
-        let bytes = codec::encode(query, entry).map_err(|error| TaskError::Fatal(format!("a journal entry cannot be written: {error}")))?;
+        let described = !std::mem::replace(&mut self.described, true);
+        let bytes = codec::encode_with(query, entry, described)
+            .map_err(|error| TaskError::Fatal(format!("a journal entry cannot be written: {error}")))?;
         let chunks: Vec<&[u8]> = bytes.chunks(PIECE).collect();
         let pieces = u32::try_from(chunks.len()).unwrap_or(u32::MAX);
         for (piece, bytes) in (0..).zip(&chunks) {
