@@ -32,7 +32,8 @@ fn admit_here(settings: &Settings, query: &StreamQuery, input: u32, owner: &Owne
     let asked = settings.processor.rebuild.contains(name);
     match verdict {
         Verdict::Rebuild(_) if asked => {
-            tracing::warn!("{}", verdict.sentence(name));
+            let changes = verdict.changes().iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+            tracing::warn!("query '{name}' begins its state anew: {changes}");
             return rebuild(settings, query, &journals, owner);
         }
         Verdict::Rebuild(_) | Verdict::Refused(_) => return Err(ProcessorError::Task(verdict.sentence(name))),
