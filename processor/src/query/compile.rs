@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, RecordBatch, StructArray, TimestampMillisecondArray, new_empty_array};
+use arrow::array::{ArrayRef, RecordBatch, StructArray, TimestampMillisecondArray, UInt32Array, new_empty_array};
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 use datafusion_common::config::ConfigOptions;
 use datafusion_common::tree_node::{TreeNode, TreeNodeRecursion};
@@ -28,7 +28,7 @@ use datafusion_sql::sqlparser::ast::{Expr as SqlExpr, Statement, visit_expressio
 use super::ddl::parse_ddl;
 use super::file::{FileError, OutputMode, QueryFile};
 use super::fold::Aggregates;
-use super::functions::{Functions, LazyChoices, SparkText, cut_sensitive, refused};
+use super::functions::{Functions, LazyChoices, SparkCasts, SparkExtract, SparkText, cut_sensitive, refused};
 use super::keys::{GroupKeys, normalize};
 use super::shape::{Scope, Shape, Step, base_column};
 use super::sql;
@@ -213,11 +213,14 @@ impl Compiler {
             })
             .unwrap_or_else(|| Arc::clone(&groups));
         check_output(&output)?;
+        let before = steps(&shape.before).map_err(plain)?;
+        check_constants(&before, &self.schema)?;
+        check_constants(&after, &groups)?;
         Ok(StreamQuery {
             fingerprint: self.fingerprint(&spelled, group_keys.fields(), aggregates.state_fields()),
             scope,
             partition_key: key_column.filter(|_| scope == Scope::Partition),
-            before: steps(&shape.before).map_err(plain)?,
+            before,
             file: self.file,
             schema: self.schema,
             event_time: self.event_time,
@@ -241,11 +244,14 @@ impl Compiler {
         let options = ParserOptions::default()
             // Names were respelled to the schema's case already.
             .with_enable_ident_normalization(false)
+            // As in Spark: 0.1 is a DECIMAL, 1e-1 and 0.1D are DOUBLE.
+            .with_parse_float_as_decimal(true)
             .with_map_string_types_to_utf8view(false);
         let plan = SqlToRel::new_with_options(&catalog, options).sql_statement_to_plan(statement);
         let mut analyzer = Analyzer::new();
         // `if(n = 0, 0, s / n)` must not evaluate the branch that it does not take.
         analyzer.add_function_rewrite(Arc::new(LazyChoices));
+        analyzer.add_function_rewrite(Arc::new(SparkCasts));
         let plan = plan.and_then(|plan| analyzer.execute_and_check(plan, &catalog.options, |_, _| {}));
         plan.map_err(|error| sentence(&error))
     }
@@ -327,6 +333,15 @@ fn steps(nodes: &[&LogicalPlan]) -> Result<Vec<Step>> {
         _ => Ok(None),
     };
     nodes.iter().filter_map(|node| step(node).transpose()).collect()
+}
+
+/// An expression that fails without any row fails with every row: said now, and not when the first result is due.
+fn check_constants(steps: &[Step], input: &SchemaRef) -> Result<(), String> {
+    let no_rows = RecordBatch::new_empty(Arc::clone(input));
+    match Step::apply_all(steps, no_rows, UInt32Array::from(Vec::<u32>::new())) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(format!("an expression can never be computed: {}", sentence(&error))),
+    }
 }
 
 fn refused_call(expr: &SqlExpr) -> ControlFlow<String> {
@@ -411,6 +426,7 @@ impl Catalog {
             planners: vec![
                 Arc::new(super::division::SparkDivision),
                 Arc::new(CoreFunctionPlanner::default()),
+                Arc::new(SparkExtract),
                 Arc::new(DatetimeFunctionPlanner),
                 // Before DataFusion's own, which would take SUBSTRING and POSITION its way.
                 Arc::new(SparkText),

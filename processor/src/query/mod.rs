@@ -8,6 +8,7 @@
 
 mod compile;
 pub mod ddl;
+mod dialect;
 mod division;
 pub mod file;
 mod fold;
