@@ -35,9 +35,8 @@ pub(crate) async fn run(mut settings: Settings) -> anyhow::Result<()> {
     let shutdown = Shutdown::on_signals().context("signal handlers cannot be set")?;
     let telemetry = Telemetry::default();
     let listening = Shutdown::manual();
-    let listen = settings.http.listen.unwrap_or_else(|| ([127, 0, 0, 1], 8080).into());
     let page = page::router(page::PageState { sqlite: settings.sink.sqlite.path.clone(), telemetry: telemetry.clone() });
-    let (http, listener) = telemetry::serve(listen, telemetry.router().merge(page), listening.clone()).await?;
+    let (http, listener) = telemetry::serve(listen(&settings), telemetry.router().merge(page), listening.clone()).await?;
 
     let broker = Arc::new(start_broker(&settings, &data_dir).await?);
     show_broker(&broker, &telemetry)?;
@@ -59,6 +58,11 @@ pub(crate) async fn run(mut settings: Settings) -> anyhow::Result<()> {
         Err(_shared) => Ok(()),
     };
     result.and(closed)
+}
+
+/// Where the page is when nobody says.
+pub(crate) fn listen(settings: &Settings) -> SocketAddr {
+    settings.http.listen.unwrap_or_else(|| ([127, 0, 0, 1], 8080).into())
 }
 
 async fn start_broker(settings: &Settings, data_dir: &Path) -> anyhow::Result<Broker> {

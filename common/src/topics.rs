@@ -31,6 +31,16 @@ pub mod result_header {
     pub const WINDOW_END: &str = "tidemark-window-end";
     /// The names of the group's columns other than the window, as a JSON array; the sink makes tags of them.
     pub const KEY_COLUMNS: &str = "tidemark-key-columns";
+    /// The row's place (from 0) in a whole result that the query orders.
+    pub const RANK: &str = "tidemark-rank";
+    /// Of a record without a value, which takes the row out of the whole result: the key columns as a JSON object.
+    pub const KEY: &str = "tidemark-key";
+    /// Of a row of a query without windows: its event time, milliseconds since 1970-01-01T00:00:00Z.
+    pub const TIME: &str = "tidemark-time";
+    /// Of a row of a query without a grouping: the record that it is made of, `topic-partition@offset`.
+    pub const ROW: &str = "tidemark-row";
+    /// `true` when the row corrects one that was final.
+    pub const RESTATED: &str = "tidemark-restated";
 }
 
 /// Headers of a record in the late or dead lane. The record's key and value are the original's.

@@ -10,6 +10,7 @@ import argparse
 import re
 import sys
 import tomllib
+from pathlib import Path
 
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
@@ -23,10 +24,15 @@ UNITS = {  # milliseconds; Spark's words and Tidemark's short forms
     "w": 604_800_000, "week": 604_800_000,
 }  # fmt: skip
 
-ONLY_HERE = {"partition_key", "idle_timeout", "max_future"}
-SOURCE = {"format", "topic", "schema", "event_time", "watermark"} | ONLY_HERE
+# `partition_key` and `idle_timeout` mean nothing to Spark, and nothing is lost without them.
+SOURCE = {"format", "topic", "schema", "event_time", "watermark", "max_future", "partition_key", "idle_timeout", "drop_duplicates_within_watermark"}
 QUERY = {"sql", "output_mode", "trigger"}
 SINK = {"format", "topic"}
+LOOKUP = {"name", "path", "format", "schema"}
+CANNOT = {
+    "watermark_by": "Spark has one watermark for all readings; leave watermark_by and max_silence out, and take a longer watermark",
+    "time_zone": "Spark's windows begin at multiples of their size in UTC; leave time_zone out",
+}
 
 
 class Refused(Exception):
@@ -59,11 +65,17 @@ def read_file(path):
         query = tomllib.load(file)
     for table, known in (("source", SOURCE), ("query", QUERY), ("sink", SINK)):
         part = query.setdefault(table, {})
+        for name in sorted(set(part) & set(CANNOT)):
+            raise Refused(f"[{table}] {name}: {CANNOT[name]}")
         if unknown := sorted(set(part) - known):
             raise Refused(f"[{table}] {', '.join(unknown)}: not supported on Spark by this runner")
         if part.get("format", "kafka") != "kafka":
             raise Refused(f"[{table}] format = \"{part['format']}\": this runner reads and writes Kafka; use format = \"kafka\"")
-    if unknown := sorted(set(query) - {"name", "source", "query", "sink"}):
+    for lookup in query.setdefault("lookup", []):
+        if unknown := sorted(set(lookup) - LOOKUP):
+            raise Refused(f"[[lookup]] {', '.join(unknown)}: not supported on Spark by this runner")
+        lookup["path"] = str(Path(path).parent / lookup["path"])
+    if unknown := sorted(set(query) - {"name", "source", "query", "sink", "lookup"}):
         raise Refused(f"{', '.join(unknown)}: not supported on Spark by this runner")
     return query
 
@@ -107,7 +119,22 @@ def readings(spark, query, args):
     # No event time, or one from the future: Tidemark's dead lane. A wrong clock must not move the watermark here either.
     ahead = F.expr(f"INTERVAL {millis(source.get('max_future', '5 minutes'))} MILLISECONDS")
     rows = rows.where(F.col(time).isNotNull() & (F.col(time) <= F.col("__received") + ahead)).drop("__received")
-    return rows if args.batch else rows.withWatermark(time, interval(source["watermark"]))
+    again = source.get("drop_duplicates_within_watermark")
+    if args.batch:
+        return rows.dropDuplicates(again) if again else rows
+    rows = rows.withWatermark(time, interval(source["watermark"]))
+    return rows.dropDuplicatesWithinWatermark(again) if again else rows
+
+
+def lookup_table(spark, lookup):
+    """A file of metadata that the SQL joins in, with the columns of its schema."""
+    if lookup.get("format", Path(lookup["path"]).suffix.lstrip(".").lower()) == "parquet":
+        rows = spark.read.parquet(lookup["path"])
+    else:
+        rows = spark.read.option("header", "true").csv(lookup["path"])
+    if "schema" not in lookup:
+        return rows
+    return rows.select(*[F.col(f"`{f.name}`").cast(f.dataType).alias(f.name) for f in StructType.fromDDL(lookup["schema"])])
 
 
 def is_time(field):
@@ -188,6 +215,8 @@ def start(spark, path, args):
     """Starts one query file. Gives the running query, or `None` when it has run to its end."""
     query = read_file(path)
     readings(spark, query, args).createOrReplaceTempView(f"`{query['source']['topic']}`")
+    for lookup in query["lookup"]:
+        lookup_table(spark, lookup).createOrReplaceTempView(lookup["name"])
     rows = spark.sql(query["query"]["sql"])
     writer = rows if args.to != "kafka" else records(rows, query)
     writer = writer.write if args.batch else writer.writeStream

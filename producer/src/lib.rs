@@ -12,14 +12,13 @@
 //! | [`simulator`] | a seeded fleet of sensors |
 //! | [`replay`] | CSV files, merged by event time |
 //! | `publisher` | one plain thread: takes from the source, hands to librdkafka, counts what the log acknowledged |
-//! | `metrics`, `progress` | what a run shows of itself |
+//! | `metrics` | what a run shows of itself |
 //! | [`settings_check`] | faults of the settings that only this house can see |
 //!
 //! [`run`] does everything; the binary and the appliance only wire it.
 
 mod error;
 mod metrics;
-mod progress;
 mod publisher;
 pub mod replay;
 mod run;

@@ -11,6 +11,9 @@ const SCHEMA: &str = "sensor_id STRING, ts TIMESTAMP, value DOUBLE, kind STRING,
                       price DECIMAL(10,2), note STRING, f FLOAT, at TIMESTAMP, day DATE";
 const ALL: &str = "sensor_id, ts, value, kind, seq, n, n2, small, flag, price, note, f, at, day";
 
+/// Metadata for some of the sensors; the schema leaves the column `floor` out.
+const ROOMS: &str = "sensor,floor,room,offset\ns-0,0,hall,0.5\ns-1,0,hall,-0.25\ns-2,1,roof,1\ns-5,1,roof,\n";
+
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Case {
@@ -24,6 +27,9 @@ pub(crate) struct Case {
     key: Vec<String>,
     #[serde(default = "update")]
     pub(crate) mode: String,
+    /// Further lines of the query file's table `source`.
+    #[serde(default)]
+    source: String,
     #[serde(default)]
     pub(crate) stream: bool,
     pub(crate) awaits: Option<String>,
@@ -100,11 +106,15 @@ impl Case {
 
     /// The query file, the same for both.
     pub(crate) fn write(&self, dir: &Path) -> PathBuf {
-        let (name, mode, sql) = (&self.name, &self.mode, self.sql());
-        let text = format!(
-            "name = \"{name}\"\n[source]\ntopic = \"iot\"\nschema = \"{SCHEMA}\"\nevent_time = \"ts\"\nwatermark = \"2 minutes\"\n\
+        let (name, mode, source, sql) = (&self.name, &self.mode, &self.source, self.sql());
+        let mut text = format!(
+            "name = \"{name}\"\n[source]\ntopic = \"iot\"\nschema = \"{SCHEMA}\"\nevent_time = \"ts\"\nwatermark = \"2 minutes\"\n{source}\n\
              [query]\nsql = '''{sql}'''\noutput_mode = \"{mode}\"\ntrigger = \"available_now\"\n"
         );
+        if sql.contains(" rooms ") {
+            text += "[[lookup]]\nname = \"rooms\"\npath = \"rooms.csv\"\nschema = \"sensor STRING, room STRING, offset DOUBLE\"\n";
+            std::fs::write(dir.join("rooms.csv"), ROOMS).unwrap();
+        }
         let path = dir.join(format!("{name}.toml"));
         std::fs::write(&path, text).unwrap();
         path

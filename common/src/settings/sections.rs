@@ -209,6 +209,8 @@ pub struct Processor {
     pub snapshot_every: Size,
     /// Refuse to grow a query's state beyond this, per partition.
     pub max_state: Size,
+    /// How often a query's progress report is a line of the log at level `info`; at `debug`, target `progress`, each one is.
+    pub progress_every: Span,
 }
 
 impl Default for Processor {
@@ -221,6 +223,7 @@ impl Default for Processor {
             max_rows_per_step: 100_000,
             snapshot_every: Size::from_mib(16),
             max_state: Size::from_mib(1024),
+            progress_every: Span::from_secs(60),
         }
     }
 }

@@ -1,16 +1,27 @@
 //! One commit: everything that changes together, so that it can never disagree.
 
+use hashbrown::Equivalent;
+
+use super::line::Line;
+use super::sessions::Session;
 use super::{Ledger, PartitionTime};
 use crate::query::{Pane, RowBytes};
 
 /// What one step did: how far each input partition was read, and the new states of the groups that it touched. Evictions are not in it:
-/// they follow from the times.
+/// they follow from the times; nor is the state of an aggregate over an aggregate, which follows from what closes.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Entry {
     /// The groups are the whole state, and what came before does not matter.
     pub(crate) snapshot: bool,
     pub(crate) progress: Vec<Progress>,
+    /// The devices whose time moved, when each device has its own.
+    pub(crate) lines: Vec<LineTime>,
     pub(crate) groups: Vec<GroupState>,
+    /// All sessions of each key that was touched, one key's after the other.
+    pub(crate) sessions: Vec<SessionState>,
+    pub(crate) seen: Vec<SeenKey>,
+    /// Of a snapshot: the groups of the aggregate over the aggregate, under partition 0.
+    pub(crate) second: Vec<GroupState>,
 }
 
 /// One input partition's share of a commit; all values are those *after* the step.
@@ -25,12 +36,83 @@ pub(crate) struct Progress {
     pub(crate) ledger: Ledger,
 }
 
+/// The time of one device.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct LineTime {
+    pub(crate) partition: i32,
+    pub(crate) device: RowBytes,
+    pub(crate) time: PartitionTime,
+}
+
+/// A place among [`Entry::lines`]; `None` when partitions are timelines.
+pub(crate) type LineNumber = Option<u32>;
+
+/// A timeline and a key, to look for among those of a step.
+#[derive(Hash)]
+pub(crate) struct LineKey<'a>(pub(crate) LineNumber, pub(crate) &'a [u8]);
+
+impl Equivalent<(LineNumber, RowBytes)> for LineKey<'_> {
+    fn equivalent(&self, other: &(LineNumber, RowBytes)) -> bool {
+        self.0 == other.0 && *self.1 == *other.1
+    }
+}
+
 /// The new state of one group in one pane of one input partition.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct GroupState {
     pub(crate) partition: i32,
+    pub(crate) line: LineNumber,
     /// All zeros for a query without a window.
     pub(crate) pane: Pane,
     pub(crate) key: RowBytes,
     pub(crate) state: RowBytes,
+}
+
+/// One session of a group.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct SessionState {
+    pub(crate) partition: i32,
+    pub(crate) line: LineNumber,
+    pub(crate) key: RowBytes,
+    pub(crate) session: Session,
+    pub(crate) state: RowBytes,
+}
+
+/// A reading that was there, by the columns that name it.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct SeenKey {
+    pub(crate) partition: i32,
+    pub(crate) line: LineNumber,
+    pub(crate) key: RowBytes,
+    /// Event time from which on it may be forgotten.
+    pub(crate) expiry: i64,
+}
+
+impl SessionState {
+    pub(crate) fn is_of_same_key(&self, other: &Self) -> bool {
+        (self.partition, self.line, &self.key) == (other.partition, other.line, &other.key)
+    }
+}
+
+impl Entry {
+    /// Adds all that a timeline holds.
+    pub(crate) fn add_states(&mut self, partition: i32, line: LineNumber, states: &Line) {
+        self.groups.extend(states.panes.iter().map(|(pane, key, state)| GroupState {
+            partition,
+            line,
+            pane,
+            key: key.clone(),
+            state: state.clone(),
+        }));
+        for (key, sessions) in states.sessions.iter() {
+            self.sessions.extend(sessions.iter().map(|held| SessionState {
+                partition,
+                line,
+                key: key.clone(),
+                session: held.session,
+                state: held.state.clone(),
+            }));
+        }
+        self.seen.extend(states.seen.iter().map(|(key, expiry)| SeenKey { partition, line, key: key.clone(), expiry }));
+    }
 }

@@ -7,14 +7,20 @@ use datafusion_common::Result;
 use hashbrown::{DefaultHashBuilder, HashTable};
 
 use super::judge::Used;
-use super::state::PartitionState;
-use crate::query::{Pane, RowBytes, StreamQuery};
+use crate::query::{Grouping, Pane, RowBytes};
 
 /// Gives each distinct (pane, key) a dense number, in order of first appearance.
 struct Interner {
     hasher: DefaultHashBuilder,
     table: HashTable<usize>,
-    groups: Vec<(Pane, RowBytes)>,
+    groups: Vec<Group>,
+}
+
+struct Group {
+    pane: Pane,
+    key: RowBytes,
+    /// The place of its first row among the used rows.
+    first: usize,
 }
 
 impl Interner {
@@ -22,37 +28,54 @@ impl Interner {
         Self { hasher: DefaultHashBuilder::default(), table: HashTable::new(), groups: Vec::new() }
     }
 
-    fn group(&mut self, pane: Pane, key: &[u8]) -> usize {
+    fn group(&mut self, pane: Pane, key: &[u8], row: usize) -> usize {
         let hash = self.hasher.hash_one((pane, key));
-        if let Some(group) = self.table.find(hash, |group| self.groups[*group].0 == pane && *self.groups[*group].1 == *key) {
+        if let Some(group) = self.table.find(hash, |group| self.groups[*group].pane == pane && *self.groups[*group].key == *key) {
             return *group;
         }
         let group = self.groups.len();
-        self.groups.push((pane, key.into()));
+        self.groups.push(Group { pane, key: key.into(), first: row });
         let (hasher, groups) = (&self.hasher, &self.groups);
-        self.table.insert_unique(hash, group, |group| hasher.hash_one((groups[*group].0, &*groups[*group].1)));
+        self.table.insert_unique(hash, group, |group| hasher.hash_one((groups[*group].pane, &*groups[*group].key)));
         group
     }
 }
 
-/// Folds the rows onto the old states of their groups, in log order, and gives the new states. Cost follows the touched groups.
-pub(crate) fn fold_rows(query: &StreamQuery, old: &PartitionState, used: &Used) -> Result<Vec<(Pane, RowBytes, RowBytes)>> {
+/// A group that rows have changed.
+pub(crate) struct Folded {
+    /// The place of its first row among the used rows.
+    pub(crate) first: usize,
+    pub(crate) pane: Pane,
+    pub(crate) key: RowBytes,
+    pub(crate) state: RowBytes,
+}
+
+/// Folds the rows onto the old states of their groups, in log order, and gives the states that have changed. `old` finds the state of a
+/// group, given the place of its first row. Cost follows the touched groups.
+pub(crate) fn fold_rows<'a>(
+    grouping: &Grouping,
+    used: &Used,
+    old: impl Fn(usize, Pane, &[u8]) -> Option<&'a RowBytes>,
+) -> Result<Vec<Folded>> {
     if used.panes.is_empty() {
         return Ok(Vec::new());
     }
-    let keys = query.group_keys.rows(&used.keys)?;
+    let keys = grouping.group_keys.rows(&used.keys)?;
     let mut interner = Interner::new();
-    let ids: Vec<usize> = used.panes.iter().enumerate().map(|(row, pane)| interner.group(*pane, keys.row(row))).collect();
+    let ids: Vec<usize> = used.panes.iter().enumerate().map(|(row, pane)| interner.group(*pane, keys.row(row), row)).collect();
     let groups = interner.groups;
 
-    let mut fold = query.aggregates.fold()?;
+    let mut fold = grouping.aggregates.fold()?;
+    let before: Vec<Option<&RowBytes>> = groups.iter().map(|group| old(group.first, group.pane, &group.key)).collect();
     let (old_ids, old_states): (Vec<usize>, Vec<&RowBytes>) =
-        groups.iter().enumerate().filter_map(|(id, (pane, key))| Some((id, old.get(*pane, key)?))).unzip();
+        before.iter().enumerate().filter_map(|(id, state)| Some((id, (*state)?))).unzip();
     if !old_ids.is_empty() {
-        let columns: Vec<ArrayRef> = query.state_rows.columns(old_states.iter().map(|state| &***state))?;
+        let columns: Vec<ArrayRef> = grouping.state_rows.columns(old_states.iter().map(|state| &***state))?;
         fold.merge(&columns, &old_ids, groups.len())?;
     }
     fold.update(&used.arguments, &ids, groups.len())?;
-    let states = query.state_rows.rows(&fold.states()?)?;
-    Ok(groups.into_iter().enumerate().map(|(id, (pane, key))| (pane, key, states.row(id).into())).collect())
+    let states = grouping.state_rows.rows(&fold.states()?)?;
+    // What has not changed is in the journal already, and so are its results.
+    let changed = groups.into_iter().zip(before).enumerate().filter(|(id, (_, before))| before.is_none_or(|old| **old != *states.row(*id)));
+    Ok(changed.map(|(id, (Group { pane, key, first }, _))| Folded { first, pane, key, state: states.row(id).into() }).collect())
 }

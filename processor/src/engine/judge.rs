@@ -3,17 +3,19 @@
 //! The decision depends on the row and on the rows before it in its partition, never on batches: the watermark is that of the row's own
 //! prefix.
 
+use std::sync::Arc;
+
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, UInt32Array};
-use arrow::compute::{concat, filter, filter_record_batch};
-use arrow::datatypes::TimestampMillisecondType;
+use arrow::compute::{concat, concat_batches, filter, filter_record_batch};
 use datafusion_common::Result;
+use hashbrown::HashMap;
 
-use super::{Ledger, PartitionTime};
+use super::clock::Clock;
+use super::entry::{LineKey, LineNumber};
+use super::halves::in_halves;
+use super::{Ledger, Partition, PartitionTime};
 use crate::format::decode::Decoded;
-use crate::query::{Arguments, Pane, Step, StreamQuery};
-
-/// Largest distance of an event time from 1970, milliseconds: window arithmetic and calendars are exact well beyond it.
-const MAX_TIME: u64 = 250_000 * 366 * 86_400_000;
+use crate::query::{Arguments, Pane, PaneFinder, RowBytes, Step, StreamQuery, normalize};
 
 /// The records of one partition, decoded.
 #[derive(Debug)]
@@ -47,11 +49,16 @@ impl DeadReason {
     pub(crate) const LATE: &'static str = "late";
 }
 
-/// The rows that are folded, in log order.
+/// The rows that are folded, in log order; without a grouping, the rows that are results.
 pub(crate) struct Used {
+    /// Rows of the decoded batch.
+    pub(crate) rows: UInt32Array,
+    /// Empty when the groups have no panes.
     pub(crate) panes: Vec<Pane>,
     pub(crate) keys: Vec<ArrayRef>,
     pub(crate) arguments: Arguments,
+    /// The columns of a query without a grouping; else without rows.
+    pub(crate) results: RecordBatch,
 }
 
 pub(crate) struct Judged {
@@ -62,18 +69,23 @@ pub(crate) struct Judged {
     pub(crate) late: Vec<Refused>,
     pub(crate) dead: Vec<Refused>,
     pub(crate) used: Used,
+    /// Time and, when devices have their own, timeline of each decoded row.
+    pub(crate) clock: Clock,
+    /// Readings that were new: timeline, key, expiry.
+    pub(crate) seen: Vec<(LineNumber, RowBytes, i64)>,
 }
 
-/// Decides about every row of `input`, given the partition's time before it.
-pub(crate) fn judge(query: &StreamQuery, before: &PartitionTime, input: &Input) -> Result<Judged> {
+/// Decides about every row of `input`, given the partition's state before it.
+pub(crate) fn judge(query: &StreamQuery, partition: &Partition, input: &Input) -> Result<Judged> {
     let decoded = &input.decoded;
     let mut dead: Vec<Refused> =
         decoded.dead.iter().map(|row| Refused { index: row.index, reason: row.reason, detail: row.detail.clone() }).collect();
-    let clock = Clock::read(query, before, input, &mut dead);
+    let clock = Clock::read(query, partition, input, &mut dead)?;
 
     let rows = UInt32Array::from_iter_values(0..u32::try_from(decoded.batch.num_rows()).unwrap_or(u32::MAX));
     let (batch, rows) = keep(&decoded.batch, &rows, &clock.alive)?;
     let timely = batch.num_rows();
+    let Fresh { rows, batch, stale, repeated, seen } = Fresh::of(query, partition, &clock, batch, rows)?;
     let (evaluated, broken) = evaluate_all(query, &clock, &batch, &rows)?;
     dead.extend(broken.iter().map(|(row, detail)| Refused {
         index: decoded.rows[*row as usize],
@@ -81,80 +93,63 @@ pub(crate) fn judge(query: &StreamQuery, before: &PartitionTime, input: &Input) 
         detail: detail.clone(),
     }));
     let Evaluated { used, late_rows, matched } = evaluated;
-    let late = late_rows.iter().map(|row| clock.late(query, *row, decoded.rows[*row as usize])).collect::<Vec<_>>();
+    let mut late = stale.iter().chain(&late_rows).map(|row| clock.late(query, *row, decoded.rows[*row as usize])).collect::<Vec<_>>();
+    late.sort_by_key(|row| row.index);
     let counts = Ledger {
         read: input.received.len() as u64,
-        used: used.panes.len() as u64,
+        used: used.rows.len() as u64,
         late: late.len() as u64,
         dead: dead.len() as u64,
-        filtered: (timely - broken.len() - matched) as u64,
+        filtered: (timely - stale.len() - broken.len() - matched) as u64,
+        duplicates: repeated,
     };
     dead.sort_by_key(|row| row.index);
-    Ok(Judged { time: clock.after, counts, late, dead, used })
+    Ok(Judged { time: clock.after, counts, late, dead, used, clock, seen })
 }
 
-/// Event times of the decoded rows, and the watermark that each one met.
-struct Clock {
-    times: Vec<i64>,
-    /// The watermark of the rows before; `i64::MIN` when there was none.
-    watermarks: Vec<i64>,
-    /// Rows with a usable event time.
-    alive: BooleanArray,
-    after: PartitionTime,
+/// The rows that are not readings which were there before.
+struct Fresh {
+    rows: UInt32Array,
+    batch: RecordBatch,
+    /// Rows too old to tell.
+    stale: Vec<u32>,
+    repeated: u64,
+    seen: Vec<(LineNumber, RowBytes, i64)>,
 }
 
-impl Clock {
-    fn read(query: &StreamQuery, before: &PartitionTime, input: &Input, dead: &mut Vec<Refused>) -> Self {
-        let source = &query.file.source;
-        let (delay, max_future) = (source.watermark.millis(), source.max_future.millis());
-        let column = input.decoded.batch.column(query.event_time).as_primitive::<TimestampMillisecondType>();
-        let rows = column.len();
-        let mut clock = Self {
-            times: Vec::with_capacity(rows),
-            watermarks: Vec::with_capacity(rows),
-            alive: BooleanArray::from(Vec::<bool>::new()),
-            after: *before,
-        };
-        let mut alive = Vec::with_capacity(rows);
-        for (row, index) in input.decoded.rows.iter().enumerate() {
-            let time = column.value(row);
-            let received = input.received[*index as usize];
-            let fault = if !column.is_null(row) && time.unsigned_abs() > MAX_TIME {
-                Some((DeadReason::OUT_OF_RANGE, "the event time is more than 250,000 years from 1970; check its unit".to_owned()))
-            } else if column.is_null(row) {
-                Some((DeadReason::NO_EVENT_TIME, format!("the event-time column '{}' is missing or null", source.event_time)))
-            } else if received >= 0 && time > received.saturating_add(max_future) {
-                let ahead = common::units::Span::from_millis(time.saturating_sub(received).unsigned_abs());
-                Some((DeadReason::FUTURE, format!("the event time is {ahead} ahead of the time of receipt; check the device's clock")))
+impl Fresh {
+    /// A reading is known for as long as the watermark has not passed its event time and the delay. A row behind the watermark is late, as
+    /// in Spark: nobody could say whether it was there before.
+    fn of(query: &StreamQuery, partition: &Partition, clock: &Clock, batch: RecordBatch, rows: UInt32Array) -> Result<Self> {
+        let mut fresh = Self { rows, batch, stale: Vec::new(), repeated: 0, seen: Vec::new() };
+        let Some(dedup) = &query.dedup else { return Ok(fresh) };
+        let delay = query.file.source.watermark.millis();
+        let columns: Vec<ArrayRef> = dedup.columns.iter().map(|column| normalize(Arc::clone(fresh.batch.column(*column)))).collect();
+        let keys = dedup.rows.rows(&columns)?;
+        let mut new: HashMap<(LineNumber, RowBytes), i64> = HashMap::new();
+        let mut kept = Vec::with_capacity(fresh.rows.len());
+        for (place, row) in fresh.rows.values().iter().enumerate() {
+            let (time, watermark) = (clock.times[*row as usize], clock.watermarks[*row as usize]);
+            let line = clock.line(*row);
+            let key = keys.row(place);
+            let known = new.get(&LineKey(line, key)).copied().or_else(|| clock.line_state(partition, line)?.seen.expiry(key));
+            let outcome = if time <= watermark {
+                fresh.stale.push(*row);
+                false
+            } else if known.is_some_and(|expiry| expiry > watermark) {
+                fresh.repeated += 1;
+                false
             } else {
-                None
+                new.insert((line, key.into()), time.saturating_add(delay));
+                true
             };
-            clock.times.push(time);
-            clock.watermarks.push(clock.after.watermark(delay).unwrap_or(i64::MIN));
-            alive.push(fault.is_none());
-            match fault {
-                Some((reason, detail)) => dead.push(Refused { index: *index, reason, detail }),
-                None => clock.after.observe(time),
-            }
+            kept.push(outcome);
         }
-        clock.alive = BooleanArray::from(alive);
-        clock
-    }
-
-    /// Where the row's state is kept; `None` when every window of the row had ended when the row came.
-    fn pane(&self, query: &StreamQuery, row: usize) -> Option<Pane> {
-        query.window.map_or(Some(Pane::default()), |window| window.pane(self.times[row], self.watermarks[row]))
-    }
-
-    fn late(&self, query: &StreamQuery, row: u32, index: u32) -> Refused {
-        let behind = self.watermarks[row as usize].saturating_sub(self.times[row as usize]).unsigned_abs();
-        let behind = common::units::Span::from_millis(behind);
-        let delay = query.file.source.watermark;
-        Refused {
-            index,
-            reason: DeadReason::LATE,
-            detail: format!("the event time is {behind} behind the watermark and its window has closed (delay {delay})"),
-        }
+        (fresh.batch, fresh.rows) = keep(&fresh.batch, &fresh.rows, &BooleanArray::from(kept))?;
+        fresh.seen = new.into_iter().map(|((line, key), expiry)| (line, key, expiry)).collect();
+        // The journal's bytes do not depend on a hash.
+        fresh.seen.sort_unstable();
+        Ok(fresh)
     }
 }
 
@@ -170,17 +165,24 @@ struct Evaluated {
 fn evaluate(query: &StreamQuery, clock: &Clock, batch: &RecordBatch, rows: &UInt32Array) -> Result<Evaluated> {
     let (batch, rows) = Step::apply_all(&query.before, batch.clone(), rows.clone())?;
     let matched = batch.num_rows();
-    let panes: Vec<Option<Pane>> = rows.values().iter().map(|row| clock.pane(query, *row as usize)).collect();
+    let Some(grouping) = &query.groups else {
+        let used = Used { rows, panes: Vec::new(), keys: Vec::new(), arguments: Arguments::none(), results: batch };
+        return Ok(Evaluated { used, late_rows: Vec::new(), matched });
+    };
+    let mut finder = grouping.panes().copied().map(PaneFinder::new);
+    let panes: Vec<Option<Pane>> = rows.values().iter().map(|row| clock.pane(query, grouping, finder.as_mut(), *row as usize)).collect();
     let late_rows: Vec<u32> = rows.values().iter().zip(&panes).filter(|(_, pane)| pane.is_none()).map(|(row, _)| *row).collect();
-    let batch = if late_rows.is_empty() {
-        batch
+    let (batch, rows) = if late_rows.is_empty() {
+        (batch, rows)
     } else {
-        filter_record_batch(&batch, &BooleanArray::from_iter(panes.iter().map(|pane| Some(pane.is_some()))))?
+        keep(&batch, &rows, &BooleanArray::from_iter(panes.iter().map(|pane| Some(pane.is_some()))))?
     };
     let used = Used {
+        rows,
         panes: panes.into_iter().flatten().collect(),
-        keys: query.key_columns(&batch)?,
-        arguments: query.aggregates.arguments(&batch)?,
+        keys: grouping.key_columns(&batch)?,
+        arguments: grouping.aggregates.arguments(&batch)?,
+        results: batch.slice(0, 0),
     };
     Ok(Evaluated { used, late_rows, matched })
 }
@@ -192,28 +194,14 @@ fn keep(batch: &RecordBatch, rows: &UInt32Array, mask: &BooleanArray) -> Result<
     Ok((filter_record_batch(batch, mask)?, filter(rows, mask)?.as_primitive().clone()))
 }
 
-/// Evaluates `batch`; where that fails, in halves, down to the single rows that fail, which come back with their errors.
-///
-/// What succeeded is put together and not evaluated again: AND and OR look at other rows to decide whether to evaluate their right side, so
-/// rows that are fine apart may fail together.
+/// Evaluates `batch`; rows that fail come back with their errors.
 fn evaluate_all(query: &StreamQuery, clock: &Clock, batch: &RecordBatch, rows: &UInt32Array) -> Result<(Evaluated, Vec<(u32, String)>)> {
-    let mut parts = Vec::new();
-    let mut broken = Vec::new();
-    let mut open = vec![(0, batch.num_rows())];
-    while let Some((start, len)) = open.pop() {
-        match evaluate(query, clock, &batch.slice(start, len), &rows.slice(start, len)) {
-            Ok(part) => parts.push(part),
-            Err(fault) if len <= 1 => broken.push((rows.value(start), fault.strip_backtrace())),
-            Err(_) => {
-                // The later half lies deeper on the stack: parts come in the order of the rows.
-                open.push((start + len / 2, len - len / 2));
-                open.push((start, len / 2));
-            }
-        }
-    }
+    let evaluate = |start, len| evaluate(query, clock, &batch.slice(start, len), &rows.slice(start, len));
+    let (mut parts, broken) = in_halves(batch.num_rows(), evaluate);
     if parts.is_empty() {
-        parts.push(evaluate(query, clock, &batch.slice(0, 0), &rows.slice(0, 0))?);
+        parts.push(evaluate(0, 0)?);
     }
+    let broken = broken.into_iter().map(|(place, fault)| (rows.value(place), fault)).collect();
     Ok((Evaluated::concat(parts)?, broken))
 }
 
@@ -228,6 +216,8 @@ impl Evaluated {
                 Ok(concat(&columns)?)
             })
             .collect::<Result<_>>()?;
+        let results = concat_batches(&parts[0].used.results.schema(), parts.iter().map(|part| &part.used.results))?;
+        let rows = parts.iter().flat_map(|part| part.used.rows.values().iter().copied()).collect::<Vec<u32>>().into();
         let (mut panes, mut late_rows, mut arguments, mut matched) = (Vec::new(), Vec::new(), Vec::new(), 0);
         for part in parts {
             panes.extend(part.used.panes);
@@ -235,6 +225,6 @@ impl Evaluated {
             arguments.push(part.used.arguments);
             matched += part.matched;
         }
-        Ok(Self { used: Used { panes, keys, arguments: Arguments::concat(&arguments)? }, late_rows, matched })
+        Ok(Self { used: Used { rows, panes, keys, arguments: Arguments::concat(&arguments)?, results }, late_rows, matched })
     }
 }

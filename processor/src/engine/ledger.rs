@@ -14,8 +14,15 @@ pub(crate) struct Ledger {
     pub(crate) late: u64,
     /// Could not be read or used.
     pub(crate) dead: u64,
-    /// Did not match WHERE.
+    /// Did not match WHERE, or were there before.
     pub(crate) filtered: u64,
+    /// How many of the filtered rows were there before.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub(crate) duplicates: u64,
+}
+
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 impl Ledger {
@@ -23,6 +30,18 @@ impl Ledger {
     pub(crate) fn imbalance(&self) -> i64 {
         let known = self.used + self.late + self.dead + self.filtered;
         i64::try_from(i128::from(self.read) - i128::from(known)).unwrap_or(i64::MAX)
+    }
+
+    /// What has come since `before`; 0 where that was more, as after a new start from an older entry.
+    pub(crate) fn since(self, before: Self) -> Self {
+        Self {
+            read: self.read.saturating_sub(before.read),
+            used: self.used.saturating_sub(before.used),
+            late: self.late.saturating_sub(before.late),
+            dead: self.dead.saturating_sub(before.dead),
+            filtered: self.filtered.saturating_sub(before.filtered),
+            duplicates: self.duplicates.saturating_sub(before.duplicates),
+        }
     }
 }
 
@@ -36,6 +55,7 @@ impl Add for Ledger {
             late: self.late + other.late,
             dead: self.dead + other.dead,
             filtered: self.filtered + other.filtered,
+            duplicates: self.duplicates + other.duplicates,
         }
     }
 }

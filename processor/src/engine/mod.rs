@@ -8,56 +8,84 @@
 //! `prepare` decides about every row and folds the used ones onto the old state; it changes nothing. `apply` puts the entry into the
 //! state and gives the result rows, which are a function of the entry and the state. Recovery applies the journal's entries with the
 //! same `apply`, so there is one path for life and for recovery.
+//!
+//! `apply` is `absorb_step`, `give`, `evict`. Steps may also be absorbed one after another and written as one [`Merged`] entry, with their
+//! results given step by step or all together; nothing is evicted before the entry is complete.
 
+mod cells;
+mod clock;
 pub(crate) mod codec;
 mod entry;
 mod fold_rows;
+mod fold_sessions;
+mod halves;
 mod idle;
 mod judge;
 mod ledger;
+mod line;
+mod merge;
+mod outlook;
 mod output;
-mod state;
+mod panes;
+mod partition;
+mod second;
+mod seen;
+mod sessions;
 mod time;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
+use cells::Book;
 use datafusion_common::DataFusionError;
 
-pub(crate) use entry::{Entry, GroupState, Progress};
+pub(crate) use entry::{Entry, GroupState, LineNumber, LineTime, Progress, SeenKey, SessionState};
+use judge::Judged;
 pub(crate) use judge::{Input, Refused};
 pub(crate) use ledger::Ledger;
-use output::Horizons;
-pub(crate) use output::Output;
-use state::PartitionState;
+use line::Line;
+pub(crate) use merge::Merged;
+pub(crate) use outlook::NextClose;
+use output::Identity;
+pub(crate) use output::{Gone, Output, PlainRows};
+pub(crate) use partition::Partition;
+use sessions::{Held, OpenSessions, Sessions};
 pub(crate) use time::PartitionTime;
 
-use crate::query::StreamQuery;
+use crate::query::{RowBytes, Step, StreamQuery};
 
 /// The state of one shard: the partitions whose groups live together.
 #[derive(Debug)]
 pub(crate) struct Engine {
     query: Arc<StreamQuery>,
     partitions: BTreeMap<i32, Partition>,
+    /// The aggregate over the aggregate; all partitions' rows are one there.
+    second: Line,
+    /// Up to where windows have been given as final, unless each device has its own time.
+    closed: Option<i64>,
+    /// The rows of the whole result that was given last, when rows can leave it.
+    shown: Option<HashSet<Identity>>,
 }
 
-/// One input partition: how far it has been read, its time, its counts, its groups.
-#[derive(Debug, Default)]
-pub(crate) struct Partition {
-    /// The next offset to read; `None` before the first entry.
-    pub(crate) position: Option<i64>,
-    pub(crate) time: PartitionTime,
-    pub(crate) ledger: Ledger,
-    pub(crate) state: PartitionState,
-}
-
-/// What [`Engine::prepare`] found: the entry to journal, and the rows for the lanes.
+/// What [`Engine::prepare`] found: the entry to journal, and the rows that are sent before it.
 #[derive(Debug)]
 pub(crate) struct Prepared {
     pub(crate) entry: Entry,
     /// By input, in the order of the inputs.
     pub(crate) late: Vec<Vec<Refused>>,
     pub(crate) dead: Vec<Vec<Refused>>,
+    /// The results of a query without a grouping. They follow from the log alone, so they need no entry before them.
+    pub(crate) rows: Vec<PlainRows>,
+}
+
+/// Which timelines an entry has moved.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Moved {
+    /// Those of the entry.
+    #[default]
+    Touched,
+    /// All: the partition's time gives devices up, or the wall clock closes.
+    All,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -75,7 +103,8 @@ pub(crate) enum EngineError {
 
 impl Engine {
     pub(crate) fn new(query: Arc<StreamQuery>, partitions: impl IntoIterator<Item = i32>) -> Self {
-        Self { query, partitions: partitions.into_iter().map(|partition| (partition, Partition::default())).collect() }
+        let partitions = partitions.into_iter().map(|partition| (partition, Partition::default())).collect();
+        Self { query, partitions, second: Line::default(), closed: None, shown: None }
     }
 
     pub(crate) fn partitions(&self) -> &BTreeMap<i32, Partition> {
@@ -83,25 +112,31 @@ impl Engine {
     }
 
     pub(crate) fn state_bytes(&self) -> u64 {
-        self.partitions.values().map(|partition| partition.state.bytes()).sum()
+        self.partitions.values().map(Partition::bytes).sum::<u64>() + self.second.bytes()
     }
 
     /// What the state would take with `entry` in it, before anything is evicted.
     pub(crate) fn bytes_with(&self, entry: &Entry) -> u64 {
-        let grown: i64 = entry
-            .groups
-            .iter()
-            .filter_map(|group| Some(self.partitions.get(&group.partition)?.state.growth(group.pane, &group.key, &group.state)))
-            .sum();
-        self.state_bytes().saturating_add_signed(grown)
+        let line = |partition: i32, line: LineNumber| self.partitions.get(&partition)?.line(line, &entry.lines);
+        let empty = Line::default();
+        let group =
+            |group: &GroupState| line(group.partition, group.line).unwrap_or(&empty).panes.growth(group.pane, &group.key, &group.state);
+        let grown: i64 = entry.groups.iter().map(group).sum();
+        let sessions = |of_key: &[SessionState]| {
+            let states: Vec<&[u8]> = of_key.iter().map(|session| &*session.state).collect();
+            line(of_key[0].partition, of_key[0].line).unwrap_or(&empty).sessions.growth(&of_key[0].key, &states)
+        };
+        let grown: i64 = grown + entry.sessions.chunk_by(SessionState::is_of_same_key).map(sessions).sum::<i64>();
+        let seen: u64 = entry.seen.iter().map(|seen| seen::cost(&seen.key)).sum();
+        (self.state_bytes() + seen).saturating_add_signed(grown)
     }
 
     pub(crate) fn state_rows(&self) -> u64 {
-        self.partitions.values().map(|partition| partition.state.rows()).sum()
+        self.partitions.values().map(Partition::rows).sum::<u64>() + self.second.rows()
     }
 
     /// The time up to which every window is final: the smallest watermark of the shard's partitions, once all have one.
-    fn horizon(&self) -> Option<i64> {
+    pub(crate) fn horizon(&self) -> Option<i64> {
         let delay = self.delay();
         self.partitions.values().map(|partition| partition.time.watermark(delay)).min().flatten()
     }
@@ -124,11 +159,11 @@ impl Engine {
     /// # Errors
     /// When an aggregate fails over the rows; the state is as before.
     pub(crate) fn prepare(&self, inputs: Vec<Input>) -> Result<Prepared, EngineError> {
-        let mut prepared = Prepared { entry: Entry::default(), late: Vec::new(), dead: Vec::new() };
+        let mut prepared = Prepared { entry: Entry::default(), late: Vec::new(), dead: Vec::new(), rows: Vec::new() };
         for input in inputs {
             let Some(partition) = self.partitions.get(&input.partition) else { continue };
-            let judged = judge::judge(&self.query, &partition.time, &input).map_err(|cause| self.fault(cause))?;
-            let groups = fold_rows::fold_rows(&self.query, &partition.state, &judged.used).map_err(|cause| self.fault(cause))?;
+            let judged = judge::judge(&self.query, partition, &input).map_err(|cause| self.fault(cause))?;
+            self.fold(&mut prepared.entry, input.partition, partition, &judged).map_err(|cause| self.fault(cause))?;
             prepared.entry.progress.push(Progress {
                 partition: input.partition,
                 from: partition.position.unwrap_or(input.from),
@@ -136,16 +171,40 @@ impl Engine {
                 time: judged.time,
                 ledger: partition.ledger + judged.counts,
             });
-            prepared.entry.groups.extend(groups.into_iter().map(|(pane, key, state)| GroupState {
-                partition: input.partition,
-                pane,
-                key,
-                state,
-            }));
+            if self.query.groups.is_none() {
+                let source = |row: &u32| (input.decoded.rows[*row as usize], judged.clock.times[*row as usize]);
+                let sources = judged.used.rows.values().iter().map(source).collect();
+                prepared.rows.push(PlainRows { rows: judged.used.results, sources });
+            }
             prepared.late.push(judged.late);
             prepared.dead.push(judged.dead);
         }
         Ok(prepared)
+    }
+
+    /// Adds to `entry` what the used rows of one partition make of its states.
+    fn fold(&self, entry: &mut Entry, number: i32, partition: &Partition, judged: &Judged) -> datafusion_common::Result<()> {
+        let Judged { used, clock, seen, .. } = judged;
+        let lines = clock.devices.iter().flat_map(|devices| &devices.lines);
+        entry.lines.extend(lines.map(|(device, time)| LineTime { partition: number, device: device.clone(), time: *time }));
+        let seen = seen.iter().map(|(line, key, expiry)| SeenKey { partition: number, line: *line, key: key.clone(), expiry: *expiry });
+        entry.seen.extend(seen);
+        let Some(grouping) = &self.query.groups else { return Ok(()) };
+        if let Some(gap) = grouping.session_gap() {
+            entry.sessions.extend(fold_sessions::fold_sessions(&self.query, grouping, gap, (number, partition), used, clock)?);
+            return Ok(());
+        }
+        let line = |place: usize| clock.line(used.rows.value(place));
+        let folded =
+            fold_rows::fold_rows(grouping, used, |first, pane, key| clock.line_state(partition, line(first))?.panes.get(pane, key))?;
+        entry.groups.extend(folded.into_iter().map(|group| GroupState {
+            partition: number,
+            line: line(group.first),
+            pane: group.pane,
+            key: group.key,
+            state: group.state,
+        }));
+        Ok(())
     }
 
     /// Puts an entry into the state and gives its result rows: the groups that it touched, and those whose window it closed.
@@ -153,48 +212,266 @@ impl Engine {
     /// # Errors
     /// When a result cannot be computed; the engine must then be thrown away and restored.
     pub(crate) fn apply(&mut self, entry: &Entry) -> Result<Output, EngineError> {
-        let before = self.horizon();
-        self.absorb(entry)?;
-        let span = Horizons { before, after: self.horizon() };
-        let output = output::results(&self.query, &self.partitions, entry, span).map_err(|cause| self.fault(cause))?;
-        self.evict();
+        let moved = self.absorb_step(entry)?;
+        let output = self.give(entry, moved)?;
+        self.evict(entry, moved);
         Ok(output)
+    }
+
+    /// Puts an entry into the state, whose results come later.
+    ///
+    /// # Errors
+    /// As [`Engine::apply`].
+    pub(crate) fn absorb_step(&mut self, entry: &Entry) -> Result<Moved, EngineError> {
+        if self.rows_can_leave() && self.shown.is_none() {
+            let whole = self.results(&Entry::default(), Moved::Touched)?;
+            self.shown = Some(self.identities(&whole)?);
+        }
+        self.absorb(entry)
+    }
+
+    /// The result rows of what was absorbed since results were last given; nothing may have been evicted since.
+    ///
+    /// # Errors
+    /// As [`Engine::apply`].
+    pub(crate) fn give(&mut self, entry: &Entry, moved: Moved) -> Result<Output, EngineError> {
+        let failed = self.fold_second(entry, moved)?;
+        // A snapshot changes nothing: what it holds was delivered before it.
+        let mut output = if entry.snapshot { self.no_results()? } else { self.results(entry, moved)? };
+        output.failed.extend(failed);
+        if self.rows_can_leave() && !entry.snapshot {
+            output.gone = self.gone(&output)?;
+        }
+        self.mark_closed(entry, moved);
+        Ok(output)
+    }
+
+    /// Remembers up to where windows have been given as final.
+    fn mark_closed(&mut self, entry: &Entry, moved: Moved) {
+        if self.query.is_complete() {
+            return;
+        }
+        let (query, delay) = (Arc::clone(&self.query), self.delay());
+        let Some(timeline) = &query.timeline else {
+            self.closed = self.horizon().or(self.closed);
+            return;
+        };
+        for (number, partition) in &mut self.partitions {
+            let time = partition.time;
+            let mark = |line: &mut Line| line.closed = timeline.time(line.time, time).watermark(delay).or(line.closed);
+            match moved {
+                Moved::All => partition.lines.values_mut().for_each(mark),
+                Moved::Touched => {
+                    let touched = entry.lines.iter().filter(|line| line.partition == *number);
+                    for device in touched.map(|line| &line.device) {
+                        partition.lines.get_mut(device).into_iter().for_each(mark);
+                    }
+                }
+            }
+        }
     }
 
     /// As [`Engine::apply`] without the results, for entries whose results were delivered before.
     pub(crate) fn absorb_quietly(&mut self, entry: &Entry) -> Result<(), EngineError> {
-        self.absorb(entry)?;
-        self.evict();
+        let moved = self.absorb(entry)?;
+        self.fold_second(entry, moved)?;
+        self.evict(entry, moved);
         Ok(())
     }
 
-    fn absorb(&mut self, entry: &Entry) -> Result<(), EngineError> {
-        let query = &self.query.file.name;
+    fn absorb(&mut self, entry: &Entry) -> Result<Moved, EngineError> {
+        let query = Arc::clone(&self.query);
         let unknown = |partition: i32| EngineError::Journal {
-            query: query.clone(),
+            query: query.file.name.clone(),
             cause: format!("it names partition {partition} of the input, which this shard does not have"),
         };
         if entry.snapshot {
-            self.partitions.values_mut().for_each(|partition| partition.state = PartitionState::default());
+            self.partitions.values_mut().for_each(Partition::clear);
+            self.second = Line::default();
+            self.shown = None;
         }
+        let mut moved = Moved::Touched;
         for progress in &entry.progress {
-            let partition = self.partitions.get_mut(&progress.partition).ok_or_else(|| unknown(progress.partition))?;
+            let partition = partition_of(&mut self.partitions, progress.partition, unknown)?;
+            let before = std::mem::replace(&mut partition.time, progress.time);
             partition.position = Some(progress.to);
-            partition.time = progress.time;
             partition.ledger = progress.ledger;
+            if let Some(timeline) = &query.timeline {
+                if timeline.given_up(before) != timeline.given_up(progress.time) || entry.snapshot {
+                    moved = Moved::All;
+                }
+                // An entry that reads nothing is a decision by the wall clock.
+                if let Some(floor) = progress.time.floor.filter(|_| progress.from == progress.to && !entry.snapshot) {
+                    partition.move_floors(query.groups.as_ref(), floor);
+                    moved = Moved::All;
+                }
+            }
+        }
+        self.absorb_states(entry, unknown)?;
+        Ok(moved)
+    }
+
+    fn absorb_states(&mut self, entry: &Entry, unknown: impl Fn(i32) -> EngineError) -> Result<(), EngineError> {
+        let partitions = &mut self.partitions;
+        let device = |line: LineNumber| line.and_then(|number| entry.lines.get(number as usize)).map(|line| &line.device);
+        for line in &entry.lines {
+            partition_of(partitions, line.partition, &unknown)?.change(Some(&line.device), |own| own.time = line.time);
         }
         for group in &entry.groups {
-            let partition = self.partitions.get_mut(&group.partition).ok_or_else(|| unknown(group.partition))?;
-            partition.state.put(group.pane, group.key.clone(), group.state.clone());
+            let put = |line: &mut Line| line.panes.put(group.pane, group.key.clone(), group.state.clone());
+            partition_of(partitions, group.partition, &unknown)?.change(device(group.line), put);
+        }
+        for of_key in entry.sessions.chunk_by(SessionState::is_of_same_key) {
+            let held = of_key.iter().map(|session| Held { session: session.session, state: session.state.clone() }).collect();
+            let replace = |line: &mut Line| line.sessions.replace(of_key[0].key.clone(), held);
+            partition_of(partitions, of_key[0].partition, &unknown)?.change(device(of_key[0].line), replace);
+        }
+        for seen in &entry.seen {
+            partition_of(partitions, seen.partition, &unknown)?
+                .change(device(seen.line), |line| line.seen.put(seen.key.clone(), seen.expiry));
+        }
+        for group in &entry.second {
+            self.second.panes.put(group.pane, group.key.clone(), group.state.clone());
         }
         Ok(())
     }
 
-    /// Gives up the panes that no row can reach any more.
-    fn evict(&mut self) {
-        let (Some(window), Some(horizon)) = (self.query.window, self.horizon()) else { return };
+    /// The timelines whose groups an entry may have changed or closed.
+    fn books(&self, entry: &Entry, moved: Moved) -> Vec<Book<'_>> {
+        let Some(timeline) = &self.query.timeline else {
+            let lines = self.partitions.values().map(|partition| &partition.shared).collect();
+            return vec![Book { lines, before: self.closed, after: self.horizon() }];
+        };
+        let mut books = Vec::new();
+        let after = |partition: &Partition, line: &Line| timeline.time(line.time, partition.time).watermark(self.delay());
+        // Those of the entry first: its groups point at them.
+        let mut touched = HashSet::new();
+        for line in &entry.lines {
+            let Some(partition) = self.partitions.get(&line.partition) else { continue };
+            let Some(own) = partition.lines.get(&line.device) else { continue };
+            touched.insert(&line.device);
+            books.push(Book { lines: vec![own], before: own.closed, after: after(partition, own) });
+        }
+        if moved == Moved::All {
+            for partition in self.partitions.values() {
+                for (_, own) in partition.lines.iter().filter(|(device, _)| !touched.contains(device)) {
+                    books.push(Book { lines: vec![own], before: own.closed, after: after(partition, own) });
+                }
+            }
+        }
+        books
+    }
+
+    /// Where the groups of a timeline of the entry are among the books.
+    fn book_number(line: LineNumber) -> usize {
+        line.map_or(0, |number| number as usize)
+    }
+
+    fn results(&self, entry: &Entry, moved: Moved) -> Result<Output, EngineError> {
+        let (books, second);
+        let (grouping, books) = match (&self.query.groups, &self.query.second) {
+            (None, _) => return self.no_results(),
+            (Some(first), None) => {
+                books = self.books(entry, moved);
+                (first, &books)
+            }
+            (Some(_), Some(over)) => {
+                second = vec![Book { lines: vec![&self.second], before: self.closed, after: self.horizon() }];
+                (&over.grouping, &second)
+            }
+        };
+        output::results(self, grouping, books, entry).map_err(|cause| self.fault(cause))
+    }
+
+    fn no_results(&self) -> Result<Output, EngineError> {
+        let Some(top) = self.query.top() else { return Ok(Output::none(&self.query)) };
+        output::results(self, top, &[], &Entry::default()).map_err(|cause| self.fault(cause))
+    }
+
+    /// Gives the rows of the windows that the entry has closed to the aggregate over them.
+    fn fold_second(&mut self, entry: &Entry, moved: Moved) -> Result<Vec<String>, EngineError> {
+        let query = Arc::clone(&self.query);
+        let (Some(first), Some(second), false) = (&query.groups, &query.second, entry.snapshot) else { return Ok(Vec::new()) };
+        let mut line = std::mem::take(&mut self.second);
+        let folded = second::fold_closed(first, second, &self.books(entry, moved), &mut line);
+        self.second = line;
+        folded.map_err(|cause| self.fault(cause))
+    }
+
+    /// Whether a row of the whole result can be missing from the next.
+    fn rows_can_leave(&self) -> bool {
+        // A session that grows together with another is another row.
+        let merges = self.query.groups.as_ref().is_some_and(|grouping| grouping.session_gap().is_some());
+        let leave = |step: &Step| !matches!(step, Step::Project(..) | Step::Order(_));
+        self.query.is_complete() && (merges || self.query.after.iter().any(leave))
+    }
+
+    fn identities(&self, output: &Output) -> Result<HashSet<Identity>, EngineError> {
+        let Some(top) = self.query.top() else { return Ok(HashSet::new()) };
+        Ok(output.identities(top).map_err(|cause| self.fault(cause))?.into_iter().collect())
+    }
+
+    /// The rows that were in the whole result before, and are not in `output`, the whole result now.
+    fn gone(&mut self, output: &Output) -> Result<Gone, EngineError> {
+        let now = self.identities(output)?;
+        let before = self.shown.take().unwrap_or_default();
+        let gone = before.into_iter().filter(|identity| !now.contains(identity)).collect();
+        self.shown = Some(now);
+        self.query.top().map_or_else(|| Ok(Gone::default()), |top| Gone::of(top, gone)).map_err(|cause| self.fault(cause))
+    }
+
+    /// Gives up what no row can reach any more.
+    pub(crate) fn evict(&mut self, entry: &Entry, moved: Moved) {
+        let query = Arc::clone(&self.query);
+        if query.timeline.is_some() {
+            self.evict_devices(entry, moved);
+            return;
+        }
+        // A reading is looked for among those of its own partition, whose time may be further than the others'.
+        let delay = self.delay();
         for partition in self.partitions.values_mut() {
-            partition.state.evict(|pane| window.end(window.last_window(pane)) <= horizon);
+            partition.shared.seen.evict(partition.time.watermark(delay).unwrap_or(i64::MIN));
+        }
+        // A whole result keeps all.
+        let Some(horizon) = self.horizon().filter(|_| !query.is_complete()) else { return };
+        let sessions: Vec<&Sessions> = self.partitions.values().map(|partition| &partition.shared.sessions).collect();
+        let open = sessions::open_over(&sessions, horizon);
+        for partition in self.partitions.values_mut() {
+            partition.shared.evict(query.groups.as_ref(), horizon, &open);
+        }
+        if let Some(second) = &query.second {
+            self.second.evict(Some(&second.grouping), horizon, &OpenSessions::default());
+        }
+        self.closed = Some(horizon);
+    }
+
+    fn evict_devices(&mut self, entry: &Entry, moved: Moved) {
+        let (query, delay) = (Arc::clone(&self.query), self.delay());
+        let Some(timeline) = &query.timeline else { return };
+        for (number, partition) in &mut self.partitions {
+            let devices: Vec<RowBytes> = match moved {
+                Moved::All => partition.lines.keys().cloned().collect(),
+                Moved::Touched => entry.lines.iter().filter(|line| line.partition == *number).map(|line| line.device.clone()).collect(),
+            };
+            let time = partition.time;
+            let given_up = timeline.time(PartitionTime::default(), time).watermark(delay);
+            for device in devices {
+                let mut idle = false;
+                partition.change(Some(&device), |line| {
+                    let Some(horizon) = timeline.time(line.time, time).watermark(delay) else { return };
+                    line.closed = Some(horizon);
+                    // A whole result keeps all.
+                    if query.is_complete() {
+                        return line.seen.evict(horizon);
+                    }
+                    line.evict(query.groups.as_ref(), horizon, &OpenSessions::default());
+                    // Its partition's time says as much about it as its own.
+                    idle = line.rows() == 0 && line.time.watermark(delay) <= given_up;
+                });
+                if idle {
+                    partition.forget(&device);
+                }
+            }
         }
     }
 
@@ -205,13 +482,17 @@ impl Engine {
             let Some(position) = partition.position else { continue };
             let (time, ledger) = (partition.time, partition.ledger);
             entry.progress.push(Progress { partition: *number, from: position, to: position, time, ledger });
-            entry.groups.extend(partition.state.iter().map(|(pane, key, state)| GroupState {
-                partition: *number,
-                pane,
-                key: key.clone(),
-                state: state.clone(),
-            }));
+            entry.add_states(*number, None, &partition.shared);
+            for (device, line) in &partition.lines {
+                let line_number = u32::try_from(entry.lines.len()).ok();
+                entry.lines.push(LineTime { partition: *number, device: device.clone(), time: line.time });
+                entry.add_states(*number, line_number, line);
+            }
         }
+        let second = self.second.panes.iter();
+        entry.second = second
+            .map(|(pane, key, state)| GroupState { partition: 0, line: None, pane, key: key.clone(), state: state.clone() })
+            .collect();
         entry
     }
 
@@ -223,6 +504,14 @@ impl Engine {
                 .is_some_and(|partition| partition.position.is_none_or(|position| position == progress.from))
         })
     }
+}
+
+fn partition_of(
+    partitions: &mut BTreeMap<i32, Partition>,
+    number: i32,
+    unknown: impl Fn(i32) -> EngineError,
+) -> Result<&mut Partition, EngineError> {
+    partitions.get_mut(&number).ok_or_else(|| unknown(number))
 }
 
 #[cfg(test)]

@@ -1,14 +1,15 @@
 //! Result rows: the windows of the groups that an entry touched, and those that it closed.
 
-use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, RecordBatch, UInt32Array};
-use arrow::compute::{concat, concat_batches, take};
+use arrow::array::{ArrayRef, RecordBatch, UInt32Array};
+use arrow::compute::concat_batches;
 use datafusion_common::Result;
 
-use super::{Entry, Partition};
-use crate::query::file::OutputMode;
-use crate::query::{RowBytes, Step, StreamQuery, WindowSpec};
+use super::cells::{self, Book, Cell};
+use super::halves::in_halves;
+use super::{Engine, Entry};
+use crate::query::{Grouping, RowBytes, Step, StreamQuery};
 
 /// Result rows of one step.
 #[derive(Debug)]
@@ -17,145 +18,159 @@ pub(crate) struct Output {
     pub(crate) rows: RecordBatch,
     /// The grouping columns other than the window, for the rows' keys.
     pub(crate) keys: Vec<ArrayRef>,
-    /// Start of each row's window, milliseconds; empty for a query without a window.
-    pub(crate) window_starts: Vec<i64>,
+    /// Start and end of each row's window, milliseconds; empty for a query without a window.
+    pub(crate) windows: Vec<(i64, i64)>,
     /// Whether each row's window has closed.
     pub(crate) finals: Vec<bool>,
+    /// Whether the rows are in an order that the query asks for.
+    pub(crate) ranked: bool,
+    /// The rows that have left a whole result.
+    pub(crate) gone: Gone,
     /// Why the result of a cell could not be computed, for each such cell.
     pub(crate) failed: Vec<String>,
 }
 
-/// The time up to which every window is final, before and after an entry.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Horizons {
-    pub(crate) before: Option<i64>,
-    pub(crate) after: Option<i64>,
+/// Rows of complete mode that are no longer in the result.
+#[derive(Debug, Default)]
+pub(crate) struct Gone {
+    pub(crate) keys: Vec<ArrayRef>,
+    /// As [`Output::windows`].
+    pub(crate) windows: Vec<(i64, i64)>,
+    pub(crate) count: usize,
 }
 
-/// A window's start (0 without windows) and a group's key.
-type Cell<'a> = (i64, &'a RowBytes);
+/// A row's place in a whole result: its window and its key.
+pub(crate) type Identity = ((i64, i64), RowBytes);
+
+/// Rows of some cells.
+pub(crate) struct Evaluated {
+    pub(crate) rows: RecordBatch,
+    /// Of each row, the place of its cell.
+    pub(crate) kept: UInt32Array,
+    pub(crate) failed: Vec<String>,
+}
 
 /// Computes the results after an entry has been absorbed and before anything is evicted.
-///
-/// The entry is in the journal by then, so nothing that the data do may be an error here: a cell whose result cannot be computed is left
-/// out and counted, and its neighbours pass.
-pub(crate) fn results(query: &StreamQuery, partitions: &BTreeMap<i32, Partition>, entry: &Entry, horizons: Horizons) -> Result<Output> {
-    let cells = changed_cells(query, partitions, entry, horizons);
-    let mut parts = Vec::new();
-    let mut failed = Vec::new();
-    let mut open = vec![cells.as_slice()];
-    while let Some(cells) = open.pop() {
-        match rows_of(query, partitions, cells, horizons) {
-            Ok(part) => parts.push(part),
-            Err(fault) if cells.len() <= 1 => failed.push(fault.strip_backtrace()),
-            Err(_) => {
-                let (first, second) = cells.split_at(cells.len() / 2);
-                open.extend([second, first]);
+pub(crate) fn results<'a>(engine: &'a Engine, grouping: &'a Grouping, books: &[Book<'a>], entry: &'a Entry) -> Result<Output> {
+    let cells = cells::changed(engine, grouping, books, entry);
+    let steps = &engine.query.after;
+    let ordered = steps.iter().position(|step| matches!(step, Step::Order(_) | Step::Cut(_)));
+    let (steps, tail) = steps.split_at(ordered.unwrap_or(steps.len()));
+    let Evaluated { mut rows, mut kept, mut failed } = evaluate(grouping, books, &cells, steps)?;
+    if !tail.is_empty() {
+        match Step::apply_all(tail, rows.clone(), kept.clone()) {
+            Ok(sorted) => (rows, kept) = sorted,
+            // As in the other steps, but an order is over all rows.
+            Err(fault) => {
+                failed.push(format!("the whole result cannot be put in order: {}", fault.strip_backtrace()));
+                (rows, kept) = Step::apply_all(tail, rows.slice(0, 0), kept.slice(0, 0))?;
             }
         }
     }
-    if parts.is_empty() {
-        parts.push(rows_of(query, partitions, &[], horizons)?);
-    }
-    let mut output = Output::concat(parts)?;
-    output.failed = failed;
-    Ok(output)
-}
-
-impl Output {
-    fn concat(mut parts: Vec<Self>) -> Result<Self> {
-        if parts.len() == 1 {
-            return Ok(parts.remove(0));
-        }
-        let rows = concat_batches(&parts[0].rows.schema(), parts.iter().map(|part| &part.rows))?;
-        let key = |column: usize| {
-            let columns: Vec<&dyn Array> = parts.iter().map(|part| part.keys[column].as_ref()).collect();
-            Ok(concat(&columns)?)
-        };
-        let keys = (0..parts[0].keys.len()).map(key).collect::<Result<_>>()?;
-        let window_starts = parts.iter().flat_map(|part| part.window_starts.iter().copied()).collect();
-        let finals = parts.iter().flat_map(|part| part.finals.iter().copied()).collect();
-        Ok(Self { rows, keys, window_starts, finals, failed: Vec::new() })
-    }
-}
-
-fn rows_of(query: &StreamQuery, partitions: &BTreeMap<i32, Partition>, cells: &[Cell<'_>], horizons: Horizons) -> Result<Output> {
-    // Some accumulators have no columns to show for no groups.
-    let results = if cells.is_empty() { query.no_results() } else { merge_states(query, partitions, cells)? };
-    let starts: Vec<i64> = cells.iter().map(|(start, _)| *start).collect();
-    let keys = query.group_keys.columns(cells.iter().map(|(_, key)| &***key))?;
-    let batch = query.group_batch(&starts, &keys, results)?;
-
-    let all = UInt32Array::from_iter_values(0..u32::try_from(cells.len()).unwrap_or(u32::MAX));
-    let (rows, kept) = Step::apply_all(&query.after, batch, all)?;
-    let kept_starts = kept.values().iter().map(|row| starts[*row as usize]);
-    let closed = |start: i64| query.window.zip(horizons.after).is_some_and(|(window, horizon)| window.end(start) <= horizon);
+    let shown: Vec<&Cell<'_>> = kept.values().iter().map(|place| &cells[*place as usize]).collect();
+    let windowed = grouping.window.is_some();
+    // A whole result takes every row, however old: none of it is ever final.
+    let is_final = |cell: &&Cell<'_>| grouping.distinct || (windowed && !engine.query.is_complete() && books[cell.book].is_final(cell.end));
     Ok(Output {
         rows,
-        keys: keys.iter().map(|column| Ok(take(column, &kept, None)?)).collect::<Result<_>>()?,
-        finals: kept_starts.clone().map(closed).collect(),
-        window_starts: if query.window.is_some() { kept_starts.collect() } else { Vec::new() },
-        failed: Vec::new(),
+        keys: grouping.group_keys.columns(shown.iter().map(|cell| &**cell.key))?,
+        windows: if windowed { shown.iter().map(|cell| (cell.start, cell.end)).collect() } else { Vec::new() },
+        finals: shown.iter().map(is_final).collect(),
+        ranked: tail.iter().any(|step| matches!(step, Step::Order(_))),
+        gone: Gone::default(),
+        failed,
     })
 }
 
-/// The touched cells in the entry's order, then the closing ones in order of window and key, each once.
-fn changed_cells<'a>(query: &StreamQuery, partitions: &'a BTreeMap<i32, Partition>, entry: &'a Entry, horizons: Horizons) -> Vec<Cell<'a>> {
-    // A snapshot changes nothing: what it holds was delivered before it.
-    if entry.snapshot {
-        return Vec::new();
+/// The rows of `cells` after `steps`.
+///
+/// The entry is in the journal by then, so nothing that the data do may be an error here: a cell whose result cannot be computed is left
+/// out and told, and its neighbours pass.
+pub(crate) fn evaluate(grouping: &Grouping, books: &[Book<'_>], cells: &[Cell<'_>], steps: &[Step]) -> Result<Evaluated> {
+    let rows_of = |start: usize, length: usize| rows_of(grouping, books, &cells[start..start + length], start, steps);
+    let (mut parts, broken) = in_halves(cells.len(), rows_of);
+    if parts.is_empty() {
+        parts.push(rows_of(0, 0)?);
     }
-    let mut seen: HashSet<Cell<'_>> = HashSet::new();
-    let mut cells = Vec::new();
-    // In append mode a row shows once, when its window closes.
-    let touched = if query.file.query.output_mode == OutputMode::Append { &[] } else { entry.groups.as_slice() };
-    for group in touched {
-        match query.window {
-            None => cells.extend(Some((0, &group.key)).filter(|cell| seen.insert(*cell))),
-            Some(window) => cells.extend(window.windows(group.pane).map(|start| (start, &group.key)).filter(|cell| seen.insert(*cell))),
-        }
-    }
-    if let (Some(window), Some(after)) = (query.window, horizons.after) {
-        let mut closing: Vec<Cell<'_>> = closing_cells(window, partitions, horizons.before.unwrap_or(i64::MIN), after);
-        closing.sort_unstable();
-        cells.extend(closing.into_iter().filter(|cell| seen.insert(*cell)));
-    }
-    cells
+    let rows = concat_batches(&parts[0].0.schema(), parts.iter().map(|(rows, _)| rows))?;
+    let kept = parts.iter().flat_map(|(_, kept)| kept.values().iter().copied()).collect::<Vec<u32>>().into();
+    Ok(Evaluated { rows, kept, failed: broken.into_iter().map(|(_, fault)| fault).collect() })
 }
 
-/// The cells of the windows that end after `before` and not after `after`.
-fn closing_cells(window: WindowSpec, partitions: &BTreeMap<i32, Partition>, before: i64, after: i64) -> Vec<Cell<'_>> {
-    if before >= after {
-        return Vec::new();
-    }
-    let mut cells = Vec::new();
-    // A window that has ended by `after` has no pane that starts later.
-    for (pane, groups) in partitions.values().flat_map(|partition| partition.state.panes(i64::MIN..after)) {
-        for start in window.windows(pane).filter(|start| before < window.end(*start) && window.end(*start) <= after) {
-            cells.extend(groups.keys().map(|key| (start, key)));
-        }
-    }
-    cells
+fn rows_of(
+    grouping: &Grouping,
+    books: &[Book<'_>],
+    cells: &[Cell<'_>],
+    first: usize,
+    steps: &[Step],
+) -> Result<(RecordBatch, UInt32Array)> {
+    // Some accumulators have no columns to show for no groups.
+    let results = if cells.is_empty() { grouping.no_results() } else { merge_states(grouping, books, cells)? };
+    let windows: Vec<(i64, i64)> = cells.iter().map(|cell| (cell.start, cell.end)).collect();
+    let keys = grouping.group_keys.columns(cells.iter().map(|cell| &**cell.key))?;
+    let batch = grouping.group_batch(&windows, &keys, results)?;
+    let place = |place: usize| u32::try_from(place).unwrap_or(u32::MAX);
+    Step::apply_all(steps, batch, UInt32Array::from_iter_values(place(first)..place(first + cells.len())))
 }
 
-/// The aggregates of each cell: the states of its panes merged in the order of partition and pane, which does not depend on when they
-/// were read.
-fn merge_states(query: &StreamQuery, partitions: &BTreeMap<i32, Partition>, cells: &[Cell<'_>]) -> Result<Vec<ArrayRef>> {
-    let mut fold = query.aggregates.fold()?;
-    for partition in partitions.values() {
+/// The aggregates of each cell: its states merged in the order of partition and pane, which does not depend on when they were read.
+fn merge_states(grouping: &Grouping, books: &[Book<'_>], cells: &[Cell<'_>]) -> Result<Vec<ArrayRef>> {
+    let mut fold = grouping.aggregates.fold()?;
+    let most = books.iter().map(|book| book.lines.len()).max().unwrap_or(0);
+    for place in 0..most {
         let (mut ids, mut states): (Vec<usize>, Vec<&[u8]>) = (Vec::new(), Vec::new());
-        for (id, (start, key)) in cells.iter().enumerate() {
-            let span = query.window.map_or(0..1, |window| *start..window.end(*start));
-            for (_, groups) in partition.state.panes(span).filter(|(pane, _)| pane.since <= *start) {
-                if let Some(state) = groups.get(*key) {
-                    ids.push(id);
-                    states.push(state);
-                }
+        for (id, cell) in cells.iter().enumerate() {
+            let book = &books[cell.book];
+            if let Some(line) = book.lines.get(place) {
+                cell.push_states(grouping, line, book, &mut states);
+                ids.resize(states.len(), id);
             }
         }
         if !ids.is_empty() {
-            fold.merge(&query.state_rows.columns(states.into_iter())?, &ids, cells.len())?;
+            fold.merge(&grouping.state_rows.columns(states.into_iter())?, &ids, cells.len())?;
         }
     }
     fold.results()
+}
+
+impl Output {
+    /// Of a query without a grouping, whose rows are sent before the entry.
+    pub(crate) fn none(query: &StreamQuery) -> Self {
+        Self {
+            rows: RecordBatch::new_empty(Arc::clone(&query.output)),
+            keys: Vec::new(),
+            windows: Vec::new(),
+            finals: Vec::new(),
+            ranked: false,
+            gone: Gone::default(),
+            failed: Vec::new(),
+        }
+    }
+
+    /// What tells its rows apart, in the order of the rows.
+    pub(crate) fn identities(&self, grouping: &Grouping) -> Result<Vec<Identity>> {
+        let keys = grouping.group_keys.rows(&self.keys)?;
+        Ok((0..self.rows.num_rows()).map(|row| (self.windows.get(row).copied().unwrap_or_default(), keys.row(row).into())).collect())
+    }
+}
+
+impl Gone {
+    pub(crate) fn of(grouping: &Grouping, mut identities: Vec<Identity>) -> Result<Self> {
+        identities.sort_unstable();
+        let windowed = grouping.window.is_some();
+        Ok(Self {
+            keys: grouping.group_keys.columns(identities.iter().map(|(_, key)| &**key))?,
+            windows: if windowed { identities.iter().map(|(window, _)| *window).collect() } else { Vec::new() },
+            count: identities.len(),
+        })
+    }
+}
+
+/// The rows of a query without a grouping: each is the result of one input row.
+#[derive(Debug)]
+pub(crate) struct PlainRows {
+    /// The query's columns.
+    pub(crate) rows: RecordBatch,
+    /// Of each row: the record's index in its input, and its event time.
+    pub(crate) sources: Vec<(u32, i64)>,
 }

@@ -6,14 +6,12 @@ use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, RecordBatch, StructArray, TimestampMillisecondArray, UInt32Array, new_empty_array};
-use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
+use arrow::array::{RecordBatch, UInt32Array};
+use arrow::datatypes::{DataType, FieldRef, Schema, SchemaRef};
 use datafusion_common::config::ConfigOptions;
 use datafusion_common::tree_node::{TreeNode, TreeNodeRecursion};
-use datafusion_common::{DFSchema, DataFusionError, Result, TableReference, plan_err};
-use datafusion_expr::execution_props::ExecutionProps;
+use datafusion_common::{DataFusionError, Result, TableReference, plan_err};
 use datafusion_expr::logical_plan::builder::LogicalTableSource;
-use datafusion_expr::physical_planning_context::PhysicalPlanningContext;
 use datafusion_expr::planner::{ContextProvider, ExprPlanner};
 use datafusion_expr::{AggregateUDF, Expr, HigherOrderUDF, LogicalPlan, ScalarUDF, TableSource, Volatility, WindowUDF};
 use datafusion_functions::core::planner::CoreFunctionPlanner;
@@ -21,18 +19,27 @@ use datafusion_functions::datetime::planner::DatetimeFunctionPlanner;
 use datafusion_functions::unicode::planner::UnicodeFunctionPlanner;
 use datafusion_functions_aggregate::planner::AggregateFunctionPlanner;
 use datafusion_optimizer::Analyzer;
-use datafusion_physical_expr::{PhysicalExpr, create_physical_expr};
+use datafusion_physical_expr::PhysicalExpr;
 use datafusion_sql::planner::{ParserOptions, SqlToRel};
 use datafusion_sql::sqlparser::ast::{Expr as SqlExpr, Statement, visit_expressions};
 
 use super::ddl::parse_ddl;
 use super::file::{FileError, OutputMode, QueryFile};
-use super::fold::Aggregates;
 use super::functions::{Functions, LazyChoices, SparkCasts, SparkExtract, SparkText, cut_sensitive, refused};
-use super::keys::{GroupKeys, normalize};
-use super::shape::{Scope, Shape, Step, base_column};
+use super::grouping::{Grouping, Window, nullable, physical};
+use super::identity::shown_groups;
+use super::keys::GroupKeys;
+use super::lookup::{self, LookupJoin, LookupTable};
+use super::modes::Modal;
+use super::order::{Cut, Order};
+use super::shape::{GroupNode, Scope, Shape, Stage, Step, base_column};
 use super::sql;
-use super::window::{WINDOW, WindowSpec, is_window, timestamp_type, window_fields, window_function};
+use super::window::{
+    SESSION_WINDOW, WINDOW, WindowSpec, is_session_window, is_window, session_from_call, session_window_function, timestamp_type,
+    window_function,
+};
+use super::window_time::{WINDOW_TIME, is_window_time, window_time_function};
+use super::zone::Zone;
 
 /// A query that cannot run, with what to write instead.
 #[derive(Debug, thiserror::Error)]
@@ -52,29 +59,53 @@ pub struct StreamQuery {
     pub schema: SchemaRef,
     /// Which of them is the event time.
     pub(crate) event_time: usize,
-    /// Tells states of different queries apart: SQL, input, time settings and state layout.
+    /// The tables that it joins with the stream, with the columns that it uses.
+    pub lookups: Vec<LookupTable>,
+    /// Tells states of different queries apart: SQL, input, rows of lookup tables, time settings and state layout.
     pub fingerprint: u64,
     pub(crate) scope: Scope,
     /// The column that each record's key must be; `None` when the query does not depend on it.
     pub(crate) partition_key: Option<usize>,
-    /// `None`: the groups have no window; nothing is ever late, and no state is ever given up.
-    pub(crate) window: Option<WindowSpec>,
-    /// Where the window stands among the grouping columns.
-    window_at: usize,
-    /// WHERE and projections below the aggregate.
+    /// The column that has a timeline for each of its values; `None`: one timeline a partition.
+    pub(crate) timeline: Option<Timeline>,
+    pub(crate) dedup: Option<Dedup>,
+    /// WHERE and projections below the first grouping, or all of a query without one.
     pub(crate) before: Vec<Step>,
-    keys: Vec<Arc<dyn PhysicalExpr>>,
-    /// The grouping columns other than the window.
-    pub(crate) group_keys: GroupKeys,
-    pub(crate) aggregates: Aggregates,
-    /// State columns as rows.
-    pub(crate) state_rows: GroupKeys,
-    /// Grouping columns, then aggregates.
-    groups: SchemaRef,
-    /// HAVING and projections above the aggregate.
+    /// `None`: each row is a result.
+    pub(crate) groups: Option<Grouping>,
+    /// An aggregate over the first one's rows.
+    pub(crate) second: Option<Second>,
+    /// HAVING and projections above the last grouping; in complete mode ORDER BY and LIMIT.
     pub(crate) after: Vec<Step>,
+    /// The names of the columns that tell a result row from the others of its window.
+    pub(crate) key_names: Vec<String>,
     /// The columns of a result row.
     pub output: SchemaRef,
+}
+
+/// Rows that were there already are dropped by these columns.
+pub(crate) struct Dedup {
+    /// Of [`StreamQuery::schema`].
+    pub(crate) columns: Vec<usize>,
+    pub(crate) rows: GroupKeys,
+}
+
+/// Each value of a column has its own watermark.
+pub(crate) struct Timeline {
+    /// Of [`StreamQuery::schema`].
+    pub(crate) column: usize,
+    pub(crate) rows: GroupKeys,
+    /// How far behind the partition a value may be before it is given up, milliseconds.
+    pub(crate) max_silence: i64,
+}
+
+/// An aggregate over the rows of closed windows.
+pub(crate) struct Second {
+    /// What stands between the two aggregates.
+    pub(crate) before: Vec<Step>,
+    /// The event time of a row: its window, or the last instant of it.
+    pub(crate) time: Arc<dyn PhysicalExpr>,
+    pub(crate) grouping: Grouping,
 }
 
 impl fmt::Debug for StreamQuery {
@@ -92,10 +123,17 @@ impl fmt::Display for StreamQuery {
         let source = &self.file.source;
         writeln!(f, "query {} (fingerprint {:016x})", self.file.name, self.fingerprint)?;
         writeln!(f, "  reads   {}: {}", source.topic, columns(&self.schema))?;
+        for table in &self.lookups {
+            writeln!(f, "  joins   {table}")?;
+        }
         writeln!(f, "  time    {}, watermark {} behind, up to {} ahead", source.event_time, source.watermark, source.max_future)?;
-        match self.window {
-            Some(window) => writeln!(f, "  window  {} ms, every {} ms, starting at {} ms", window.size, window.slide, window.start)?,
-            None => writeln!(f, "  window  none: state grows with the number of groups")?,
+        match (&self.groups, &self.second) {
+            (None, _) => writeln!(f, "  groups  none: each row is a result")?,
+            (Some(first), None) => write_window(f, "window", first)?,
+            (Some(first), Some(second)) => {
+                write_window(f, "window", first)?;
+                write_window(f, "  over ", &second.grouping)?;
+            }
         }
         let owner = match self.scope {
             Scope::Partition => "each input partition on its own",
@@ -116,46 +154,29 @@ impl StreamQuery {
         Compiler::new(file).and_then(Compiler::compile).map_err(|cause| QueryError::Refused { query, cause })
     }
 
-    /// The grouping columns other than the window, for the rows of a batch that has passed [`StreamQuery::before`].
-    pub(crate) fn key_columns(&self, batch: &RecordBatch) -> Result<Vec<ArrayRef>> {
-        self.keys.iter().map(|key| Ok(normalize(key.evaluate(batch)?.into_array(batch.num_rows())?))).collect()
+    /// The grouping whose groups are the results.
+    pub(crate) fn top(&self) -> Option<&Grouping> {
+        self.second.as_ref().map(|second| &second.grouping).or(self.groups.as_ref())
     }
 
-    /// The result columns of no groups.
-    pub(crate) fn no_results(&self) -> Vec<ArrayRef> {
-        let keys = self.groups.fields().len() - self.aggregates.len();
-        self.groups.fields()[keys..].iter().map(|field| new_empty_array(field.data_type())).collect()
-    }
-
-    /// The aggregate's output: grouping columns with the window in its place, then the results.
-    pub(crate) fn group_batch(&self, starts: &[i64], keys: &[ArrayRef], results: Vec<ArrayRef>) -> Result<RecordBatch> {
-        let mut columns = keys.to_vec();
-        if let Some(window) = self.window {
-            columns.insert(self.window_at, window_column(window, starts));
-        }
-        columns.extend(results);
-        let columns = columns
-            .into_iter()
-            .zip(self.groups.fields())
-            .map(|(column, field)| match column.data_type() == field.data_type() {
-                true => Ok(column),
-                false => Ok(arrow::compute::cast(&column, field.data_type())?),
-            })
-            .collect::<Result<Vec<_>>>()?;
-        Ok(RecordBatch::try_new(Arc::clone(&self.groups), columns)?)
+    /// Whether the whole result is given at each trigger. Then nothing is late and nothing is given up, as in Spark.
+    pub(crate) fn is_complete(&self) -> bool {
+        self.file.query.output_mode == OutputMode::Complete
     }
 }
 
-fn window_column(window: WindowSpec, starts: &[i64]) -> ArrayRef {
-    let times = |values: Vec<i64>| Arc::new(TimestampMillisecondArray::from(values).with_timezone("+00:00")) as ArrayRef;
-    let ends = starts.iter().map(|start| window.end(*start)).collect();
-    Arc::new(StructArray::new(window_fields(), vec![times(starts.to_vec()), times(ends)], None))
+fn write_window(f: &mut fmt::Formatter<'_>, what: &str, grouping: &Grouping) -> fmt::Result {
+    match &grouping.window {
+        Some(window) => writeln!(f, "  {what}  {window}"),
+        None => writeln!(f, "  {what}  none: state grows with the number of groups"),
+    }
 }
 
 struct Compiler {
     file: QueryFile,
     schema: SchemaRef,
     event_time: usize,
+    lookups: Vec<LookupTable>,
 }
 
 impl Compiler {
@@ -170,74 +191,150 @@ impl Compiler {
         if *schema.field(event_time).data_type() != timestamp_type() {
             return Err(format!("source.event_time: column '{name}' must be a TIMESTAMP"));
         }
-        Ok(Self { file, schema, event_time })
+        let lookups = lookup::load(&file.lookups, &schema)?;
+        Ok(Self { file, schema, event_time, lookups })
     }
 
-    fn compile(self) -> Result<StreamQuery, String> {
-        let statement = sql::parse(&self.file.query.sql, &self.schema)?;
+    fn compile(mut self) -> Result<StreamQuery, String> {
+        let mut statement = sql::parse(&self.file.query.sql, &lookup::merged(&self.schema, &self.lookups))?;
+        if !self.lookups.is_empty() {
+            self.lookups = lookup::spell(&mut statement, &self.file.source.topic, &self.lookups, &self.schema)?;
+        }
         let spelled = statement.to_string();
         let plan = self.plan(statement)?;
         check_functions(&plan)?;
-        let shape = Shape::of(&plan)?;
-        let aggregate = shape.aggregate;
-        let (window_at, window) = self.window(&shape)?;
-        if window.is_none() && self.file.query.output_mode == OutputMode::Append {
-            return Err("append mode gives each row once, when its window closes, and this query has no window; \
-                 use output_mode = \"update\", or group by window(...)"
-                .into());
-        }
-
-        let input = aggregate.input.schema();
+        check_window_calls(&plan)?;
+        let mode = self.file.query.output_mode;
+        let shape = Shape::of(&plan, mode == OutputMode::Complete)?;
         let plain = |error: DataFusionError| sentence(&error);
-        let mut keys = Vec::new();
-        let mut fields: Vec<FieldRef> = Vec::new();
-        for (place, expr) in aggregate.group_expr.iter().enumerate().filter(|(place, _)| window.is_none() || *place != window_at) {
-            keys.push(physical(expr, input).map_err(plain)?);
-            fields.push(Arc::clone(&aggregate.schema.as_arrow().fields()[place]));
-        }
-        let aggregates = Aggregates::compile(&aggregate.aggr_expr, input).map_err(plain)?;
-        let state_rows = GroupKeys::new(aggregates.state_fields().to_vec())
-            .map_err(|error| format!("the state of one of the aggregates cannot be kept ({error}); use another aggregate"))?;
-        let group_keys = GroupKeys::new(fields).map_err(|error| format!("cannot group by one of the columns: {error}"))?;
-        let scope = self.scope(&shape);
+        let groups = match shape.stages.first() {
+            Some(stage) => Some(Grouping::compile(&stage.node, self.window(&stage.node)?)?),
+            None => None,
+        };
+        let second = match (shape.stages.as_slice(), &groups) {
+            ([first, second], Some(inner)) => Some(self.second(first, second, inner)?),
+            _ => None,
+        };
+        let groupings: Vec<&Grouping> = groups.iter().chain(second.as_ref().map(|second| &second.grouping)).collect();
+        Modal { mode, groupings: &groupings }.check()?;
+
+        let after = shape.stages.last().map_or(Ok(Vec::new()), |stage| steps(&stage.after)).map_err(plain)?;
+        let before = steps(&shape.before).map_err(plain)?;
+        let last = groupings.last().map_or_else(|| Arc::clone(&self.schema), |grouping| Arc::clone(&grouping.schema));
+        let output = columns_after(if groupings.is_empty() { &before } else { &after }).unwrap_or(last);
+        check_output(&output)?;
+        let (scope, dedup) = (self.scope(&shape, &after), self.dedup()?);
         let key = &self.file.source.partition_key;
         let key_column = self.schema.fields().iter().position(|field| field.name().eq_ignore_ascii_case(key));
-        let after = steps(&shape.after).map_err(plain)?;
-        let groups = nullable(aggregate.schema.as_arrow());
-        let output = after
-            .iter()
-            .rev()
-            .find_map(|step| match step {
-                Step::Project(_, schema) => Some(Arc::clone(schema)),
-                Step::Filter(_) => None,
-            })
-            .unwrap_or_else(|| Arc::clone(&groups));
-        check_output(&output)?;
-        let before = steps(&shape.before).map_err(plain)?;
-        check_constants(&before, &self.schema)?;
-        check_constants(&after, &groups)?;
+        if let Some(grouping) = groupings.last() {
+            check_constants(&after, &grouping.schema)?;
+        }
+        let keyed = dedup.is_some() || (scope == Scope::Partition && groups.is_some());
+        let key_names = match groupings.last() {
+            Some(grouping) => self.key_names(&plan, grouping),
+            None => output.fields().iter().map(|field| field.name().clone()).filter(|name| name.eq_ignore_ascii_case(key)).collect(),
+        };
         Ok(StreamQuery {
-            fingerprint: self.fingerprint(&spelled, group_keys.fields(), aggregates.state_fields()),
+            fingerprint: self.fingerprint(&spelled, &groupings)?,
             scope,
-            partition_key: key_column.filter(|_| scope == Scope::Partition),
+            partition_key: key_column.filter(|_| keyed),
+            timeline: self.timeline(&shape, scope)?,
+            dedup,
             before,
             file: self.file,
             schema: self.schema,
             event_time: self.event_time,
-            window,
-            window_at,
-            keys,
-            group_keys,
-            aggregates,
-            state_rows,
+            lookups: self.lookups,
             groups,
+            second,
             after,
+            key_names,
             output,
         })
     }
 
+    /// The names that the result gives the grouping columns other than the window.
+    fn key_names(&self, plan: &LogicalPlan, grouping: &Grouping) -> Vec<String> {
+        let fields = grouping.group_keys.fields();
+        let mut shown = shown_groups(plan, fields.len() + usize::from(grouping.window.is_some()));
+        if let Some(window) = grouping.window_place() {
+            shown.remove(window);
+        }
+        let name = |(shown, field): (Option<String>, &FieldRef)| {
+            shown.unwrap_or_else(|| {
+                tracing::warn!(
+                    query = self.file.name,
+                    column = field.name(),
+                    "the result does not show this column of GROUP BY, and a database would take the rows of its groups for one; select it"
+                );
+                field.name().clone()
+            })
+        };
+        shown.into_iter().zip(fields).map(name).collect()
+    }
+
+    /// The aggregate over the aggregate.
+    fn second(&self, first: &Stage<'_>, stage: &Stage<'_>, inner: &Grouping) -> Result<Second, String> {
+        let plain = |error: DataFusionError| sentence(&error);
+        let found = window_call(&stage.node, self.file.query.zone()?)?
+            .ok_or("an aggregate over an aggregate needs a window over the inner one's window: GROUP BY window(w, '1 hour')")?;
+        if !is_window_of(&found.time, stage.node.input(), inner) {
+            return Err(format!(
+                "the outer window must be over the window of the inner aggregate, or window_time() of it, not {}",
+                found.time
+            ));
+        }
+        let time = physical(&found.time, stage.node.input().schema()).map_err(plain)?;
+        let grouping = Grouping::compile(&stage.node, Some((found.place, found.window)))?;
+        Ok(Second { before: steps(&first.after).map_err(plain)?, time, grouping })
+    }
+
+    fn dedup(&self) -> Result<Option<Dedup>, String> {
+        let (names, key) = (&self.file.source.drop_duplicates_within_watermark, &self.file.source.partition_key);
+        if names.is_empty() {
+            return Ok(None);
+        }
+        let columns = names.iter().map(|name| self.column("drop_duplicates_within_watermark", name)).collect::<Result<Vec<_>, _>>()?;
+        if !names.iter().any(|name| name.eq_ignore_ascii_case(key)) {
+            return Err(format!(
+                "source.drop_duplicates_within_watermark must contain the partition key '{key}': the same reading is looked for in its own \
+                 partition only"
+            ));
+        }
+        let fields = columns.iter().map(|column| Arc::new(self.schema.field(*column).clone())).collect();
+        let rows = GroupKeys::new(fields).map_err(|error| format!("source.drop_duplicates_within_watermark: {error}"))?;
+        Ok(Some(Dedup { columns, rows }))
+    }
+
+    fn timeline(&self, shape: &Shape<'_>, scope: Scope) -> Result<Option<Timeline>, String> {
+        let name = &self.file.source.watermark_by;
+        if name.is_empty() {
+            return Ok(None);
+        }
+        let column = self.column("watermark_by", name)?;
+        let is_column = |node: &GroupNode<'_>| {
+            node.group_exprs().iter().any(|expr| base_column(expr, node.input()).is_some_and(|base| base.eq_ignore_ascii_case(name)))
+        };
+        let one_line = shape.stages.iter().all(|stage| is_column(&stage.node)) && shape.stages.len() < 2;
+        if scope != Scope::Partition || !one_line {
+            return Err(format!(
+                "source.watermark_by: windows that close by the time of one '{name}' can hold its readings only; put {name} and the \
+                 partition key '{}' into the GROUP BY of a query with one aggregate, or leave watermark_by out",
+                self.file.source.partition_key
+            ));
+        }
+        let rows =
+            GroupKeys::new(vec![Arc::new(self.schema.field(column).clone())]).map_err(|error| format!("source.watermark_by: {error}"))?;
+        Ok(Some(Timeline { column, rows, max_silence: self.file.source.max_silence.millis() }))
+    }
+
+    fn column(&self, setting: &str, name: &str) -> Result<usize, String> {
+        let found = self.schema.fields().iter().position(|field| field.name().eq_ignore_ascii_case(name));
+        found.ok_or_else(|| format!("source.{setting}: there is no column '{name}' in source.schema"))
+    }
+
     fn plan(&self, statement: Statement) -> Result<LogicalPlan, String> {
-        let catalog = Catalog::new(&self.file.source.topic, Arc::clone(&self.schema));
+        let catalog = Catalog::new(&self.file.source.topic, Arc::clone(&self.schema), &self.lookups);
         if let ControlFlow::Break(fault) = visit_expressions(&statement, refused_call) {
             return Err(fault);
         }
@@ -256,43 +353,34 @@ impl Compiler {
         plan.map_err(|error| sentence(&error))
     }
 
-    /// The one window call among the grouping columns.
-    fn window(&self, shape: &Shape<'_>) -> Result<(usize, Option<WindowSpec>), String> {
-        let aggregate = shape.aggregate;
-        let mut found = None;
-        for (place, expr) in aggregate.group_expr.iter().enumerate() {
-            let Expr::ScalarFunction(call) = expr.clone().unalias() else {
-                if matches!(expr, Expr::GroupingSet(_)) {
-                    return Err("GROUPING SETS, CUBE and ROLLUP are not supported; run one query file per grouping".into());
-                }
-                continue;
-            };
-            if !is_window(&call.func) {
-                continue;
+    /// The window of a grouping over the input, and its place among the grouping columns.
+    fn window(&self, node: &GroupNode<'_>) -> Result<Option<(usize, Window)>, String> {
+        let event_time = self.schema.field(self.event_time).name();
+        let is_event_time = |expr: &Expr| base_column(expr, node.input()).as_deref() == Some(event_time.as_str());
+        match window_call(node, self.file.query.zone()?)? {
+            Some(found) if is_event_time(&found.time) => Ok(Some((found.place, found.window))),
+            Some(found) => Err(format!("the window must be over the event-time column '{event_time}', not {}", found.time)),
+            // Grouped by the event time itself: a window of one instant, which closes as any other.
+            None => {
+                let place = node.group_exprs().iter().position(is_event_time);
+                Ok(place.map(|place| (place, Window::Panes(WindowSpec::tumbling(1)))))
             }
-            if found.is_some() {
-                return Err("the query groups by two windows; run one query file per window".into());
-            }
-            let (window, time) = WindowSpec::from_call(&call)?;
-            let event_time = self.schema.field(self.event_time).name();
-            if base_column(&time, &aggregate.input).as_deref() != Some(event_time.as_str()) {
-                return Err(format!("window() must be over the event-time column '{event_time}', not {time}"));
-            }
-            found = Some((place, window));
         }
-        Ok(found.map_or((0, None), |(place, window)| (place, Some(window))))
     }
 
-    fn scope(&self, shape: &Shape<'_>) -> Scope {
+    fn scope(&self, shape: &Shape<'_>, after: &[Step]) -> Scope {
         let key = &self.file.source.partition_key;
-        let has_key = |expr: &Expr| base_column(expr, &shape.aggregate.input).is_some_and(|name| name.eq_ignore_ascii_case(key));
-        if shape.aggregate.group_expr.iter().any(has_key) { Scope::Partition } else { Scope::Topic }
+        let Some(stage) = shape.stages.last() else { return Scope::Partition };
+        let has_key = |expr: &Expr| base_column(expr, stage.node.input()).is_some_and(|name| name.eq_ignore_ascii_case(key));
+        // An order is over all groups, wherever they are.
+        let ordered = after.iter().any(|step| matches!(step, Step::Order(_) | Step::Cut(_)));
+        if stage.node.group_exprs().iter().any(has_key) && !ordered { Scope::Partition } else { Scope::Topic }
     }
 
-    fn fingerprint(&self, spelled: &str, keys: &[FieldRef], states: &[FieldRef]) -> u64 {
+    fn fingerprint(&self, spelled: &str, groupings: &[&Grouping]) -> Result<u64, String> {
         let source = &self.file.source;
         let types = |fields: &[FieldRef]| fields.iter().map(|field| format!("{:?}", field.data_type())).collect::<Vec<_>>().join(",");
-        let parts = [
+        let mut parts = vec![
             spelled.to_owned(),
             source.topic.clone(),
             self.schema.fields().iter().map(|field| format!("{} {}", field.name(), field.data_type())).collect::<Vec<_>>().join(","),
@@ -300,35 +388,104 @@ impl Compiler {
             source.partition_key.clone(),
             source.watermark.millis().to_string(),
             source.max_future.millis().to_string(),
-            types(keys),
-            types(states),
         ];
-        fnv1a(parts.join("\u{0}").as_bytes())
+        for grouping in groupings {
+            parts.extend([types(grouping.group_keys.fields()), types(grouping.aggregates.state_fields())]);
+        }
+        if self.file.query.output_mode == OutputMode::Complete {
+            parts.push("complete".to_owned());
+        }
+        if !source.watermark_by.is_empty() {
+            parts.push(format!("by {} {}", source.watermark_by, source.max_silence.millis()));
+        }
+        if !source.drop_duplicates_within_watermark.is_empty() {
+            parts.push(format!("distinct {}", source.drop_duplicates_within_watermark.join(",")));
+        }
+        for table in &self.lookups {
+            parts.push(format!("{} {:016x}", table.name, table.contents()?));
+        }
+        parts.extend(self.file.query.zone()?.map(Zone::fingerprint));
+        Ok(fnv1a(parts.join("\u{0}").as_bytes()))
     }
 }
 
+/// A window call among grouping columns.
+struct WindowCall {
+    place: usize,
+    window: Window,
+    time: Expr,
+}
+
+/// The one window call of a grouping.
+fn window_call(node: &GroupNode<'_>, zone: Option<&'static Zone>) -> Result<Option<WindowCall>, String> {
+    let mut found = None;
+    for (place, expr) in node.group_exprs().into_iter().enumerate() {
+        let Expr::ScalarFunction(call) = expr.unalias() else { continue };
+        let (window, time) = match () {
+            () if is_window(&call.func) => WindowSpec::from_call(&call, zone).map(|(window, time)| (Window::Panes(window), time))?,
+            () if is_session_window(&call.func) => session_from_call(&call).map(|(gap, time)| (Window::Session { gap }, time))?,
+            () => continue,
+        };
+        if found.is_some() {
+            return Err("the query groups by two windows; run one query file per window".into());
+        }
+        found = Some(WindowCall { place, window, time });
+    }
+    if node.group_exprs().iter().any(|expr| matches!(expr, Expr::GroupingSet(_))) {
+        return Err("GROUPING SETS, CUBE and ROLLUP are not supported; run one query file per grouping".into());
+    }
+    Ok(found)
+}
+
+/// Whether `expr` is the window of the aggregate `inner`, or `window_time()` of it, seen through what lies between.
+fn is_window_of(expr: &Expr, below: &LogicalPlan, inner: &Grouping) -> bool {
+    match expr {
+        Expr::Alias(alias) => is_window_of(&alias.expr, below, inner),
+        Expr::ScalarFunction(call) if is_window_time(&call.func) => {
+            call.args.first().is_some_and(|window| is_window_of(window, below, inner))
+        }
+        Expr::Column(column) => match below {
+            LogicalPlan::Projection(projection) => projection
+                .schema
+                .maybe_index_of_column(column)
+                .is_some_and(|index| is_window_of(&projection.expr[index], &projection.input, inner)),
+            LogicalPlan::SubqueryAlias(alias) => alias.schema.maybe_index_of_column(column).is_some_and(|index| {
+                let (qualifier, field) = alias.input.schema().qualified_field(index);
+                is_window_of(&Expr::Column((qualifier, field).into()), &alias.input, inner)
+            }),
+            LogicalPlan::Filter(filter) => is_window_of(expr, &filter.input, inner),
+            LogicalPlan::Join(join) => lookup::left_column(column, join).is_some_and(|left| is_window_of(&left, &join.left, inner)),
+            LogicalPlan::Aggregate(aggregate) => aggregate.schema.maybe_index_of_column(column) == inner.window_place(),
+            _ => false,
+        },
+        _ => false,
+    }
+}
+
+/// The columns that steps leave; `None` when they change none.
+fn columns_after(steps: &[Step]) -> Option<SchemaRef> {
+    steps.iter().rev().find_map(|step| match step {
+        Step::Project(_, schema) => Some(Arc::clone(schema)),
+        Step::Lookup(join) => join.schema().cloned(),
+        Step::Filter(_) | Step::Order(_) | Step::Cut(_) => None,
+    })
+}
+
 /// FNV-1a, 64 bits: small, and the same in every release, which the standard library's hasher does not promise.
-fn fnv1a(bytes: &[u8]) -> u64 {
+pub(super) fn fnv1a(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3))
 }
 
-fn physical(expr: &Expr, schema: &DFSchema) -> Result<Arc<dyn PhysicalExpr>> {
-    create_physical_expr(expr, schema, &ExecutionProps::new(), &PhysicalPlanningContext::default())
-}
-
-/// Nullability is a planner's guess; a batch must never fail over it.
-fn nullable(schema: &Schema) -> SchemaRef {
-    let field = |field: &FieldRef| Field::new(field.name(), field.data_type().clone(), true);
-    Arc::new(Schema::new(schema.fields().iter().map(field).collect::<Vec<_>>()))
-}
-
-fn steps(nodes: &[&LogicalPlan]) -> Result<Vec<Step>> {
+pub(super) fn steps(nodes: &[&LogicalPlan]) -> Result<Vec<Step>> {
     let step = |node: &&LogicalPlan| match node {
         LogicalPlan::Filter(filter) => Ok(Some(Step::Filter(physical(&filter.predicate, filter.input.schema())?))),
         LogicalPlan::Projection(projection) => {
             let exprs = projection.expr.iter().map(|expr| physical(expr, projection.input.schema())).collect::<Result<_>>()?;
             Ok(Some(Step::Project(exprs, nullable(projection.schema.as_arrow()))))
         }
+        LogicalPlan::Sort(sort) => Ok(Some(Step::Order(Order::compile(sort)?))),
+        LogicalPlan::Limit(limit) => Ok(Some(Step::Cut(Cut::compile(limit)?))),
+        LogicalPlan::Join(join) => Ok(Some(Step::Lookup(Box::new(LookupJoin::compile(join)?)))),
         // A new name for what is below: columns are found by their place.
         _ => Ok(None),
     };
@@ -386,6 +543,28 @@ fn check_functions(plan: &LogicalPlan) -> Result<(), String> {
     fault.map_or(Ok(()), Err)
 }
 
+/// Windows are for GROUP BY: anywhere else there are no values to put in.
+fn check_window_calls(plan: &LogicalPlan) -> Result<(), String> {
+    let mut found = None;
+    let mut look = |expr: &Expr| {
+        if let Expr::ScalarFunction(call) = expr
+            && (is_window(&call.func) || is_session_window(&call.func))
+        {
+            found = Some(call.name().to_owned());
+        }
+        Ok(TreeNodeRecursion::Continue)
+    };
+    plan.apply(|node| {
+        let grouped = if let LogicalPlan::Aggregate(aggregate) = node { aggregate.group_expr.len() } else { 0 };
+        for expr in node.expressions().iter().skip(grouped) {
+            expr.apply(&mut look)?;
+        }
+        Ok(TreeNodeRecursion::Continue)
+    })
+    .map_err(|error| sentence(&error))?;
+    found.map_or(Ok(()), |name| Err(format!("{name}() belongs into GROUP BY; group by it, and select {name}.start and {name}.end of it")))
+}
+
 fn check_output(output: &Schema) -> Result<(), String> {
     for (place, field) in output.fields().iter().enumerate() {
         if output.fields().iter().take(place).any(|other| other.name() == field.name()) {
@@ -399,7 +578,7 @@ fn check_output(output: &Schema) -> Result<(), String> {
 }
 
 /// DataFusion's message without its internal layers.
-fn sentence(error: &DataFusionError) -> String {
+pub(crate) fn sentence(error: &DataFusionError) -> String {
     let text = error.strip_backtrace();
     let mut rest = text.as_str();
     for layer in ["type_coercion", "caused by", "Error during planning: ", "Schema error: ", "SQL error: "] {
@@ -408,20 +587,22 @@ fn sentence(error: &DataFusionError) -> String {
     rest.lines().map(str::trim).collect::<Vec<_>>().join(" ")
 }
 
-/// What the planner may know: one table, our functions, no variables, no clock.
+/// What the planner may know: the stream, the lookup tables, our functions, no variables, no clock.
 struct Catalog {
     table: String,
     source: Arc<dyn TableSource>,
+    lookups: Vec<(String, Arc<dyn TableSource>)>,
     functions: Functions,
     planners: Vec<Arc<dyn ExprPlanner>>,
     options: ConfigOptions,
 }
 
 impl Catalog {
-    fn new(table: &str, schema: SchemaRef) -> Self {
+    fn new(table: &str, schema: SchemaRef, lookups: &[LookupTable]) -> Self {
         Self {
             table: table.to_owned(),
             source: Arc::new(LogicalTableSource::new(schema)),
+            lookups: lookups.iter().map(|table| (table.name.clone(), table.source())).collect(),
             functions: Functions::new(),
             planners: vec![
                 Arc::new(super::division::SparkDivision),
@@ -443,7 +624,13 @@ impl ContextProvider for Catalog {
         if name.to_string().replace('"', "").eq_ignore_ascii_case(&self.table) {
             return Ok(Arc::clone(&self.source));
         }
-        plan_err!("there is no table '{name}'; select FROM {}, the topic of the source", self.table)
+        if let Some((_, source)) = self.lookups.iter().find(|(table, _)| name.table().eq_ignore_ascii_case(table)) {
+            return Ok(Arc::clone(source));
+        }
+        plan_err!(
+            "there is no table '{name}'; select FROM {}, the topic of the source, or name a file of that table under [[lookup]]",
+            self.table
+        )
     }
 
     fn get_expr_planners(&self) -> &[Arc<dyn ExprPlanner>] {
@@ -451,7 +638,12 @@ impl ContextProvider for Catalog {
     }
 
     fn get_function_meta(&self, name: &str) -> Option<Arc<ScalarUDF>> {
-        if name.eq_ignore_ascii_case(WINDOW) { Some(window_function()) } else { self.functions.scalar(name) }
+        match name.to_lowercase().as_str() {
+            WINDOW => Some(window_function()),
+            SESSION_WINDOW => Some(session_window_function()),
+            WINDOW_TIME => Some(window_time_function()),
+            _ => self.functions.scalar(name),
+        }
     }
 
     fn get_higher_order_meta(&self, _name: &str) -> Option<Arc<HigherOrderUDF>> {

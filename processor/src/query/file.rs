@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use common::units::Span;
 use serde::Deserialize;
 
+use super::zone::Zone;
+
 /// The query that runs when no file is given.
 const DEFAULT: &str = include_str!("../../../queries/iot-10s.toml");
 
@@ -29,6 +31,9 @@ pub struct QueryFile {
     pub query: Query,
     #[serde(default)]
     pub sink: Sink,
+    /// Tables that the SQL joins with the stream.
+    #[serde(default, rename = "lookup")]
+    pub lookups: Vec<Lookup>,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -53,6 +58,20 @@ pub struct Source {
     /// processor reads all partitions.
     #[serde(default = "default_partition_key")]
     pub partition_key: String,
+    /// A column whose values have a timeline each: a device that lags or hurries makes no other late. Empty: one timeline a partition.
+    #[serde(default)]
+    pub watermark_by: String,
+    /// A device whose newest reading is this far behind the newest of its partition is given up: its windows close.
+    #[serde(default = "default_max_silence")]
+    pub max_silence: Span,
+    /// Columns that name a reading: a row whose values were there already, no longer ago than the watermark's delay, is dropped. Spark's
+    /// `dropDuplicatesWithinWatermark`.
+    #[serde(default)]
+    pub drop_duplicates_within_watermark: Vec<String>,
+}
+
+fn default_max_silence() -> Span {
+    Span::from_secs(86_400)
 }
 
 fn default_max_future() -> Span {
@@ -82,6 +101,15 @@ pub struct Query {
     pub output_mode: OutputMode,
     #[serde(default)]
     pub trigger: Trigger,
+    /// Whose days, weeks, months and years the windows of that length are: a name of the IANA database, such as `Europe/Rome`. Without
+    /// it a day is 24 hours of UTC, and windows of months are refused.
+    pub time_zone: Option<String>,
+}
+
+impl Query {
+    pub(crate) fn zone(&self) -> Result<Option<&'static Zone>, String> {
+        self.time_zone.as_deref().map(Zone::named).transpose().map_err(|fault| format!("query.time_zone: {fault}"))
+    }
 }
 
 /// Spark's output modes.
@@ -106,8 +134,19 @@ pub enum Trigger {
     AsSoonAsPossible,
     /// At multiples of the interval.
     ProcessingTime(Span),
-    /// All that is there at the start, in several steps, and then the end.
+    /// All that is there at the start, in several commits, and then the end.
     AvailableNow,
+    /// All that is there at the start, in one commit, and then the end.
+    Once,
+    /// Each row's result at once; a commit at each interval.
+    Continuous(Span),
+}
+
+impl Trigger {
+    /// Whether the query ends when it has read what was there at its start.
+    pub fn is_bounded(self) -> bool {
+        matches!(self, Self::AvailableNow | Self::Once)
+    }
 }
 
 #[derive(Deserialize)]
@@ -117,21 +156,28 @@ struct TriggerTable {
     continuous: Option<Span>,
 }
 
-const TRIGGERS: &str = "use { processing_time = \"1 second\" }, \"available_now\" or none";
+const TRIGGERS: &str = "use { processing_time = \"1 second\" }, { continuous = \"1 second\" }, \"available_now\", \"once\" or none";
 
 /// A word or a table, told apart by hand: serde's `untagged` would hide what is wrong inside the table.
 impl TryFrom<toml::Value> for Trigger {
     type Error = String;
 
     fn try_from(value: toml::Value) -> Result<Self, String> {
-        let soon = |what: &str| Err(format!("the trigger '{what}' is not supported yet; {TRIGGERS}"));
         match value {
             toml::Value::String(word) if word == "available_now" => Ok(Self::AvailableNow),
-            toml::Value::String(word) if word == "once" => soon("once"),
+            toml::Value::String(word) if word == "once" => Ok(Self::Once),
             toml::Value::Table(_) => {
                 let table: TriggerTable = value.try_into().map_err(|error: toml::de::Error| format!("trigger: {}", error.message()))?;
                 match table {
-                    TriggerTable { continuous: Some(_), .. } => soon("continuous"),
+                    TriggerTable { continuous: Some(_), processing_time: Some(_) } => {
+                        Err(format!("the trigger is both processing_time and continuous; {TRIGGERS}"))
+                    }
+                    TriggerTable { continuous: Some(span), .. } if span.millis() == 0 => {
+                        Err("trigger: continuous needs the interval between two commits, such as \"1 second\"; leave the trigger out to commit \
+                             each step"
+                            .into())
+                    }
+                    TriggerTable { continuous: Some(span), .. } => Ok(Self::Continuous(span)),
                     // Spark: an interval of 0 means as soon as possible.
                     TriggerTable { processing_time: Some(span), .. } if span.millis() == 0 => Ok(Self::AsSoonAsPossible),
                     TriggerTable { processing_time: Some(span), .. } => Ok(Self::ProcessingTime(span)),
@@ -152,6 +198,48 @@ pub struct Sink {
     pub topic: Option<String>,
 }
 
+/// A table that does not change while the query runs, such as the rooms that sensors stand in.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Lookup {
+    /// The table's name in the SQL: a letter, then letters, digits and `_`.
+    pub name: String,
+    /// Relative to the query file.
+    pub path: PathBuf,
+    /// By the file's ending unless given.
+    pub format: Option<TableFormat>,
+    /// Spark's DDL, as that of the source. A CSV file needs one; a Parquet file brings its own, and one here chooses among its columns.
+    pub schema: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TableFormat {
+    /// With a first line that names the columns.
+    Csv,
+    Parquet,
+}
+
+impl Lookup {
+    /// The format as it is given, or as the file's ending tells.
+    ///
+    /// # Errors
+    /// When neither says it.
+    pub fn table_format(&self) -> Result<TableFormat, String> {
+        let ending = self.path.extension().and_then(|ending| ending.to_str()).unwrap_or_default().to_ascii_lowercase();
+        match (self.format, ending.as_str()) {
+            (Some(format), _) => Ok(format),
+            (None, "csv") => Ok(TableFormat::Csv),
+            (None, "parquet") => Ok(TableFormat::Parquet),
+            (None, _) => Err(format!(
+                "lookup '{}': the ending of {} does not tell its format; write format = \"csv\" or format = \"parquet\"",
+                self.name,
+                self.path.display()
+            )),
+        }
+    }
+}
+
 impl QueryFile {
     /// Reads and checks one file.
     ///
@@ -170,12 +258,15 @@ impl QueryFile {
         Self::parse(DEFAULT, Path::new("(built-in) iot-10s.toml"))
     }
 
-    /// Parses the text of a query file; `path` is for messages.
+    /// Parses the text of a query file; `path` is for messages, and what the paths of lookup tables are relative to.
     ///
     /// # Errors
     /// As [`QueryFile::read`].
     pub fn parse(text: &str, path: &Path) -> Result<Self, FileError> {
-        let file: Self = toml::from_str(text).map_err(|cause| FileError::Toml { path: path.to_owned(), cause: Box::new(cause) })?;
+        let mut file: Self = toml::from_str(text).map_err(|cause| FileError::Toml { path: path.to_owned(), cause: Box::new(cause) })?;
+        for lookup in &mut file.lookups {
+            lookup.path = path.parent().unwrap_or(Path::new("")).join(&lookup.path);
+        }
         file.check().map_err(|cause| FileError::Content { path: path.to_owned(), cause })?;
         Ok(file)
     }
@@ -192,10 +283,38 @@ impl QueryFile {
         if self.output_topic() == self.source.topic {
             return Err(format!("sink.topic and source.topic are both '{}'; a query must not read its own results", self.source.topic));
         }
-        match self.query.output_mode {
-            OutputMode::Update | OutputMode::Append => Ok(()),
-            OutputMode::Complete => Err("query.output_mode: \"complete\" is not supported yet; use \"update\" or \"append\"".into()),
+        self.query.zone()?;
+        self.check_lookups()?;
+        if !self.source.watermark_by.is_empty() && self.source.max_silence.millis() < 1 {
+            return Err("source.max_silence must be at least 1 millisecond".into());
         }
+        if self.query.output_mode == OutputMode::Complete && matches!(self.query.trigger, Trigger::Continuous(_)) {
+            // A row that was sent ahead and then left the result before a crash would be nobody's to take away.
+            return Err(
+                "query.trigger: continuous does not fit output_mode \"complete\"; use { processing_time = \"1 second\" } with it, \
+                        or output_mode \"update\""
+                    .into(),
+            );
+        }
+        Ok(())
+    }
+
+    fn check_lookups(&self) -> Result<(), String> {
+        for (place, lookup) in self.lookups.iter().enumerate() {
+            let name = &lookup.name;
+            let plain = name.chars().all(|character| character.is_ascii_alphanumeric() || character == '_');
+            if !plain || !name.starts_with(|first: char| first.is_ascii_alphabetic()) {
+                return Err(format!("lookup.name: '{name}' must be a letter, then letters, digits and '_', so that the SQL can name it"));
+            }
+            if name.eq_ignore_ascii_case(&self.source.topic) {
+                return Err(format!("lookup.name: '{name}' is the topic's name, too; give the lookup table another one"));
+            }
+            if self.lookups.iter().take(place).any(|other| other.name.eq_ignore_ascii_case(name)) {
+                return Err(format!("lookup.name: there are two lookup tables '{name}'; give one of them another name"));
+            }
+            lookup.table_format()?;
+        }
+        Ok(())
     }
 }
 
@@ -223,9 +342,24 @@ mod tests {
         assert_eq!(trigger("").unwrap(), Trigger::AsSoonAsPossible);
         assert_eq!(trigger("trigger = 'available_now'").unwrap(), Trigger::AvailableNow);
         assert_eq!(trigger("trigger = { processing_time = '0 seconds' }").unwrap(), Trigger::AsSoonAsPossible);
+        assert_eq!(trigger("trigger = 'once'").unwrap(), Trigger::Once);
+        assert_eq!(trigger("trigger = { continuous = '1 second' }").unwrap(), Trigger::Continuous(Span::from_secs(1)));
+        assert!(trigger("trigger = { continuous = '0 seconds' }").unwrap_err().to_string().contains("between two commits"));
+        let complete = trigger("output_mode = 'complete'\ntrigger = { continuous = '1s' }").unwrap_err().to_string();
+        assert!(complete.contains("does not fit output_mode"), "{complete}");
+        assert!(trigger("trigger = { continuous = '1s', processing_time = '1s' }").unwrap_err().to_string().contains("both"));
         assert!(trigger("trigger = 'sometimes'").unwrap_err().to_string().contains("available_now"));
         assert!(trigger("trigger = { processing_time = '1' }").unwrap_err().to_string().contains("a number with a unit"));
         assert!(trigger("trigger = { every = '1s' }").unwrap_err().to_string().contains("every"));
+    }
+
+    #[test]
+    fn a_time_zone_is_checked_when_the_file_is_read() {
+        let zone = |name: &str| parse(&format!("{SOURCE}[query]\nsql='x'\ntime_zone='{name}'")).map(|file| file.query.time_zone);
+        assert_eq!(zone("Europe/Rome").unwrap().as_deref(), Some("Europe/Rome"));
+        assert_eq!(zone("UTC").unwrap().as_deref(), Some("UTC"));
+        let fault = zone("europe/rome").unwrap_err().to_string();
+        assert!(fault.contains("q.toml: query.time_zone: there is no time zone 'europe/rome'; did you mean 'Europe/Rome'?"), "{fault}");
     }
 
     #[test]
@@ -234,5 +368,24 @@ mod tests {
         let looped = parse(&format!("{SOURCE}[query]\nsql='x'\n[sink]\ntopic='iot'")).unwrap_err().to_string();
         assert!(looped.contains("its own results"), "{looped}");
         assert!(parse(&format!("{SOURCE}[query]\nsql='x'\n").replace("name='q'", "name='a b'")).is_err());
+    }
+
+    #[test]
+    fn lookup_tables_lie_beside_the_query_file() {
+        let text = |lookup: &str| format!("{SOURCE}[query]\nsql='x'\n[[lookup]]\n{lookup}");
+        let read = |lookup: &str| QueryFile::parse(&text(lookup), Path::new("/etc/queries/q.toml"));
+        let file = read("name='a'\npath='a.CSV'\nschema='k STRING'\n[[lookup]]\nname='b'\npath='/data/b.parquet'").unwrap();
+        let found: Vec<_> = file.lookups.iter().map(|lookup| (lookup.path.to_str().unwrap(), lookup.table_format().unwrap())).collect();
+        assert_eq!(found, [("/etc/queries/a.CSV", TableFormat::Csv), ("/data/b.parquet", TableFormat::Parquet)]);
+        for (lookup, part) in [
+            ("name='a b'\npath='a.csv'", "so that the SQL can name it"),
+            ("name='IOT'\npath='a.csv'", "the topic's name"),
+            ("name='a'\npath='a.csv'\n[[lookup]]\nname='A'\npath='b.csv'", "two lookup tables"),
+            ("name='a'\npath='a.txt'", "format = \"csv\""),
+            ("name='a'\npath='a.csv'\nsep=';'", "sep"),
+        ] {
+            let fault = read(lookup).unwrap_err().to_string();
+            assert!(fault.contains(part), "'{part}' is not in: {fault}");
+        }
     }
 }

@@ -6,8 +6,8 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray as _, BooleanArray, RecordBatch};
-use arrow::compute::concat;
+use arrow::array::{Array, ArrayRef, AsArray as _, BooleanArray, RecordBatch, UInt32Array};
+use arrow::compute::{concat, take};
 use arrow::datatypes::{DataType, Field, FieldRef};
 use datafusion_common::{DFSchema, DataFusionError, Result};
 use datafusion_expr::execution_props::ExecutionProps;
@@ -46,6 +46,21 @@ pub(crate) struct Arguments {
 }
 
 impl Arguments {
+    /// Of no calls.
+    pub(crate) fn none() -> Self {
+        Self { calls: Vec::new() }
+    }
+
+    /// The arguments of some of the rows.
+    pub(crate) fn take(&self, rows: &UInt32Array) -> Result<Self> {
+        let call = |(values, filter): &(Vec<ArrayRef>, Option<BooleanArray>)| {
+            let values = values.iter().map(|column| Ok(take(column, rows, None)?)).collect::<Result<Vec<_>>>()?;
+            let filter = filter.as_ref().map(|filter| Ok::<_, DataFusionError>(take(filter, rows, None)?.as_boolean().clone()));
+            Ok((values, filter.transpose()?))
+        };
+        Ok(Self { calls: self.calls.iter().map(call).collect::<Result<_>>()? })
+    }
+
     /// The arguments of several batches as those of one; there is at least one batch.
     pub(crate) fn concat(parts: &[Self]) -> Result<Self> {
         let call = |call: usize| {

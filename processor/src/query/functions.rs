@@ -34,6 +34,7 @@ mod refused;
 mod tests;
 mod text;
 mod time;
+mod zone;
 
 pub(crate) use calendar::{SparkCasts, SparkExtract};
 pub(crate) use logic::LazyChoices;
@@ -114,9 +115,17 @@ pub(crate) fn cut_sensitive(name: &str) -> bool {
 
 fn scalars() -> BTreeMap<String, Arc<ScalarUDF>> {
     let mut known = BTreeMap::new();
-    let own = [time::functions(), calendar::functions(), logic::functions(), text::functions(), math::functions(), numbers::functions()]
-        .into_iter()
-        .flatten();
+    let own = [
+        time::functions(),
+        zone::functions(),
+        calendar::functions(),
+        logic::functions(),
+        text::functions(),
+        math::functions(),
+        numbers::functions(),
+    ]
+    .into_iter()
+    .flatten();
     // The later of one name wins, so ours come last.
     for function in all_default_functions().into_iter().chain(own) {
         for name in std::iter::once(function.name()).chain(function.aliases().iter().map(String::as_str)) {

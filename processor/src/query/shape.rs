@@ -4,10 +4,13 @@ use std::sync::Arc;
 
 use arrow::array::{Array as _, ArrayRef, AsArray, BooleanArray, RecordBatch, RecordBatchOptions, UInt32Array};
 use arrow::compute::{filter, filter_record_batch, prep_null_mask_filter};
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{Schema, SchemaRef};
 use datafusion_common::{DataFusionError, Result};
-use datafusion_expr::{Aggregate, Expr, LogicalPlan};
+use datafusion_expr::{Aggregate, Distinct, Expr, LogicalPlan};
 use datafusion_physical_expr::PhysicalExpr;
+
+use super::lookup::{self, LookupJoin};
+use super::order::{Cut, Order};
 
 /// Whether one input partition has all rows of a group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,50 +21,118 @@ pub(crate) enum Scope {
     Topic,
 }
 
-/// The three parts of a plan that streams, each from the input to the output.
-pub(crate) struct Shape<'a> {
-    pub(crate) before: Vec<&'a LogicalPlan>,
-    pub(crate) aggregate: &'a Aggregate,
+/// What groups rows: an aggregate, or a DISTINCT, which is an aggregate of keys alone.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum GroupNode<'a> {
+    Aggregate(&'a Aggregate),
+    /// The plan whose rows are made distinct.
+    Distinct(&'a LogicalPlan),
+}
+
+impl<'a> GroupNode<'a> {
+    pub(crate) fn input(&self) -> &'a LogicalPlan {
+        match self {
+            Self::Aggregate(aggregate) => &aggregate.input,
+            Self::Distinct(input) => input,
+        }
+    }
+
+    pub(crate) fn schema(&self) -> &'a Schema {
+        match self {
+            Self::Aggregate(aggregate) => aggregate.schema.as_arrow(),
+            Self::Distinct(input) => input.schema().as_arrow(),
+        }
+    }
+
+    pub(crate) fn group_exprs(&self) -> Vec<Expr> {
+        match self {
+            Self::Aggregate(aggregate) => aggregate.group_expr.clone(),
+            Self::Distinct(input) => input.schema().columns().into_iter().map(Expr::Column).collect(),
+        }
+    }
+
+    pub(crate) fn calls(&self) -> &'a [Expr] {
+        match self {
+            Self::Aggregate(aggregate) => &aggregate.aggr_expr,
+            Self::Distinct(_) => &[],
+        }
+    }
+}
+
+/// One grouping and what stands between it and the next, or the output.
+pub(crate) struct Stage<'a> {
+    pub(crate) node: GroupNode<'a>,
     pub(crate) after: Vec<&'a LogicalPlan>,
 }
 
+/// The parts of a plan that streams, from the input to the output.
+pub(crate) struct Shape<'a> {
+    pub(crate) before: Vec<&'a LogicalPlan>,
+    /// None for a plain SELECT; two for an aggregate over an aggregate.
+    pub(crate) stages: Vec<Stage<'a>>,
+}
+
 impl<'a> Shape<'a> {
-    /// Takes the plan apart.
+    /// Takes the plan apart. `sorted`: whether the output mode takes ORDER BY and LIMIT.
     ///
     /// # Errors
     /// A sentence for the first node that does not stream.
-    pub(crate) fn of(plan: &'a LogicalPlan) -> Result<Self, String> {
-        let mut above = Vec::new();
-        let mut below = Vec::new();
-        let mut aggregate = None;
+    pub(crate) fn of(plan: &'a LogicalPlan, sorted: bool) -> Result<Self, String> {
+        let mut stages: Vec<Stage<'a>> = Vec::new();
+        let mut part = Vec::new();
         let mut node = plan;
         loop {
-            let side = if aggregate.is_none() { &mut above } else { &mut below };
             node = match node {
                 LogicalPlan::Projection(projection) => {
-                    side.push(node);
+                    part.push(node);
                     &projection.input
                 }
                 LogicalPlan::Filter(filter) => {
-                    side.push(node);
+                    part.push(node);
                     &filter.input
                 }
+                LogicalPlan::Sort(sort) if sorted && stages.is_empty() => {
+                    part.push(node);
+                    &sort.input
+                }
+                LogicalPlan::Limit(limit) if sorted && stages.is_empty() => {
+                    part.push(node);
+                    &limit.input
+                }
+                LogicalPlan::Join(join) => {
+                    lookup::check_join(join)?;
+                    part.push(node);
+                    &join.left
+                }
                 LogicalPlan::SubqueryAlias(alias) => &alias.input,
-                LogicalPlan::Aggregate(inner) if aggregate.is_none() => {
-                    aggregate = Some(inner);
+                LogicalPlan::Aggregate(inner) if stages.len() < 2 => {
+                    part.reverse();
+                    stages.push(Stage { node: GroupNode::Aggregate(inner), after: std::mem::take(&mut part) });
                     &inner.input
                 }
-                LogicalPlan::TableScan(_) => break,
+                LogicalPlan::Distinct(Distinct::All(input)) if stages.is_empty() => {
+                    part.reverse();
+                    stages.push(Stage { node: GroupNode::Distinct(input), after: std::mem::take(&mut part) });
+                    input
+                }
+                LogicalPlan::TableScan(scan) => {
+                    lookup::check_scan(scan)?;
+                    break;
+                }
                 other => return Err(refusal(other)),
             };
         }
-        let aggregate = aggregate.ok_or(
-            "the query has no aggregate: a plain SELECT, which would run in append mode, is not supported yet; \
-             group by a window, such as GROUP BY window(ts, '10 seconds')",
-        )?;
-        below.reverse();
-        above.reverse();
-        Ok(Self { before: below, aggregate, after: above })
+        part.reverse();
+        stages.reverse();
+        if stages.is_empty() && part.iter().any(|node| matches!(node, LogicalPlan::Sort(_) | LogicalPlan::Limit(_))) {
+            return Err("ORDER BY and LIMIT need an aggregate, whose whole result complete mode gives; sort where you read".into());
+        }
+        if stages.len() == 2 && stages.iter().any(|stage| matches!(stage.node, GroupNode::Distinct(_))) {
+            return Err("SELECT DISTINCT over an aggregate is not supported: each of its groups is one row already; leave DISTINCT out, \
+                 or group the aggregate's rows once more by a window"
+                .into());
+        }
+        Ok(Self { before: part, stages })
     }
 }
 
@@ -69,19 +140,20 @@ impl<'a> Shape<'a> {
 fn refusal(plan: &LogicalPlan) -> String {
     match plan {
         LogicalPlan::Sort(_) | LogicalPlan::Limit(_) => {
-            "ORDER BY and LIMIT need the whole result, so they only fit complete mode, which is not supported yet; sort where you read"
+            "ORDER BY and LIMIT need the whole result of an aggregate, so they stand at its top and only fit output_mode = \"complete\"; \
+             use complete mode, or sort where you read"
                 .into()
         }
         LogicalPlan::Distinct(_) => {
-            "SELECT DISTINCT is not supported yet; group by the columns and a window, with count(*), to see each value once a window".into()
+            "DISTINCT ON and a DISTINCT below another grouping are not supported; use SELECT DISTINCT at the top, or GROUP BY".into()
         }
-        LogicalPlan::Join(_) => "joins are not supported yet; send what you would join with the reading, or join where you read".into(),
         LogicalPlan::Union(_) => "UNION is not supported; run one query file per SELECT, all into the same topic".into(),
         LogicalPlan::Window(_) => {
             "OVER (...) needs rows in a final order, which a stream does not have; aggregate over window(ts, ...) instead".into()
         }
         LogicalPlan::Aggregate(_) => {
-            "an aggregate over an aggregate is not supported yet; run two query files, the second with the first's topic as its input"
+            "more than two aggregates over one another are not supported; run two query files, the second with the first's topic as its \
+             input"
                 .into()
         }
         LogicalPlan::Subquery(_) => "a subquery in an expression is not supported; compute it in a query of its own".into(),
@@ -98,7 +170,11 @@ fn refusal(plan: &LogicalPlan) -> String {
         | LogicalPlan::DescribeTable(_)
         | LogicalPlan::Extension(_) => "the SQL must be a SELECT".into(),
         // Accepted by the walk before it asks for a refusal.
-        LogicalPlan::Projection(_) | LogicalPlan::Filter(_) | LogicalPlan::SubqueryAlias(_) | LogicalPlan::TableScan(_) => {
+        LogicalPlan::Projection(_)
+        | LogicalPlan::Filter(_)
+        | LogicalPlan::SubqueryAlias(_)
+        | LogicalPlan::Join(_)
+        | LogicalPlan::TableScan(_) => {
             format!("this part of the query is at a place where it does not stream: {}", plan.display())
         }
     }
@@ -120,22 +196,31 @@ pub(crate) fn base_column(expr: &Expr, below: &LogicalPlan) -> Option<String> {
                 base_column(&Expr::Column((qualifier, field).into()), &alias.input)
             }
             LogicalPlan::Filter(filter) => base_column(expr, &filter.input),
+            LogicalPlan::Join(join) => lookup::base_column_below(column, join),
             LogicalPlan::TableScan(_) => Some(column.name.clone()),
+            LogicalPlan::Aggregate(aggregate) => {
+                let index = aggregate.schema.maybe_index_of_column(column)?;
+                base_column(aggregate.group_expr.get(index)?, &aggregate.input)
+            }
             _ => None,
         },
         _ => None,
     }
 }
 
-/// A filter or a projection, ready for batches.
+/// A filter, a projection or a join with a lookup table, ready for batches.
 #[derive(Debug)]
 pub(crate) enum Step {
     Filter(Arc<dyn PhysicalExpr>),
     Project(Vec<Arc<dyn PhysicalExpr>>, SchemaRef),
+    Lookup(Box<LookupJoin>),
+    /// Only above the aggregate, in complete mode; as is [`Step::Cut`].
+    Order(Order),
+    Cut(Cut),
 }
 
 impl Step {
-    /// Applies the steps in order. `rows` follows the rows of `batch` through the filters.
+    /// Applies the steps in order. `rows` follows the rows of `batch` through them.
     pub(crate) fn apply_all(steps: &[Self], mut batch: RecordBatch, mut rows: UInt32Array) -> Result<(RecordBatch, UInt32Array)> {
         for step in steps {
             match step {
@@ -147,6 +232,9 @@ impl Step {
                     }
                 }
                 Self::Project(exprs, schema) => batch = project(exprs, schema, &batch)?,
+                Self::Lookup(join) => (batch, rows) = join.apply(batch, rows)?,
+                Self::Order(order) => (batch, rows) = order.apply(&batch, &rows)?,
+                Self::Cut(cut) => (batch, rows) = cut.apply(&batch, &rows),
             }
         }
         Ok((batch, rows))

@@ -8,10 +8,10 @@ use std::collections::HashMap;
 use std::ops::ControlFlow;
 
 use arrow::datatypes::Schema;
-use datafusion_sql::sqlparser::ast::{Expr, GroupByExpr, Ident, Select, SelectItem, Statement, Value, VisitMut, VisitorMut};
+use datafusion_sql::sqlparser::ast::{AccessExpr, Expr, GroupByExpr, Ident, Select, SelectItem, Statement, Value, VisitMut, VisitorMut};
 
 use super::dialect;
-use super::window::WINDOW;
+use super::window::{SESSION_WINDOW, WINDOW};
 
 /// Parses one SELECT in Spark's dialect and spells it for the planner.
 ///
@@ -83,16 +83,16 @@ impl WindowNames {
     fn of(select: &Select, columns: &HashMap<String, String>) -> Self {
         let mut by_name = HashMap::new();
         if let GroupByExpr::Expressions(keys, _) = &select.group_by {
-            for key in keys.iter().filter(|key| is_window_call(key)) {
+            for (name, key) in keys.iter().filter_map(|key| Some((window_call(key)?, key))) {
                 // A column of that name hides the function's, as in any SQL scope.
-                if !columns.contains_key(WINDOW) {
-                    by_name.insert(WINDOW.to_owned(), key.clone());
+                if !columns.contains_key(name) {
+                    by_name.insert(name.to_owned(), key.clone());
                 }
             }
         }
         for item in &select.projection {
             if let SelectItem::ExprWithAlias { expr, alias } = item
-                && is_window_call(expr)
+                && window_call(expr).is_some()
             {
                 by_name.insert(alias.value.to_lowercase(), expr.clone());
             }
@@ -106,8 +106,8 @@ impl WindowNames {
         let name = match &*expr {
             Expr::CompoundIdentifier(idents) => self.field_of(idents).map(|_| idents[1].value.clone()),
             Expr::Identifier(ident) => self.by_name.contains_key(&ident.value.to_lowercase()).then(|| ident.value.clone()),
-            expr if is_window_call(expr) => Some(WINDOW.to_owned()),
-            _ => None,
+            Expr::CompoundFieldAccess { .. } => bound_of_call(expr).map(|(_, bound)| bound),
+            expr => window_call(expr).map(str::to_owned),
         };
         if let Some(name) = name {
             *item = SelectItem::ExprWithAlias { expr: expr.clone(), alias: Ident::new(name) };
@@ -122,21 +122,31 @@ impl WindowNames {
     }
 
     fn replacer(&self) -> Replacer<'_> {
-        Replacer { names: self }
+        Replacer { names: self, calls: 0 }
     }
 }
 
 struct Replacer<'a> {
     names: &'a WindowNames,
+    /// How many window calls the visitor is inside: there, names are those of the input.
+    calls: usize,
 }
 
 impl VisitorMut for Replacer<'_> {
     type Break = std::convert::Infallible;
 
+    fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<Self::Break> {
+        self.calls += usize::from(window_call(expr).is_some());
+        ControlFlow::Continue(())
+    }
+
     fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<Self::Break> {
+        self.calls -= usize::from(window_call(expr).is_some());
         let replacement = match expr {
+            _ if self.calls > 0 => None,
             Expr::CompoundIdentifier(idents) => self.names.field_of(idents),
             Expr::Identifier(ident) => self.names.by_name.get(&ident.value.to_lowercase()).cloned(),
+            Expr::CompoundFieldAccess { .. } => bound_of_call(expr).map(|(call, bound)| get_field(call, &bound.to_lowercase())),
             _ => None,
         };
         if let Some(replacement) = replacement {
@@ -146,8 +156,19 @@ impl VisitorMut for Replacer<'_> {
     }
 }
 
-fn is_window_call(expr: &Expr) -> bool {
-    matches!(expr, Expr::Function(function) if function.name.to_string().eq_ignore_ascii_case(WINDOW))
+/// The call and the name of the bound in `window(ts, '1 minute').start`.
+fn bound_of_call(expr: &Expr) -> Option<(Expr, String)> {
+    let Expr::CompoundFieldAccess { root, access_chain } = expr else { return None };
+    let [AccessExpr::Dot(Expr::Identifier(field))] = access_chain.as_slice() else { return None };
+    let is_bound = ["start", "end"].iter().any(|bound| field.value.eq_ignore_ascii_case(bound));
+    (is_bound && window_call(root).is_some()).then(|| (root.as_ref().clone(), field.value.clone()))
+}
+
+/// Which of the window functions an expression calls.
+fn window_call(expr: &Expr) -> Option<&'static str> {
+    let Expr::Function(function) = expr else { return None };
+    let name = function.name.to_string();
+    [WINDOW, SESSION_WINDOW].into_iter().find(|known| name.eq_ignore_ascii_case(known))
 }
 
 fn get_field(base: Expr, field: &str) -> Expr {
@@ -180,6 +201,25 @@ mod tests {
         assert_eq!(
             spelled("SELECT window(ts, '1 minute') AS w, w.start AS s FROM iot GROUP BY w"),
             "SELECT window(ts, '1 minute') AS w, get_field(window(ts, '1 minute'), 'start') AS s FROM iot GROUP BY window(ts, '1 minute')"
+        );
+    }
+
+    #[test]
+    fn the_call_itself_has_bounds_too() {
+        assert_eq!(
+            spelled("SELECT window(ts, '1 minute').start, count(*) FROM iot GROUP BY window(ts, '1 minute')"),
+            "SELECT get_field(window(ts, '1 minute'), 'start') AS start, count(*) FROM iot GROUP BY window(ts, '1 minute')"
+        );
+    }
+
+    #[test]
+    fn inside_the_call_names_are_those_of_the_input() {
+        assert_eq!(
+            spelled(
+                "SELECT window.start AS s FROM (SELECT window FROM iot GROUP BY window(ts, '1 minute')) GROUP BY window(window, '1 hour')"
+            ),
+            "SELECT get_field(window(window, '1 hour'), 'start') AS s FROM (SELECT window(ts, '1 minute') AS window FROM iot \
+             GROUP BY window(ts, '1 minute')) GROUP BY window(window, '1 hour')"
         );
     }
 

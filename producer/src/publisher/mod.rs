@@ -11,6 +11,7 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use common::Shutdown;
+use common::progress::{Show, Unit};
 use common::settings::{Settings, Topics};
 use common::telemetry::Part;
 use common::topics::lane_header as lane;
@@ -21,7 +22,6 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 use self::delivery::{Context, InFlight, Lane};
 use crate::error::ProducerError;
 use crate::metrics::Metrics;
-use crate::progress::Show;
 use crate::source::{BATCH, Content, DeadRow, Delivery, Next, Progress, Source};
 use crate::summary::Summary;
 
@@ -73,13 +73,21 @@ impl Publisher {
         let producer = client::config(&settings).create_with_context(context).map_err(ProducerError::Client)?;
         let now = Instant::now();
         let topics = Arc::new(settings.topics.clone());
-        Ok(Self { producer, settings, topics, around, show: Show::Nothing, progress: None, next_report: now, reported: (now, 0) })
+        Ok(Self {
+            producer,
+            settings,
+            topics,
+            around,
+            show: Show::new("replay", Unit::Bytes),
+            progress: None,
+            next_report: now,
+            reported: (now, 0),
+        })
     }
 
     /// Publishes until the source ends or the signal comes, then drains.
     pub(crate) fn run(mut self, source: &mut dyn Source) -> Result<Summary, ProducerError> {
         self.progress = source.progress();
-        self.show = Show::new(self.progress);
         source.start(chrono::Utc::now().timestamp_millis());
         let started = Instant::now();
         let ended = self.stream(source, started);
@@ -209,7 +217,9 @@ impl Publisher {
         counts.set_rate(rate);
         self.around.metrics.in_flight.set(i64::from(self.producer.in_flight_count()));
         self.around.part.set_ready(!counts.away.load(Ordering::Relaxed));
-        self.show.update(self.progress, published, rate);
+        if let Some(Progress { done, total }) = self.progress {
+            self.show.update(done, total, || format!("{published} readings, {rate:.0}/s"));
+        }
     }
 
     /// Waits for what is in flight. After a stop signal for `drain_timeout` at most; after the end of the source for as long as

@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 use serde_json::Value;
 
-use super::harness::{Record, Way, readings_query, run};
+use super::harness::{Record, Way, cases, readings_query, run};
 use super::property::{readings, record};
 
 const DELAY: i64 = 5_000;
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(cases(200))]
 
     #[test]
     fn every_window_counts_the_rows_that_were_in_time_for_it(

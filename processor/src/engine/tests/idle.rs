@@ -30,10 +30,10 @@ fn the_last_window_closes_without_a_reading_and_a_restart_repeats_it() {
     assert!(engine.close_idle(T + 14_999, &[(0, 2)]).is_none(), "the delay after the first window's end has not passed");
     let closing = engine.close_idle(T + 15_000, &[(0, 2)]).unwrap();
     let output = engine.apply(&closing).unwrap();
-    assert_eq!((output.window_starts.as_slice(), output.finals.as_slice()), (&[T][..], &[true][..]));
+    assert_eq!((output.windows.as_slice(), output.finals.as_slice()), (&[(T, T + 10_000)][..], &[true][..]));
     assert!(engine.close_idle(T + 16_000, &[(0, 2)]).is_none(), "once is enough");
     let second = engine.close_idle(T + 3_600_000, &[(0, 2)]).unwrap();
-    assert_eq!(engine.apply(&second).unwrap().window_starts, [T + 10_000]);
+    assert_eq!(engine.apply(&second).unwrap().windows, [(T + 10_000, T + 20_000)]);
     assert_eq!(engine.state_rows(), 0);
 
     // A reading of a closed window is late; one of the next window is welcome, an hour later too.
@@ -58,7 +58,7 @@ fn a_partition_that_never_had_a_reading_holds_nothing_up() {
     assert!(engine.close_idle(T + 61_000, &[]).is_none());
     let closing = engine.close_idle(T + 61_000, &[(1, 0)]).unwrap();
     assert_eq!(closing.progress.len(), 1, "only the idle partition is moved");
-    assert_eq!(engine.apply(&closing).unwrap().window_starts, [T]);
+    assert_eq!(engine.apply(&closing).unwrap().windows, [(T, T + 10_000)]);
 }
 
 #[test]

@@ -1,9 +1,16 @@
 //! The engine as a whole: golden cases, and properties against a plain batch computation.
 
+mod calendar;
+mod clocks;
 mod golden;
 mod harness;
 mod hopping;
 mod idle;
+mod lookup;
+mod merged;
 mod oracle;
+mod outlook;
 mod property;
 mod refused;
+mod sessions;
+mod wider;

@@ -7,7 +7,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng as _;
 use serde_json::Value;
 
-use super::harness::{Record, Way, readings_query, run};
+use super::harness::{Record, Way, cases, readings_query, run};
 use super::oracle::{Reading, aggregate, in_time};
 
 const SIZE: i64 = 10_000;
@@ -35,7 +35,7 @@ pub(super) fn record(reading: &Reading) -> Record {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(cases(300))]
 
     #[test]
     fn final_rows_do_not_depend_on_how_the_log_is_cut(seed: u64, keyed: bool) {

@@ -5,22 +5,22 @@ use std::path::Path;
 use super::harness::query_file;
 use crate::query::{QueryFile, StreamQuery};
 
-fn refusal(sql: &str) -> String {
-    let file = QueryFile::parse(&query_file(sql), Path::new("case.toml")).unwrap();
-    match StreamQuery::compile(file) {
-        Ok(query) => panic!("accepted: {sql}: {query}"),
-        Err(error) => error.to_string(),
-    }
-}
-
 #[test]
 fn each_says_what_to_do() {
-    const GROUP: &str = "GROUP BY window(ts, '10 seconds'), sensor_id";
     let cases = [
-        ("SELECT sensor_id, value FROM iot", "append mode"),
-        (&format!("SELECT sensor_id, count(*) AS n FROM iot {GROUP} ORDER BY n"), "complete mode"),
-        (&format!("SELECT sensor_id, count(*) AS n FROM iot {GROUP} LIMIT 5"), "complete mode"),
-        ("SELECT DISTINCT sensor_id FROM iot", "DISTINCT"),
+        ("SELECT count(*) AS n FROM iot GROUP BY window(ts, '10 seconds'), sensor_id ORDER BY n", "complete"),
+        ("SELECT count(*) AS n FROM iot GROUP BY window(ts, '10 seconds'), sensor_id LIMIT 5", "complete"),
+        ("SELECT DISTINCT sensor_id FROM (SELECT sensor_id, count(*) AS n FROM iot GROUP BY sensor_id)", "DISTINCT"),
+        ("SELECT sensor_id, value FROM iot ORDER BY value", "complete"),
+        ("SELECT DISTINCT window(ts, '10 seconds') AS w, sensor_id FROM iot", "GROUP BY"),
+        ("SELECT sensor_id, value FROM iot WHERE window(ts, '10 seconds') IS NOT NULL", "GROUP BY"),
+        ("SELECT count(*) AS n FROM iot GROUP BY session_window(ts, '5 minutes'), sensor_id", "append"),
+        ("SELECT count(*) AS n FROM iot GROUP BY session_window(ts, kind), sensor_id", "same for all rows"),
+        (
+            "SELECT max(n) AS m FROM (SELECT window(ts, '1 second') AS w, count(*) AS n FROM iot GROUP BY window(ts, '1 second')) \
+             GROUP BY window(w, '1 minute')",
+            "append",
+        ),
         (
             "SELECT a.sensor_id, count(*) AS n FROM iot a JOIN iot b ON a.seq = b.seq GROUP BY window(a.ts, '1 second'), a.sensor_id",
             "joins",
@@ -42,8 +42,46 @@ fn each_says_what_to_do() {
         ("SELECT count(*) AS n FROM iot GROUP BY", "cannot be read"),
     ];
     for (sql, part) in cases {
-        let message = refusal(sql);
-        assert!(message.contains(part), "'{part}' is not in: {message}\n  for {sql}");
-        assert!(!message.contains('\n'), "more than a sentence: {message}");
+        check(&query_file(sql), part);
     }
+}
+
+#[test]
+fn settings_that_do_not_fit_say_what_does() {
+    const COUNT: &str = "SELECT sensor_id, count(*) AS n FROM iot GROUP BY window(ts, '10 seconds'), sensor_id";
+    let with = |sql: &str, source: &str, mode: &str| query_file(sql).replace("[query]\n", &format!("{source}\n[query]\n{mode}\n"));
+    const COMPLETE: &str = "output_mode = 'complete'";
+    const APPEND: &str = "output_mode = 'append'";
+    let chained = |outer: &str| {
+        format!(
+            "SELECT max(n) AS m FROM (SELECT window(ts, '1 second') AS w, ts, count(*) AS n FROM iot GROUP BY window(ts, '1 second'), ts) {outer}"
+        )
+    };
+    let cases = [
+        (with("SELECT value FROM iot", "", COMPLETE), "append"),
+        (with("SELECT DISTINCT kind FROM iot", "", COMPLETE), "append"),
+        (with("SELECT sensor_id, count(*) AS n FROM iot GROUP BY sensor_id", "", APPEND), "update"),
+        (with("SELECT value FROM iot LIMIT 5", "", COMPLETE), "aggregate"),
+        (with(&chained("GROUP BY sensor_id"), "", APPEND), "sensor_id"),
+        (with(&chained("GROUP BY window(ts, '1 minute')"), "", APPEND), "window of the inner"),
+        (with(&chained(""), "", APPEND), "window"),
+        (with(COUNT, "watermark_by = 'device'", ""), "device"),
+        (with("SELECT count(*) AS n FROM iot GROUP BY window(ts, '1 second')", "watermark_by = 'sensor_id'", ""), "GROUP BY"),
+        (with(COUNT, "drop_duplicates_within_watermark = ['seq']", ""), "partition key"),
+        (with(COUNT, "drop_duplicates_within_watermark = ['sensor_id', 'nr']", ""), "nr"),
+    ];
+    for (file, part) in cases {
+        check(&file, part);
+    }
+}
+
+fn check(file: &str, part: &str) {
+    let file = QueryFile::parse(file, Path::new("case.toml")).unwrap();
+    let sql = file.query.sql.clone();
+    let message = match StreamQuery::compile(file) {
+        Ok(query) => panic!("accepted: {sql}: {query}"),
+        Err(error) => error.to_string(),
+    };
+    assert!(message.contains(part), "'{part}' is not in: {message}\n  for {sql}");
+    assert!(!message.contains('\n'), "more than a sentence: {message}");
 }

@@ -65,5 +65,5 @@ pub(super) const REFUSED: &[(&[&str], &str)] = &[
         "it needs the rows of a window in order, which a stream does not keep: aggregate, for example with last_value(x ORDER BY ts)",
     ),
     (&["explode", "posexplode", "inline", "stack"], "a reading gives one row: unnest it where it is produced"),
-    (&["from_utc_timestamp", "to_utc_timestamp", "convert_timezone"], "times are in UTC: convert them where they are shown"),
+    (&["convert_timezone"], "times are in UTC: write from_utc_timestamp(x, 'Europe/Rome') for the local time of a place"),
 ];

@@ -144,6 +144,24 @@ fn times_as_text() {
 }
 
 #[test]
+fn local_times_as_in_spark() {
+    // 2026-03-29T00:30:00Z and 01:30:00Z, around the change in Rome; one millisecond before the epoch.
+    let (before, after) = (1_774_744_200_000, 1_774_747_800_000);
+    let utc = || array(times(&[Some(before), Some(after), Some(-1), None]));
+    let hours = |count: i64| count * 3_600_000;
+    let local = [before + hours(1), after + hours(2), hours(1) - 1];
+    expect(call("from_utc_timestamp", &[utc(), text("Europe/Rome")]), times(&[Some(local[0]), Some(local[1]), Some(local[2]), None]));
+    let back = call("to_utc_timestamp", &[array(times(&local.map(Some))), text("Europe/Rome")]);
+    expect(back, times(&[Some(before), Some(after), Some(-1)]));
+    // 02:30 did not exist: Spark reads it as the clock that was not put forward.
+    expect(call("to_utc_timestamp", &[array(times(&[Some(before + hours(2))])), text("Europe/Rome")]), times(&[Some(after)]));
+    let zones = array(texts(&[Some("UTC"), Some("+05:45"), None, Some("UTC")]));
+    expect(call("from_utc_timestamp", &[utc(), zones]), times(&[Some(before), Some(after + hours(6) - 900_000), None, None]));
+    assert!(call("from_utc_timestamp", &[utc(), text("Rome")]).unwrap_err().to_string().contains("did you mean 'Europe/Rome'?"));
+    assert!(call("to_utc_timestamp", &[utc(), array(texts(&[Some("Mars"); 4]))]).unwrap_err().to_string().contains("'Mars'"));
+}
+
+#[test]
 fn choices_work_without_a_simplifier() {
     let conditions = array(BooleanArray::from(vec![Some(true), Some(false), None]));
     let ones = || array(Int64Array::from(vec![Some(1), None, Some(3)]));

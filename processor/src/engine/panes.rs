@@ -11,19 +11,19 @@ use crate::query::{Pane, RowBytes};
 const OVERHEAD: usize = 48;
 
 #[derive(Debug, Default)]
-pub(crate) struct PartitionState {
+pub(crate) struct PaneStates {
     /// By pane start, so that eviction takes a prefix.
     panes: BTreeMap<Pane, HashMap<RowBytes, RowBytes>>,
     bytes: u64,
     rows: u64,
 }
 
-impl PartitionState {
+impl PaneStates {
     pub(crate) fn get(&self, pane: Pane, key: &[u8]) -> Option<&RowBytes> {
         self.panes.get(&pane)?.get(key)
     }
 
-    /// By how many bytes [`PartitionState::put`] would change the state.
+    /// By how many bytes [`PaneStates::put`] would change the state.
     pub(crate) fn growth(&self, pane: Pane, key: &[u8], state: &[u8]) -> i64 {
         let signed = |bytes: usize| i64::try_from(bytes).unwrap_or(i64::MAX);
         match self.get(pane, key) {
@@ -86,7 +86,7 @@ mod tests {
 
     #[test]
     fn bytes_and_rows_follow_puts_and_evictions() {
-        let mut state = PartitionState::default();
+        let mut state = PaneStates::default();
         let pane = |start| Pane { start, since: start };
         state.put(pane(0), bytes("a"), bytes("12"));
         state.put(pane(0), bytes("a"), bytes("1234"));

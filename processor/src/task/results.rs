@@ -1,0 +1,103 @@
+//! Result rows as records: their values, keys and headers.
+
+use arrow::array::{ArrayRef, RecordBatch};
+use common::topics::result_header as header;
+use rdkafka::message::OwnedHeaders;
+use rdkafka::producer::BaseRecord;
+
+use super::deliver::{Deliverer, text};
+use super::error::TaskError;
+use super::input::Records;
+use super::owner::Owner;
+use crate::engine::{Gone, Output, PlainRows};
+use crate::format::encode::{JsonRows, key_text, write_value};
+use crate::query::StreamQuery;
+
+impl Deliverer {
+    /// Sends the result rows of one step; the wait is [`Deliverer::flush`]'s.
+    pub(crate) fn results(&self, query: &StreamQuery, output: &Output, revision: i64, owner: &Owner) -> Result<(), TaskError> {
+        let revision = revision.to_string();
+        // First what leaves the whole result: a reader never sees more rows than there are.
+        self.gone(query, &output.gone, &revision, owner)?;
+        let rows = json_rows(&output.rows)?;
+        let (mut value, mut key) = (Vec::new(), Vec::new());
+        for row in 0..output.rows.num_rows() {
+            value.clear();
+            rows.write_row(row, &mut value);
+            key.clear();
+            key_text(&output.keys, row, &mut key);
+            let mut headers = self.headers(&revision, output.finals[row]);
+            headers = with_window(headers, output.windows.get(row));
+            if output.ranked {
+                headers = headers.insert(text(header::RANK, &row.to_string()));
+            }
+            self.send(BaseRecord::to(&self.output).key(&key).payload(&value).headers(headers), owner)?;
+        }
+        Ok(())
+    }
+
+    /// Sends a record without a value for each row that has left the whole result.
+    fn gone(&self, query: &StreamQuery, gone: &Gone, revision: &str, owner: &Owner) -> Result<(), TaskError> {
+        for row in 0..gone.count {
+            let mut key = Vec::new();
+            key_text(&gone.keys, row, &mut key);
+            let object = key_object(&query.key_names, &gone.keys, row);
+            let headers = with_window(self.headers(revision, false), gone.windows.get(row)).insert(text(header::KEY, &object));
+            let record: BaseRecord<'_, [u8], [u8]> = BaseRecord::to(&self.output).key(key.as_slice()).headers(headers);
+            self.send(record, owner)?;
+        }
+        Ok(())
+    }
+
+    /// Sends the results of a query without a grouping. Each stands for one record, whose key it keeps and whose offset is its revision.
+    pub(crate) fn plain_rows(&self, records: &Records, plain: &PlainRows, owner: &Owner) -> Result<(), TaskError> {
+        let rows = json_rows(&plain.rows)?;
+        let mut value = Vec::new();
+        for (row, (index, time)) in plain.sources.iter().enumerate() {
+            value.clear();
+            rows.write_row(row, &mut value);
+            let record = records.get(*index as usize);
+            let place = format!("{}-{}@{}", records.topic(), records.partition(), record.offset);
+            let headers = self
+                .headers(&(record.offset + 1).to_string(), true)
+                .insert(text(header::TIME, &time.to_string()))
+                .insert(text(header::ROW, &place));
+            let out: BaseRecord<'_, [u8], [u8]> = BaseRecord::to(&self.output).payload(value.as_slice()).headers(headers);
+            self.send(if let Some(key) = record.key { out.key(key) } else { out }, owner)?;
+        }
+        Ok(())
+    }
+
+    /// What every result row has.
+    fn headers(&self, revision: &str, is_final: bool) -> OwnedHeaders {
+        OwnedHeaders::new_with_capacity(7)
+            .insert(text(header::QUERY, &self.query))
+            .insert(text(header::REVISION, revision))
+            .insert(text(header::FINAL, if is_final { "true" } else { "false" }))
+            .insert(text(header::KEY_COLUMNS, &self.key_columns))
+    }
+}
+
+fn with_window(headers: OwnedHeaders, window: Option<&(i64, i64)>) -> OwnedHeaders {
+    let Some((start, end)) = window else { return headers };
+    headers.insert(text(header::WINDOW_START, &start.to_string())).insert(text(header::WINDOW_END, &end.to_string()))
+}
+
+/// The key columns of one row as a JSON object.
+fn key_object(names: &[String], keys: &[ArrayRef], row: usize) -> String {
+    let mut object = Vec::from(*b"{");
+    for (place, (name, column)) in names.iter().zip(keys).enumerate() {
+        if place > 0 {
+            object.push(b',');
+        }
+        object.extend(serde_json::to_vec(name).unwrap_or_default());
+        object.push(b':');
+        write_value(column.as_ref(), row, &mut object);
+    }
+    object.push(b'}');
+    String::from_utf8_lossy(&object).into_owned()
+}
+
+fn json_rows(rows: &RecordBatch) -> Result<JsonRows<'_>, TaskError> {
+    JsonRows::new(rows).map_err(TaskError::Fatal)
+}
