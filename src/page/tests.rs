@@ -70,6 +70,11 @@ fn point(measurement: &str, sensor: &str, time_ms: i64, avg: f64) -> Point {
         fields: vec![("avg".into(), FieldValue::Float(avg)), ("n".into(), FieldValue::Int(3))],
         revision: None,
         is_final: false,
+        restated: false,
+        nulls: Vec::new(),
+        null_tag: false,
+        place: sink::Place::default(),
+        deleted: false,
     }
 }
 

@@ -6,6 +6,7 @@ use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use arrow::array::{RecordBatch, UInt32Array};
 use arrow::datatypes::{DataType, FieldRef, Schema, SchemaRef};
 use datafusion_common::config::ConfigOptions;
 use datafusion_common::tree_node::{TreeNode, TreeNodeRecursion};
@@ -25,7 +26,7 @@ use datafusion_sql::sqlparser::ast::{Expr as SqlExpr, Statement, visit_expressio
 use super::ddl::parse_ddl;
 use super::describe::{Description, KEY_COLUMNS};
 use super::file::{FileError, OutputMode, QueryFile};
-use super::functions::{Functions, LazyChoices, SparkText, cut_sensitive, refused};
+use super::functions::{Functions, LazyChoices, SparkCasts, SparkExtract, SparkText, cut_sensitive, refused};
 use super::grouping::{Grouping, Window, nullable, physical};
 use super::identity::shown_groups;
 use super::keys::GroupKeys;
@@ -229,6 +230,9 @@ impl Compiler {
         let (scope, dedup) = (self.scope(&shape, &after), self.dedup()?);
         let key = &self.file.source.partition_key;
         let key_column = self.schema.fields().iter().position(|field| field.name().eq_ignore_ascii_case(key));
+        if let Some(grouping) = groupings.last() {
+            check_constants(&after, &grouping.schema)?;
+        }
         let keyed = dedup.is_some() || (scope == Scope::Partition && groups.is_some());
         let key_names = match groupings.last() {
             Some(grouping) => self.key_names(&plan, grouping),
@@ -345,11 +349,14 @@ impl Compiler {
         let options = ParserOptions::default()
             // Names were respelled to the schema's case already.
             .with_enable_ident_normalization(false)
+            // As in Spark: 0.1 is a DECIMAL, 1e-1 and 0.1D are DOUBLE.
+            .with_parse_float_as_decimal(true)
             .with_map_string_types_to_utf8view(false);
         let plan = SqlToRel::new_with_options(&catalog, options).sql_statement_to_plan(statement);
         let mut analyzer = Analyzer::new();
         // `if(n = 0, 0, s / n)` must not evaluate the branch that it does not take.
         analyzer.add_function_rewrite(Arc::new(LazyChoices));
+        analyzer.add_function_rewrite(Arc::new(SparkCasts));
         let plan = plan.and_then(|plan| analyzer.execute_and_check(plan, &catalog.options, |_, _| {}));
         plan.map_err(|error| sentence(&error))
     }
@@ -508,6 +515,15 @@ pub(super) fn steps(nodes: &[&LogicalPlan]) -> Result<Vec<Step>> {
     nodes.iter().filter_map(|node| step(node).transpose()).collect()
 }
 
+/// An expression that fails without any row fails with every row: said now, and not when the first result is due.
+fn check_constants(steps: &[Step], input: &SchemaRef) -> Result<(), String> {
+    let no_rows = RecordBatch::new_empty(Arc::clone(input));
+    match Step::apply_all(steps, no_rows, UInt32Array::from(Vec::<u32>::new())) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(format!("an expression can never be computed: {}", sentence(&error))),
+    }
+}
+
 fn refused_call(expr: &SqlExpr) -> ControlFlow<String> {
     match expr {
         SqlExpr::Function(function) => match refused(&function.name.to_string().to_lowercase()) {
@@ -614,6 +630,7 @@ impl Catalog {
             planners: vec![
                 Arc::new(super::division::SparkDivision),
                 Arc::new(CoreFunctionPlanner::default()),
+                Arc::new(SparkExtract),
                 Arc::new(DatetimeFunctionPlanner),
                 // Before DataFusion's own, which would take SUBSTRING and POSITION its way.
                 Arc::new(SparkText),

@@ -85,6 +85,10 @@ impl Aggregates {
         for call in calls {
             let lowered = LoweredAggregateBuilder::new(call, input, input.as_arrow(), &props, &context).build()?;
             let fields = lowered.aggregate.state_fields()?;
+            // Some kinds of calls are only refused here; better now than at the first row.
+            if !lowered.aggregate.groups_accumulator_supported() {
+                lowered.aggregate.create_accumulator()?;
+            }
             let expressions = lowered.aggregate.all_expressions();
             let mut arguments = expressions.args;
             arguments.extend(expressions.order_by_exprs);

@@ -13,15 +13,21 @@ use datafusion_functions_aggregate::all_default_aggregate_functions;
 
 use super::welford;
 
+mod calendar;
 mod common;
 mod count_if;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used)]
 mod cuts;
 mod logic;
+mod macros;
 mod math;
+mod mode;
+mod numbers;
 mod patched;
 mod pattern;
+mod percentile;
+mod plain;
 mod refused;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used)]
@@ -30,7 +36,9 @@ mod text;
 mod time;
 mod zone;
 
+pub(crate) use calendar::{SparkCasts, SparkExtract};
 pub(crate) use logic::LazyChoices;
+pub(crate) use macros::{CASTS, MACROS, WITH_UNIT};
 pub(crate) use text::SparkText;
 
 /// Spark's names (left) for scalar functions of the same meaning.
@@ -45,9 +53,8 @@ const SCALAR_NAMES: &[(&str, &str)] = &[
     ("rlike", "regexp_like"),
     ("sign", "signum"),
     ("startswith", "starts_with"),
-    ("to_unix_timestamp", "unix_seconds"),
+    ("to_unix_timestamp", "unix_timestamp"),
     ("ucase", "upper"),
-    ("unix_timestamp", "unix_seconds"),
 ];
 
 /// Spark's names (left) for aggregates of the same meaning.
@@ -108,7 +115,17 @@ pub(crate) fn cut_sensitive(name: &str) -> bool {
 
 fn scalars() -> BTreeMap<String, Arc<ScalarUDF>> {
     let mut known = BTreeMap::new();
-    let own = [time::functions(), zone::functions(), logic::functions(), text::functions(), math::functions()].into_iter().flatten();
+    let own = [
+        time::functions(),
+        zone::functions(),
+        calendar::functions(),
+        logic::functions(),
+        text::functions(),
+        math::functions(),
+        numbers::functions(),
+    ]
+    .into_iter()
+    .flatten();
     // The later of one name wins, so ours come last.
     for function in all_default_functions().into_iter().chain(own) {
         for name in std::iter::once(function.name()).chain(function.aliases().iter().map(String::as_str)) {
@@ -122,7 +139,9 @@ fn scalars() -> BTreeMap<String, Arc<ScalarUDF>> {
 
 fn aggregates() -> BTreeMap<String, Arc<AggregateUDF>> {
     let mut known = BTreeMap::new();
-    let own = [patched::aggregates(), vec![count_if::count_if()], welford::aggregates()].into_iter().flatten();
+    let own = [patched::aggregates(), vec![count_if::count_if(), mode::mode()], percentile::aggregates(), welford::aggregates()]
+        .into_iter()
+        .flatten();
     for function in all_default_aggregate_functions().into_iter().chain(own) {
         for name in std::iter::once(function.name()).chain(function.aliases().iter().map(String::as_str)) {
             known.insert(name.to_ascii_lowercase(), Arc::clone(&function));

@@ -11,6 +11,7 @@ mod calendar;
 mod compile;
 pub mod ddl;
 mod describe;
+mod dialect;
 mod division;
 pub mod file;
 mod fold;

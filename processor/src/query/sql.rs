@@ -8,13 +8,9 @@ use std::collections::HashMap;
 use std::ops::ControlFlow;
 
 use arrow::datatypes::Schema;
-use datafusion_sql::sqlparser::ast::{
-    AccessExpr, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments, GroupByExpr, Ident, ObjectName,
-    Select, SelectItem, Statement, Value, VisitMut, VisitorMut,
-};
-use datafusion_sql::sqlparser::dialect::SparkSqlDialect;
-use datafusion_sql::sqlparser::parser::Parser;
+use datafusion_sql::sqlparser::ast::{AccessExpr, Expr, GroupByExpr, Ident, Select, SelectItem, Statement, Value, VisitMut, VisitorMut};
 
+use super::dialect;
 use super::window::{SESSION_WINDOW, WINDOW};
 
 /// Parses one SELECT in Spark's dialect and spells it for the planner.
@@ -22,13 +18,14 @@ use super::window::{SESSION_WINDOW, WINDOW};
 /// # Errors
 /// When the text is not one query.
 pub(crate) fn parse(sql: &str, schema: &Schema) -> Result<Statement, String> {
-    let mut statements = Parser::parse_sql(&SparkSqlDialect {}, sql).map_err(|error| format!("the SQL cannot be read: {error}"))?;
+    let mut statements = dialect::statements(sql).map_err(|error| format!("the SQL cannot be read: {error}"))?;
     let (Some(mut statement), true) = (statements.pop(), statements.is_empty()) else {
         return Err("the SQL must be one SELECT".into());
     };
     if !matches!(statement, Statement::Query(_)) {
         return Err(format!("the SQL must be a SELECT; '{}' does not stream", first_word(&statement.to_string())));
     }
+    dialect::respell(&mut statement);
     let columns = schema.fields().iter().map(|field| (field.name().to_lowercase(), field.name().clone())).collect();
     let mut speller = Speller { columns };
     let ControlFlow::Continue(()) = statement.visit(&mut speller);
@@ -175,22 +172,7 @@ fn window_call(expr: &Expr) -> Option<&'static str> {
 }
 
 fn get_field(base: Expr, field: &str) -> Expr {
-    let argument = |expr| FunctionArg::Unnamed(FunctionArgExpr::Expr(expr));
-    let name = Expr::Value(Value::SingleQuotedString(field.to_owned()).into());
-    Expr::Function(Function {
-        name: ObjectName::from(vec![Ident::new("get_field")]),
-        uses_odbc_syntax: false,
-        parameters: FunctionArguments::None,
-        args: FunctionArguments::List(FunctionArgumentList {
-            duplicate_treatment: None,
-            args: vec![argument(base), argument(name)],
-            clauses: Vec::new(),
-        }),
-        filter: None,
-        null_treatment: None,
-        over: None,
-        within_group: Vec::new(),
-    })
+    dialect::call("get_field", vec![base, Expr::Value(Value::SingleQuotedString(field.to_owned()).into())])
 }
 
 #[cfg(test)]

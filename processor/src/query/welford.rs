@@ -50,10 +50,12 @@ enum Kind {
     RegrSxx,
     RegrSyy,
     RegrSxy,
+    Skewness,
+    Kurtosis,
 }
 
 impl Kind {
-    const ALL: [Self; 16] = [
+    const ALL: [Self; 18] = [
         Self::VarSamp,
         Self::VarPop,
         Self::StddevSamp,
@@ -70,6 +72,8 @@ impl Kind {
         Self::RegrSxx,
         Self::RegrSyy,
         Self::RegrSxy,
+        Self::Skewness,
+        Self::Kurtosis,
     ];
 
     /// DataFusion's name first, so that unnamed output columns are called as in plain DataFusion; then the other names.
@@ -91,6 +95,8 @@ impl Kind {
             Self::RegrSxx => &["regr_sxx"],
             Self::RegrSyy => &["regr_syy"],
             Self::RegrSxy => &["regr_sxy"],
+            Self::Skewness => &["skewness"],
+            Self::Kurtosis => &["kurtosis"],
         }
     }
 
@@ -99,7 +105,12 @@ impl Kind {
     }
 
     fn takes_one(self) -> bool {
-        matches!(self, Self::VarSamp | Self::VarPop | Self::StddevSamp | Self::StddevPop)
+        matches!(self, Self::VarSamp | Self::VarPop | Self::StddevSamp | Self::StddevPop) || self.has_shape()
+    }
+
+    /// Whether it needs the third and fourth moment.
+    fn has_shape(self) -> bool {
+        matches!(self, Self::Skewness | Self::Kurtosis)
     }
 
     fn result_type(self) -> DataType {
@@ -151,7 +162,11 @@ impl AggregateUDFImpl for Statistic {
             let name = format_state_name(args.name, "values");
             return Ok(vec![Arc::new(Field::new_list(name, Field::new_list_field(DataType::Float64, true), true))]);
         }
-        let floats = if self.kind.takes_one() { Spread::FLOATS } else { Pairs::FLOATS };
+        let floats = match (self.kind.takes_one(), self.kind.has_shape()) {
+            (_, true) => Shape::FLOATS,
+            (true, false) => Spread::FLOATS,
+            (false, false) => Pairs::FLOATS,
+        };
         let count = Field::new(format_state_name(args.name, "count"), DataType::UInt64, true);
         let floats = floats.iter().map(|part| Field::new(format_state_name(args.name, part), DataType::Float64, true));
         Ok(std::iter::once(count).chain(floats).map(Arc::new).collect())
@@ -159,6 +174,8 @@ impl AggregateUDFImpl for Statistic {
 
     fn accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn Accumulator>> {
         match (self.kind.takes_one(), args.is_distinct) {
+            (_, false) if self.kind.has_shape() => Ok(Box::new(Single(Groups::<Shape>::new(self.kind)))),
+            (_, true) if self.kind.has_shape() => plan_err!("{} takes no DISTINCT: write it without", self.name()),
             (true, false) => Ok(Box::new(Single(Groups::<Spread>::new(self.kind)))),
             (false, false) => Ok(Box::new(Single(Groups::<Pairs>::new(self.kind)))),
             (true, true) => Ok(Box::new(Distinct::spread(self.kind))),
@@ -171,7 +188,11 @@ impl AggregateUDFImpl for Statistic {
     }
 
     fn create_groups_accumulator(&self, _: AccumulatorArgs) -> Result<Box<dyn GroupsAccumulator>> {
-        if self.kind.takes_one() { Ok(Box::new(Groups::<Spread>::new(self.kind))) } else { Ok(Box::new(Groups::<Pairs>::new(self.kind))) }
+        Ok(match (self.kind.takes_one(), self.kind.has_shape()) {
+            (_, true) => Box::new(Groups::<Shape>::new(self.kind)),
+            (true, false) => Box::new(Groups::<Spread>::new(self.kind)),
+            (false, false) => Box::new(Groups::<Pairs>::new(self.kind)),
+        })
     }
 
     fn order_sensitivity(&self) -> AggregateOrderSensitivity {
@@ -261,6 +282,71 @@ impl Moments for Spread {
             Kind::StddevPop => over(self.m2, self.count).map(f64::sqrt),
             _ => over(self.m2, self.count.saturating_sub(1)),
         }
+    }
+}
+
+/// One variable up to its fourth central moment, by the recurrences of Pébay that Spark uses too.
+#[derive(Debug, Clone, Copy, Default)]
+struct Shape {
+    count: u64,
+    mean: f64,
+    m2: f64,
+    m3: f64,
+    m4: f64,
+}
+
+impl Moments for Shape {
+    const FLOATS: &'static [&'static str] = &["mean", "m2", "m3", "m4"];
+
+    fn count(&self) -> u64 {
+        self.count
+    }
+
+    fn float(&self, part: usize) -> f64 {
+        [self.mean, self.m2, self.m3, self.m4][part]
+    }
+
+    fn restore(count: u64, float: impl Fn(usize) -> f64) -> Self {
+        Self { count, mean: float(0), m2: float(1), m3: float(2), m4: float(3) }
+    }
+
+    fn fold(&mut self, inputs: &[&Float64Array], row: usize) {
+        self.count += 1;
+        let delta = inputs[0].value(row) - self.mean;
+        let step = delta / self.count as f64;
+        let (delta2, step2) = (delta * delta, step * step);
+        self.mean += step;
+        self.m2 += delta * (delta - step);
+        self.m3 += -3.0 * step * self.m2 + delta * (delta2 - step2);
+        self.m4 += -4.0 * step * self.m3 - 6.0 * step2 * self.m2 + delta * (delta * delta2 - step * step2);
+    }
+
+    fn combine(&mut self, other: &Self) {
+        let (a, b) = (*self, *other);
+        let (n1, n2) = (a.count as f64, b.count as f64);
+        self.count += b.count;
+        let delta = b.mean - a.mean;
+        let step = delta / self.count as f64;
+        self.mean += step * n2;
+        self.m2 += b.m2 + delta * step * n1 * n2;
+        self.m3 += b.m3 + step * step * delta * n1 * n2 * (n1 - n2) + 3.0 * step * (n1 * b.m2 - n2 * a.m2);
+        self.m4 += b.m4
+            + step * step * step * delta * n1 * n2 * (n1 * n1 - n1 * n2 + n2 * n2)
+            + 6.0 * step * step * (n1 * n1 * b.m2 + n2 * n2 * a.m2)
+            + 4.0 * step * (n1 * b.m3 - n2 * a.m3);
+    }
+
+    /// Null for values that are all the same: they have no shape.
+    fn finish(&self, kind: Kind) -> Option<f64> {
+        let n = self.count as f64;
+        if self.count == 0 || self.m2 == 0.0 {
+            return None;
+        }
+        Some(if kind == Kind::Skewness {
+            n.sqrt() * self.m3 / (self.m2 * self.m2 * self.m2).sqrt()
+        } else {
+            n * self.m4 / (self.m2 * self.m2) - 3.0
+        })
     }
 }
 
@@ -612,7 +698,11 @@ mod tests {
             groups.update_batch(inputs, &vec![0; inputs[0].len()], None, 1).unwrap();
             groups.evaluate(EmitTo::All).unwrap()
         }
-        let out = if kind.takes_one() { fold::<Spread>(kind, inputs) } else { fold::<Pairs>(kind, inputs) };
+        let out = match (kind.has_shape(), kind.takes_one()) {
+            (true, _) => fold::<Shape>(kind, inputs),
+            (_, true) => fold::<Spread>(kind, inputs),
+            (_, false) => fold::<Pairs>(kind, inputs),
+        };
         let out = as_float64_array(&out).unwrap().clone();
         out.is_valid(0).then(|| out.value(0))
     }
@@ -624,6 +714,12 @@ mod tests {
         assert_eq!(result(Kind::StddevPop, &values), Some(2.0));
         assert_eq!(result(Kind::VarSamp, &values), Some(32.0 / 7.0));
         assert_eq!(result(Kind::StddevSamp, &values), Some((32.0_f64 / 7.0).sqrt()));
+
+        // Deviations -1, -1, 2: m2 = 6, m3 = 6, m4 = 18.
+        let skewed = [some(&[1.0, 1.0, 4.0])];
+        assert!((result(Kind::Skewness, &skewed).unwrap() - 0.5_f64.sqrt()).abs() < 1e-15);
+        assert!((result(Kind::Kurtosis, &skewed).unwrap() + 1.5).abs() < 1e-15);
+        assert_eq!(result(Kind::Skewness, &[some(&[3.0, 3.0])]), None);
 
         let line = [some(&[3.0, 5.0, 7.0]), some(&[1.0, 2.0, 3.0])];
         assert_eq!(result(Kind::RegrSlope, &line), Some(2.0));

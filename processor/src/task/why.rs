@@ -298,7 +298,8 @@ fn pace(situation: &Situation, reasons: &mut Vec<Reason>) {
     if situation.output_mode == OutputMode::Append && situation.windowed {
         reasons.push(reason(
             "append",
-            "output_mode is \"append\": a row comes once, when its window closes; where the query allows it, \"update\" shows it earlier".into(),
+            "output_mode is \"append\": a row comes once, when its window closes; where the query allows it, \"update\" shows it earlier"
+                .into(),
         ));
     }
     if reasons.is_empty() {

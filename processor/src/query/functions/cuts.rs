@@ -304,6 +304,14 @@ fn calls() -> Vec<Call> {
         calls.push(Call::new(name, &["f"]));
         calls.push(Call::new(name, &["f"]).distinct());
     }
+    for name in ["skewness", "kurtosis"] {
+        calls.push(Call::new(name, &["f"]));
+    }
+    for column in ["f", "f32", "i", "s", "b", "t", "d"] {
+        calls.push(Call::new("mode", &[column]));
+    }
+    calls.push(Call::new("percentile_disc", &["f"]).value(0.4).order_by("f", false));
+    calls.push(Call::new("percentile_disc", &["f"]).value(0.4).order_by("f", true).distinct());
     for name in ["covar_samp", "covar_pop", "corr"] {
         calls.push(Call::new(name, &["f", "g"]));
     }

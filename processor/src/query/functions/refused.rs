@@ -43,14 +43,22 @@ pub(super) const REFUSED: &[(&[&str], &str)] = &[
     ),
     (&["arrow_cast", "cast_to_type"], CAST),
     (&["arrow_try_cast", "try_cast_to_type"], "write TRY_CAST(x AS type)"),
-    (
-        &["percentile_approx", "approx_percentile"],
-        "write approx_percentile_cont(0.95) WITHIN GROUP (ORDER BY x), or percentile_cont for the exact one",
-    ),
-    (&["percentile"], "write percentile_cont(0.95) WITHIN GROUP (ORDER BY x), or median(x)"),
-    (&["max_by"], "write first_value(x ORDER BY y DESC NULLS LAST)"),
-    (&["min_by"], "write first_value(x ORDER BY y NULLS LAST)"),
     (&["to_char", "to_varchar"], "write date_format(time, pattern) for a time, CAST(x AS STRING) for a number"),
+    (&["format_number", "format_string", "printf"], "give the number, and format it where it is shown"),
+    (
+        &["md5", "sha", "sha1", "sha2", "crc32", "xxhash64", "hash", "aes_encrypt", "aes_decrypt"],
+        "results are readable by those who may read them: compute digests where they are used",
+    ),
+    (&["base64", "unbase64", "encode", "decode"], "text stays text here: encode it where it is used"),
+    (
+        &["try_add", "try_subtract", "try_multiply", "try_sum", "try_avg"],
+        "leave the try_ out, and cast to DOUBLE where the result may be beyond BIGINT",
+    ),
+    (&["months_between"], "write timestampdiff(MONTH, start, end) for whole months"),
+    (
+        &["histogram_numeric", "count_min_sketch", "hll_sketch_agg"],
+        "a sketch is no result: write percentile(x, 0.5) or approx_count_distinct(x)",
+    ),
     (&["grouping", "grouping_id", "cube", "rollup"], "grouping sets cannot be folded here: write one query for each grouping"),
     (
         &["row_number", "rank", "dense_rank", "percent_rank", "cume_dist", "ntile", "lag", "lead"],

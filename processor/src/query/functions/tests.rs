@@ -65,7 +65,6 @@ fn parts_of_times_floor_before_the_epoch() {
     };
     longs("unix_millis", [1_700_000_000_123, -1]);
     longs("unix_seconds", [1_700_000_000, -1]);
-    longs("unix_timestamp", [1_700_000_000, -1]);
     longs("unix_micros", [1_700_000_000_123_000, -1000]);
     let ints = |name: &str, values: [i32; 2]| {
         expect(call(name, &[some_times()]), Int32Array::from(vec![Some(values[0]), Some(values[1]), None]));
@@ -229,6 +228,49 @@ fn texts_and_numbers_as_in_spark() {
         Float64Array::from(vec![3.0]),
     );
     expect(call("sign", &[floats()]), Float64Array::from(vec![Some(1.0), Some(-1.0), None]));
+}
+
+#[test]
+fn numbers_that_datafusion_has_not() {
+    let floats = || array(Float64Array::from(vec![Some(2.5), Some(-0.5), None]));
+    let longs = || array(Int64Array::from(vec![Some(-7), Some(7), None]));
+    let number = |value: i64| ColumnarValue::Scalar(ScalarValue::from(value));
+    expect(call("bround", &[floats()]), Float64Array::from(vec![Some(2.0), Some(-0.0), None]));
+    expect(call("bround", &[floats(), number(-1)]), Float64Array::from(vec![Some(0.0), Some(-0.0), None]));
+    expect(call("rint", &[floats()]), Float64Array::from(vec![Some(2.0), Some(-0.0), None]));
+    assert!(call("sqrt", &[floats()]).unwrap().as_any().downcast_ref::<Float64Array>().unwrap().value(1).is_nan());
+    expect(call("div", &[longs(), number(2)]), Int64Array::from(vec![Some(-3), Some(3), None]));
+    assert!(call("div", &[longs(), number(0)]).unwrap_err().to_string().contains("zero"));
+    expect(call("bit_not", &[longs()]), Int64Array::from(vec![Some(6), Some(-8), None]));
+    let bits = || ColumnarValue::Scalar(ScalarValue::from(1_i32));
+    expect(call("shiftleft", &[longs(), bits()]), Int64Array::from(vec![Some(-14), Some(14), None]));
+    let ints = array(Int32Array::from(vec![Some(-1), Some(8)]));
+    expect(call("shiftrightunsigned", &[ints, bits()]), Int32Array::from(vec![i32::MAX, 4]));
+}
+
+#[test]
+fn groups_of_regular_expressions() {
+    let names = || array(texts(&[Some("s-17"), Some("?"), None]));
+    let group = |number: i64| ColumnarValue::Scalar(ScalarValue::from(number));
+    expect(call("regexp_extract", &[names(), text("([a-z])-([0-9]+)"), group(2)]), texts(&[Some("17"), Some(""), None]));
+    expect(call("regexp_extract", &[names(), text("[0-9]"), group(0)]), texts(&[Some("1"), Some(""), None]));
+    let too_many = call("regexp_extract", &[names(), text("(a)"), group(2)]).unwrap_err().to_string();
+    assert!(too_many.contains("1 group(s), not 2"), "{too_many}");
+}
+
+#[test]
+fn arithmetic_of_the_calendar() {
+    let unit = |name: &str| text(name);
+    let count = |number: i64| ColumnarValue::Scalar(ScalarValue::from(number));
+    expect(call("timestampadd", &[unit("HOUR"), count(-1), some_times()]), times(&[Some(1_699_996_400_123), Some(-3_600_001), None]));
+    expect(call("timestampadd", &[unit("month"), count(1), some_times()]), times(&[Some(1_702_592_000_123), Some(2_678_399_999), None]));
+    let zero = || array(times(&[Some(0), Some(0), Some(0)]));
+    expect(call("timestampdiff", &[unit("DAY"), zero(), some_times()]), Int64Array::from(vec![Some(19_675), Some(0), None]));
+    expect(call("timestampdiff", &[unit("YEAR"), zero(), some_times()]), Int64Array::from(vec![Some(53), Some(0), None]));
+    assert!(call("timestampadd", &[unit("fortnight"), count(1), some_times()]).unwrap_err().to_string().contains("'fortnight'"));
+    expect(call("unix_timestamp", &[some_times()]), Int64Array::from(vec![Some(1_700_000_000), Some(0), None]));
+    let written = array(texts(&[Some("02.01.1970"), Some("?"), None]));
+    expect(call("unix_timestamp", &[written, text("dd.MM.yyyy")]), Int64Array::from(vec![Some(86_400), None, None]));
 }
 
 /// Spark's null in, null out; and no function of times panics on an untyped null.

@@ -7,14 +7,18 @@ use arrow::{
     array::{Array, ArrayRef, AsArray, Int32Array, StringArray, StringBuilder},
     datatypes::{DataType, Field, Int64Type},
 };
-use datafusion_common::{Result, ScalarValue, plan_err};
+use datafusion_common::{Result, ScalarValue, exec_datafusion_err, plan_err};
 use datafusion_expr::{
     ColumnarValue, Expr, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
     planner::{ExprPlanner, PlannerResult},
 };
 use datafusion_functions::regex::regexp_replace;
+use regex::Regex;
 
-use super::common::{as_text, expect_arguments, over_columns};
+use super::{
+    common::{as_text, expect_arguments, over_columns},
+    plain::{Plain, as_long},
+};
 
 /// The functions of this module.
 pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
@@ -23,6 +27,9 @@ pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
         substring_function(),
         locate_function(),
         Arc::new(ScalarUDF::from(RegexpReplace { signature: signature(), inner: regexp_replace() })),
+        Plain { name: "regexp_extract", coerce: extract_types, returns: |_| DataType::Utf8, run: regexp_extract }.function(),
+        Plain { name: "initcap", coerce: one_text, returns: |_| DataType::Utf8, run: |columns| Ok(Arc::new(mapped(columns, initcap))) }
+            .function(),
     ]
 }
 
@@ -172,7 +179,7 @@ fn offset_of(text: &str, characters: i64) -> usize {
     text.char_indices().nth(characters).map_or(text.len(), |(offset, _)| offset)
 }
 
-/// `locate(x, text)`: the character at which `x` begins in the text, from 1, or 0.
+/// `locate(x, text[, from])`: the character at which `x` begins in the text at or behind the position `from`, from 1, or 0.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct Locate {
     signature: Signature,
@@ -193,8 +200,9 @@ impl ScalarUDFImpl for Locate {
     }
 
     fn coerce_types(&self, types: &[DataType]) -> Result<Vec<DataType>> {
-        expect_arguments(self.name(), types.len(), 2..=2)?;
-        types.iter().map(|given| as_text(self.name(), given)).collect()
+        expect_arguments(self.name(), types.len(), 2..=3)?;
+        let texts = types[..2].iter().map(|given| as_text(self.name(), given));
+        texts.chain(types.get(2).map(|given| as_long(self.name(), given))).collect()
     }
 
     fn return_type(&self, _: &[DataType]) -> Result<DataType> {
@@ -204,15 +212,26 @@ impl ScalarUDFImpl for Locate {
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
         over_columns(&args.args, |columns| {
             let (wanted, texts) = (columns[0].as_string::<i32>().iter(), columns[1].as_string::<i32>().iter());
-            let positions: Int32Array = wanted.zip(texts).map(|(wanted, text)| locate(wanted?, text?)).collect();
+            let from = |row: usize| match columns.get(2) {
+                // Spark's answer to no position is "not found", not null.
+                Some(from) if from.is_null(row) => 0,
+                Some(from) => from.as_primitive::<Int64Type>().value(row),
+                None => 1,
+            };
+            let positions: Int32Array =
+                wanted.zip(texts).enumerate().map(|(row, (wanted, text))| locate(wanted?, text?, from(row))).collect();
             Ok(Arc::new(positions))
         })
     }
 }
 
-fn locate(wanted: &str, text: &str) -> Option<i32> {
-    let Some(offset) = text.find(wanted) else { return Some(0) };
-    i32::try_from(text[..offset].chars().count() + 1).ok()
+fn locate(wanted: &str, text: &str, from: i64) -> Option<i32> {
+    if from < 1 {
+        return Some(0);
+    }
+    let skipped = offset_of(text, from - 1);
+    let Some(offset) = text[skipped..].find(wanted) else { return Some(0) };
+    i32::try_from(text[..skipped + offset].chars().count() + 1).ok()
 }
 
 /// `regexp_replace(text, pattern, replacement)`: every match, where DataFusion's replaces the first without a flag.
@@ -247,9 +266,68 @@ impl ScalarUDFImpl for RegexpReplace {
     }
 }
 
+fn one_text(function: &str, types: &[DataType]) -> Result<Vec<DataType>> {
+    expect_arguments(function, types.len(), 1..=1)?;
+    Ok(vec![as_text(function, &types[0])?])
+}
+
+fn mapped(columns: &[ArrayRef], map: fn(&str) -> String) -> StringArray {
+    columns[0].as_string::<i32>().iter().map(|text| text.map(map)).collect()
+}
+
+/// The first letter of each word large, the others small. A word begins behind a blank, where DataFusion's begins behind any sign.
+fn initcap(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut first = true;
+    for letter in text.chars() {
+        if first {
+            out.extend(letter.to_uppercase())
+        } else {
+            out.extend(letter.to_lowercase())
+        }
+        first = letter == ' ';
+    }
+    out
+}
+
+fn extract_types(function: &str, types: &[DataType]) -> Result<Vec<DataType>> {
+    expect_arguments(function, types.len(), 3..=3)?;
+    Ok(vec![as_text(function, &types[0])?, as_text(function, &types[1])?, as_long(function, &types[2])?])
+}
+
+/// `regexp_extract(text, pattern, group)`: what the group of the first match holds, or an empty text; group 0 is the match.
+fn regexp_extract(columns: &[ArrayRef]) -> Result<ArrayRef> {
+    let (texts, patterns) = (columns[0].as_string::<i32>(), columns[1].as_string::<i32>());
+    let groups = columns[2].as_primitive::<Int64Type>();
+    // One pattern for all rows, almost always.
+    let mut known: Option<(&str, Regex)> = None;
+    let mut out = StringBuilder::new();
+    for ((text, pattern), group) in texts.iter().zip(patterns).zip(groups) {
+        let (Some(text), Some(pattern), Some(group)) = (text, pattern, group) else {
+            out.append_null();
+            continue;
+        };
+        let regex = match &known {
+            Some((same, regex)) if *same == pattern => regex,
+            _ => &known.insert((pattern, compiled(pattern)?)).1,
+        };
+        let group = usize::try_from(group)
+            .ok()
+            .filter(|group| *group < regex.captures_len())
+            .ok_or_else(|| exec_datafusion_err!("regexp_extract: '{pattern}' has {} group(s), not {group}", regex.captures_len() - 1))?;
+        let found = regex.captures(text).and_then(|found| found.get(group));
+        out.append_value(found.map_or("", |found| found.as_str()));
+    }
+    Ok(Arc::new(out.finish()))
+}
+
+fn compiled(pattern: &str) -> Result<Regex> {
+    Regex::new(pattern).map_err(|error| exec_datafusion_err!("regexp_extract: '{pattern}' is no regular expression: {error}"))
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{locate, substring};
+    use super::{initcap, locate, substring};
 
     #[test]
     fn substring_counts_as_spark_does() {
@@ -266,8 +344,15 @@ mod tests {
 
     #[test]
     fn locate_counts_characters_from_one() {
-        assert_eq!(locate("b", "äb"), Some(2));
-        assert_eq!(locate("", "abc"), Some(1));
-        assert_eq!(locate("x", "abc"), Some(0));
+        assert_eq!(locate("b", "äb", 1), Some(2));
+        assert_eq!(locate("", "abc", 1), Some(1));
+        assert_eq!(locate("x", "abc", 1), Some(0));
+        assert_eq!(locate("a", "abca", 2), Some(4));
+        assert_eq!(locate("a", "abca", 0), Some(0));
+    }
+
+    #[test]
+    fn words_begin_behind_blanks_only() {
+        assert_eq!(initcap("aB c%D éÉ"), "Ab C%d Éé");
     }
 }

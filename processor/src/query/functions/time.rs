@@ -31,11 +31,20 @@ pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
     parts.chain(from).chain(others).map(Arc::new).collect()
 }
 
+/// Milliseconds of a unit of fixed length.
+pub(super) fn fixed_unit(name: &str) -> Option<i64> {
+    match Unit::new(name) {
+        Ok(Unit::Fixed(length)) if !name.eq_ignore_ascii_case("microsecond") => Some(length),
+        Ok(Unit::Week) => Some(7 * DAY),
+        _ => None,
+    }
+}
+
 fn signature() -> Signature {
     Signature::user_defined(Volatility::Immutable)
 }
 
-fn calendar(millis: i64) -> Option<DateTime<Utc>> {
+pub(super) fn calendar(millis: i64) -> Option<DateTime<Utc>> {
     DateTime::from_timestamp_millis(millis)
 }
 
@@ -408,11 +417,11 @@ struct ToTimestamp {
 }
 
 /// RFC 3339, `yyyy-MM-dd HH:mm:ss`, and a date alone; UTC where no offset is written.
-fn parse_time(text: &str) -> Option<i64> {
+pub(super) fn parse_time(text: &str) -> Option<i64> {
     string_to_datetime(&Utc, text.trim()).ok().map(|time| time.timestamp_millis())
 }
 
-fn reading_pattern(text: &str) -> Result<Pattern> {
+pub(super) fn reading_pattern(text: &str) -> Result<Pattern> {
     let pattern = pattern(Some(text))?;
     if pattern.can_parse() {
         return Ok(pattern);
