@@ -73,7 +73,7 @@ fn point(measurement: &str, sensor: &str, time_ms: i64, avg: f64) -> Point {
         restated: false,
         nulls: Vec::new(),
         null_tag: false,
-        place: sink::Place::default(),
+        place: sink::point::Place::default(),
         deleted: false,
     }
 }

@@ -30,7 +30,7 @@ fn recount(query: &Arc<StreamQuery>, log: &[Record], step: usize) -> Rows {
     for partition in &partitions {
         for (number, records) in of(*partition).chunks(step).enumerate() {
             let from = number * step;
-            recount.feed(&input(query, *partition, from, records), |index| i64::from(index)).unwrap();
+            recount.feed(&input(query, *partition, from, records), i64::from).unwrap();
         }
     }
     let recounted = recount.finish().unwrap();
