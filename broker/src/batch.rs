@@ -20,6 +20,8 @@ const ATTRIBUTE_CODEC: i16 = 0x07;
 const ATTRIBUTE_LOG_APPEND_TIME: i16 = 0x08;
 const ATTRIBUTE_TRANSACTIONAL: i16 = 0x10;
 const ATTRIBUTE_CONTROL: i16 = 0x20;
+/// The base timestamp is the time from which on compaction drops the batch's tombstones.
+const ATTRIBUTE_DELETE_HORIZON: i16 = 0x40;
 
 /// Why bytes are not a batch that can be kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -40,7 +42,7 @@ pub(crate) enum BatchFault {
     NotOne,
     #[error("the compression type is unknown")]
     Codec,
-    #[error("transactions are not supported")]
+    #[error("a transactional batch names its producer, its epoch and a sequence number")]
     Transactional,
     #[error("only a broker writes control batches")]
     Control,
@@ -119,7 +121,7 @@ impl BatchHeader {
         if header.attributes & ATTRIBUTE_CONTROL != 0 {
             return Err(BatchFault::Control);
         }
-        if header.attributes & ATTRIBUTE_TRANSACTIONAL != 0 {
+        if header.is_transactional() && header.producer_id < 0 {
             return Err(BatchFault::Transactional);
         }
         if header.attributes & ATTRIBUTE_LOG_APPEND_TIME != 0 {
@@ -148,8 +150,28 @@ impl BatchHeader {
         self.base_offset.saturating_add(i64::from(self.last_offset_delta)).saturating_add(1)
     }
 
-    pub(crate) fn is_compressed(&self) -> bool {
-        self.attributes & ATTRIBUTE_CODEC != 0
+    /// Number of the compression: 0 none, 1 gzip, 2 snappy, 3 lz4, 4 zstd.
+    pub(crate) fn codec(&self) -> i16 {
+        self.attributes & ATTRIBUTE_CODEC
+    }
+
+    pub(crate) fn is_transactional(&self) -> bool {
+        self.attributes & ATTRIBUTE_TRANSACTIONAL != 0
+    }
+
+    /// Whether it is a transaction's marker, which no consumer shows.
+    pub(crate) fn is_control(&self) -> bool {
+        self.attributes & ATTRIBUTE_CONTROL != 0
+    }
+
+    /// Whether all its records have the batch's largest timestamp, the time of arrival.
+    pub(crate) fn is_append_time(&self) -> bool {
+        self.attributes & ATTRIBUTE_LOG_APPEND_TIME != 0
+    }
+
+    /// Milliseconds since 1970 from which on compaction drops the batch's tombstones; `None` when that is still open.
+    pub(crate) fn delete_horizon(&self) -> Option<i64> {
+        (self.attributes & ATTRIBUTE_DELETE_HORIZON != 0).then_some(self.base_timestamp)
     }
 
     /// Sequence number of the last record; sequences wrap from `i32::MAX` to 0.
@@ -172,64 +194,116 @@ pub(crate) fn placed_prefix(base_offset: i64, size: usize) -> [u8; PLACED] {
     out
 }
 
-/// First record of an uncompressed batch whose timestamp satisfies `wanted`, as (offset, timestamp).
-/// `None` when no record does, or when the records cannot be read.
-pub(crate) fn find_record(header: &BatchHeader, batch: &[u8], wanted: impl Fn(i64) -> bool) -> Option<(i64, i64)> {
-    let mut rest = batch.get(HEADER..header.size)?;
-    for _ in 0..header.records {
-        let length = usize::try_from(varint(&mut rest)?).ok()?;
-        let mut record = rest.get(..length)?;
-        rest = &rest[length..];
-        record = record.get(1..)?; // attributes
-        let timestamp = header.base_timestamp.checked_add(varint(&mut record)?)?;
-        let offset = header.base_offset.checked_add(varint(&mut record)?)?;
-        if wanted(timestamp) {
-            return Some((offset, timestamp));
-        }
-    }
-    None
+/// The batch that `header` and `records` make, checksum included. `header.size` and `header.crc` are found out here.
+pub(crate) fn seal(header: &BatchHeader, records: &[u8]) -> Vec<u8> {
+    let size = HEADER + records.len();
+    let mut out = Vec::with_capacity(size);
+    out.extend_from_slice(&placed_prefix(header.base_offset, size));
+    out.push(2);
+    out.extend_from_slice(&[0; 4]);
+    out.extend_from_slice(&header.attributes.to_be_bytes());
+    out.extend_from_slice(&header.last_offset_delta.to_be_bytes());
+    out.extend_from_slice(&header.base_timestamp.to_be_bytes());
+    out.extend_from_slice(&header.max_timestamp.to_be_bytes());
+    out.extend_from_slice(&header.producer_id.to_be_bytes());
+    out.extend_from_slice(&header.producer_epoch.to_be_bytes());
+    out.extend_from_slice(&header.base_sequence.to_be_bytes());
+    out.extend_from_slice(&header.records.to_be_bytes());
+    out.extend_from_slice(records);
+    let crc = crc32c::crc32c(&out[21..]);
+    out[17..21].copy_from_slice(&crc.to_be_bytes());
+    out
 }
 
-/// A zigzag varint of up to 64 bits.
-fn varint(bytes: &mut &[u8]) -> Option<i64> {
-    let mut value = 0_u64;
-    for shift in (0..64).step_by(7) {
-        let (&byte, rest) = bytes.split_first()?;
-        *bytes = rest;
-        value |= u64::from(byte & 0x7f) << shift;
-        if byte & 0x80 == 0 {
-            return Some((value >> 1) as i64 ^ -((value & 1) as i64));
+impl BatchHeader {
+    /// A header for [`seal`], without a producer.
+    pub(crate) fn blank(base_offset: i64, last_offset_delta: i32, records: i32) -> Self {
+        Self {
+            base_offset,
+            size: 0,
+            leader_epoch: LEADER_EPOCH,
+            crc: 0,
+            attributes: 0,
+            last_offset_delta,
+            base_timestamp: -1,
+            max_timestamp: -1,
+            producer_id: -1,
+            producer_epoch: -1,
+            base_sequence: -1,
+            records,
         }
     }
-    None
+
+    /// The same with the horizon from which on tombstones go; record timestamps are relative to it.
+    pub(crate) fn with_horizon(mut self, horizon: i64) -> Self {
+        self.attributes |= ATTRIBUTE_DELETE_HORIZON;
+        self.base_timestamp = horizon;
+        self
+    }
+}
+
+/// A transaction's end, as a control batch with one record. Its offset is set when it is placed.
+pub(crate) fn marker(producer_id: i64, producer_epoch: i16, commit: bool, timestamp: i64) -> Vec<u8> {
+    // Attributes, timestamp delta, offset delta; key: version and type; value: version and coordinator epoch; no headers.
+    let record: [u8; 17] = [32, 0, 0, 0, 8, 0, 0, 0, commit as u8, 12, 0, 0, 0, 0, 0, 0, 0];
+    let header = BatchHeader {
+        attributes: ATTRIBUTE_TRANSACTIONAL | ATTRIBUTE_CONTROL,
+        base_timestamp: timestamp,
+        max_timestamp: timestamp,
+        producer_id,
+        producer_epoch,
+        ..BatchHeader::blank(0, 0, 1)
+    };
+    seal(&header, &record)
+}
+
+/// Whether a control batch commits (`Some(true)`) or aborts; `None` when it is neither.
+pub(crate) fn marker_of(header: &BatchHeader, batch: &[u8]) -> Option<bool> {
+    let record = crate::records::Records::new(batch.get(HEADER..header.size)?).next()?.ok()?;
+    match record.key? {
+        [_, _, 0, 0, ..] => Some(false),
+        [_, _, 0, 1, ..] => Some(true),
+        _ => None,
+    }
+}
+
+/// The batch with the time of its arrival as the timestamp of all its records.
+pub(crate) fn stamped(batch: &[u8], now_millis: i64) -> Vec<u8> {
+    let mut out = batch.to_vec();
+    out[22] |= ATTRIBUTE_LOG_APPEND_TIME as u8;
+    out[35..43].copy_from_slice(&now_millis.to_be_bytes());
+    let crc = crc32c::crc32c(&out[21..]);
+    out[17..21].copy_from_slice(&crc.to_be_bytes());
+    out
 }
 
 #[cfg(test)]
 pub(crate) mod fixture {
     //! Batches made by hand, as a client would send them.
-    use super::HEADER;
+    use super::{ATTRIBUTE_TRANSACTIONAL, BatchHeader, seal};
+    use crate::records::{compress, put_varint};
 
     #[derive(Debug, Clone)]
     pub(crate) struct Spec {
         pub(crate) records: i32,
         pub(crate) timestamp: i64,
         pub(crate) producer: (i64, i16, i32),
-        pub(crate) value: Vec<u8>,
+        pub(crate) key: Option<Vec<u8>>,
+        pub(crate) value: Option<Vec<u8>>,
+        pub(crate) transactional: bool,
+        pub(crate) codec: i16,
     }
 
     impl Default for Spec {
         fn default() -> Self {
-            Self { records: 1, timestamp: 1_000, producer: (-1, -1, -1), value: b"value".to_vec() }
+            let value = Some(b"value".to_vec());
+            Self { records: 1, timestamp: 1_000, producer: (-1, -1, -1), key: None, value, transactional: false, codec: 0 }
         }
     }
 
-    fn put_varint(out: &mut Vec<u8>, value: i64) {
-        let mut v = ((value << 1) ^ (value >> 63)) as u64;
-        while v >= 0x80 {
-            out.push((v as u8) | 0x80);
-            v >>= 7;
-        }
-        out.push(v as u8);
+    fn put_bytes(out: &mut Vec<u8>, bytes: Option<&[u8]>) {
+        put_varint(out, bytes.map_or(-1, |bytes| bytes.len() as i64));
+        out.extend_from_slice(bytes.unwrap_or_default());
     }
 
     /// A batch whose record i has the timestamp `timestamp + i`.
@@ -239,31 +313,22 @@ pub(crate) mod fixture {
             let mut record = vec![0];
             put_varint(&mut record, i64::from(i));
             put_varint(&mut record, i64::from(i));
-            put_varint(&mut record, -1);
-            put_varint(&mut record, spec.value.len() as i64);
-            record.extend_from_slice(&spec.value);
+            put_bytes(&mut record, spec.key.as_deref());
+            put_bytes(&mut record, spec.value.as_deref());
             put_varint(&mut record, 0);
             put_varint(&mut records, record.len() as i64);
             records.extend_from_slice(&record);
         }
-        let mut out = Vec::new();
-        out.extend_from_slice(&0_i64.to_be_bytes());
-        out.extend_from_slice(&((HEADER - 12 + records.len()) as i32).to_be_bytes());
-        out.extend_from_slice(&(-1_i32).to_be_bytes());
-        out.push(2);
-        out.extend_from_slice(&[0; 4]);
-        out.extend_from_slice(&0_i16.to_be_bytes());
-        out.extend_from_slice(&(spec.records - 1).to_be_bytes());
-        out.extend_from_slice(&spec.timestamp.to_be_bytes());
-        out.extend_from_slice(&(spec.timestamp + i64::from(spec.records) - 1).to_be_bytes());
-        out.extend_from_slice(&spec.producer.0.to_be_bytes());
-        out.extend_from_slice(&spec.producer.1.to_be_bytes());
-        out.extend_from_slice(&spec.producer.2.to_be_bytes());
-        out.extend_from_slice(&spec.records.to_be_bytes());
-        out.extend_from_slice(&records);
-        let crc = crc32c::crc32c(&out[21..]);
-        out[17..21].copy_from_slice(&crc.to_be_bytes());
-        out
+        let header = BatchHeader {
+            attributes: spec.codec | if spec.transactional { ATTRIBUTE_TRANSACTIONAL } else { 0 },
+            base_timestamp: spec.timestamp,
+            max_timestamp: spec.timestamp + i64::from(spec.records) - 1,
+            producer_id: spec.producer.0,
+            producer_epoch: spec.producer.1,
+            base_sequence: spec.producer.2,
+            ..BatchHeader::blank(0, spec.records - 1, spec.records)
+        };
+        seal(&header, &compress(spec.codec, &records).unwrap_or_default())
     }
 }
 
@@ -277,8 +342,26 @@ mod tests {
         let bytes = fixture::batch(&fixture::Spec { records: 3, timestamp: 100, ..Default::default() });
         let header = BatchHeader::parse_produced(&bytes).unwrap();
         assert_eq!((header.records, header.max_timestamp, header.next_offset()), (3, 102, 3));
-        assert_eq!(find_record(&header, &bytes, |t| t >= 101), Some((1, 101)));
-        assert_eq!(find_record(&header, &bytes, |t| t >= 103), None);
+    }
+
+    #[test]
+    fn a_marker_says_how_the_transaction_ended() {
+        for commit in [true, false] {
+            let bytes = marker(7, 3, commit, 5);
+            let header = BatchHeader::parse(&bytes).unwrap();
+            header.verify(&bytes).unwrap();
+            assert!(header.is_control() && header.is_transactional());
+            assert_eq!(marker_of(&header, &bytes), Some(commit));
+            assert_eq!(BatchHeader::parse_produced(&bytes), Err(BatchFault::Control));
+        }
+    }
+
+    #[test]
+    fn the_time_of_arrival_is_put_in_place() {
+        let bytes = stamped(&fixture::batch(&fixture::Spec::default()), 77);
+        let header = BatchHeader::parse(&bytes).unwrap();
+        header.verify(&bytes).unwrap();
+        assert_eq!((header.max_timestamp, header.is_append_time()), (77, true));
     }
 
     #[test]

@@ -8,17 +8,21 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
+use crate::api::{Advertised, FetchSessions};
 use crate::clock::now_millis;
 use crate::config::{BrokerConfig, Durability};
 use crate::data_dir::DataDir;
 use crate::error::BrokerError;
 use crate::group::coordinator::Coordinator;
-use crate::group::store::GroupStore;
 use crate::log::disk::Disk;
 use crate::log::flusher::Flusher;
-use crate::server;
+use crate::log::partition::{Ground, Partition};
+use crate::log::room::Room;
+use crate::server::{self, Door};
 use crate::stats::{BrokerStats, Counters};
+use crate::store::Store;
 use crate::topics::Topics;
+use crate::txn::coordinator::Transactions;
 
 /// How long a stopping broker waits for its connections to end.
 const CONNECTIONS_END: Duration = Duration::from_secs(3);
@@ -29,14 +33,17 @@ pub(crate) struct Shared {
     pub(crate) dir: Arc<DataDir>,
     pub(crate) topics: Topics,
     pub(crate) groups: Coordinator,
+    pub(crate) transactions: Transactions,
+    store: Arc<Store>,
+    pub(crate) fetch_sessions: FetchSessions,
     pub(crate) flusher: Flusher,
+    ground: Ground,
     pub(crate) counters: Arc<Counters>,
-    pub(crate) addr: SocketAddr,
-    /// What clients are told to connect to.
-    pub(crate) host: String,
     pub(crate) segment_bytes: u64,
     pub(crate) max_request_bytes: usize,
     pub(crate) max_connections: usize,
+    /// Partitions of a topic that nobody created explicitly; `None`: there are none.
+    pub(crate) auto_create: Option<i32>,
 }
 
 /// A running broker. Dropping it without [`Broker::shutdown`] is like a crash of the process: what was acknowledged is kept,
@@ -44,6 +51,8 @@ pub(crate) struct Shared {
 #[derive(Debug)]
 pub struct Broker {
     shared: Arc<Shared>,
+    addr: SocketAddr,
+    external_addr: Option<SocketAddr>,
     stop: watch::Sender<bool>,
     /// Ends when all connections have.
     alive: mpsc::Receiver<()>,
@@ -57,26 +66,53 @@ impl Broker {
     /// # Errors
     /// [`BrokerError`], each a sentence that says what is wrong, where, and what to do.
     pub async fn start(config: BrokerConfig) -> Result<Broker, BrokerError> {
-        let listener = server::bind(config.listen).await?;
-        let addr = listener.local_addr().map_err(|source| BrokerError::Bind { addr: config.listen, source })?;
-        let check = config.retention_check;
-        let data_dir = config.data_dir.clone();
-        let opened = tokio::task::spawn_blocking(move || Shared::open(&config, addr)).await;
+        let local = server::bind(config.listen).await?;
+        let addr = local.local_addr().map_err(|source| BrokerError::Bind { addr: config.listen, source })?;
+        let advertised = Advertised { host: config.advertised_host.clone().unwrap_or_else(|| reachable(addr)), port: addr.port() };
+        let mut doors = vec![(local, Door::open(advertised))];
+        let mut external_addr = None;
+        if let Some(external) = &config.external {
+            let listener = server::bind(external.listen).await?;
+            let bound = listener.local_addr().map_err(|source| BrokerError::Bind { addr: external.listen, source })?;
+            let (host, port) = external.advertised.clone().unwrap_or_else(|| (reachable(bound), bound.port()));
+            doors.push((listener, Door::guarded(Advertised { host, port }, external)?));
+            external_addr = Some(bound);
+        }
+        let (data_dir, config) = (config.data_dir.clone(), Arc::new(config));
+        let opening = config.clone();
+        let opened = tokio::task::spawn_blocking(move || Shared::open(&opening)).await;
         let shared = opened.map_err(|fault| BrokerError::io("open", &data_dir, std::io::Error::other(fault)))??;
+        shared.transactions.recover(&shared).await;
         let (stop, stopping) = watch::channel(false);
         let (alive_token, alive) = mpsc::channel(1);
-        let tasks = vec![
-            tokio::spawn(server::accept(listener, shared.clone(), stopping.clone(), alive_token)),
-            tokio::spawn(run_groups(shared.clone(), stopping.clone())),
-            tokio::spawn(maintain(shared.clone(), stopping, check)),
+        let mut tasks = vec![
+            tokio::spawn(run_coordinators(shared.clone(), stopping.clone())),
+            tokio::spawn(every(config.disk_check, config.disk_check, shared.clone(), stopping.clone(), |shared| {
+                shared.ground.room.look();
+                shared.partitions().iter().for_each(|partition| partition.look_after());
+            })),
+            tokio::spawn(every(config.retention_check / 10, config.retention_check, shared.clone(), stopping.clone(), |shared| {
+                shared.partitions().iter().for_each(|partition| partition.retain(now_millis()));
+            })),
+            tokio::spawn(every(config.compaction_check, config.compaction_check, shared.clone(), stopping.clone(), |shared| {
+                shared.partitions().iter().for_each(|partition| partition.compact(now_millis()));
+            })),
         ];
-        tracing::info!(%addr, data_dir = %data_dir.display(), topics = shared.topics.all().len(), "the broker is ready");
-        Ok(Broker { shared, stop, alive, tasks, stopped: false })
+        for (listener, door) in doors {
+            tasks.push(tokio::spawn(server::accept(listener, Arc::new(door), shared.clone(), stopping.clone(), alive_token.clone())));
+        }
+        tracing::info!(%addr, external = ?external_addr, data_dir = %data_dir.display(), topics = shared.topics.all().len(), "the broker is ready");
+        Ok(Broker { shared, addr, external_addr, stop, alive, tasks, stopped: false })
     }
 
     /// The address it listens on.
     pub fn addr(&self) -> SocketAddr {
-        self.shared.addr
+        self.addr
+    }
+
+    /// The address of the listener beyond this machine.
+    pub fn external_addr(&self) -> Option<SocketAddr> {
+        self.external_addr
     }
 
     /// Its figures now.
@@ -126,27 +162,34 @@ impl Drop for Broker {
 
 impl Shared {
     /// Opens everything on disk. Blocks.
-    fn open(config: &BrokerConfig, addr: SocketAddr) -> Result<Arc<Self>, BrokerError> {
+    fn open(config: &BrokerConfig) -> Result<Arc<Self>, BrokerError> {
         let dir = Arc::new(DataDir::open(&config.data_dir)?);
         let counters = Arc::new(Counters::default());
-        let topics = Topics::open(dir.clone(), config, counters.clone())?;
+        let room = Room::new(&config.data_dir, config.min_free_bytes);
+        let ground = Ground { durability: config.durability, room, counters: counters.clone(), ..Ground::default() };
+        let topics = Topics::open(dir.clone(), config.segment_bytes, ground.clone())?;
         let sync = config.durability == Durability::Fsync;
-        let store = GroupStore::open(&dir.file("groups.log"), Disk::default(), sync)?;
+        let store = Arc::new(Store::open(&dir.file("groups.log"), Disk::default(), sync)?);
         let flusher = Flusher::start().map_err(|fault| BrokerError::io("start the flushing of", &config.data_dir, fault))?;
-        let ip = addr.ip();
-        let local = if ip.is_unspecified() { "127.0.0.1".to_owned() } else { ip.to_string() };
         Ok(Arc::new(Self {
             dir,
             topics,
-            groups: Coordinator::new(store, config.initial_rebalance_delay),
+            groups: Coordinator::new(store.clone(), config.initial_rebalance_delay),
+            transactions: Transactions::new(store.clone()),
+            store,
+            fetch_sessions: FetchSessions::default(),
             flusher,
+            ground,
             counters,
-            addr,
-            host: config.advertised_host.clone().unwrap_or(local),
             segment_bytes: config.segment_bytes,
             max_request_bytes: config.max_request_bytes,
-            max_connections: config.max_connections,
+            max_connections: server::connections_within_limits(config.max_connections),
+            auto_create: config.auto_create_topics,
         }))
+    }
+
+    fn partitions(&self) -> Vec<Arc<Partition>> {
+        self.topics.all().iter().flat_map(|topic| topic.partitions.iter().cloned()).collect()
     }
 
     /// Flushes and closes everything, and releases the directory. Blocks.
@@ -160,7 +203,7 @@ impl Shared {
                 first_fault.get_or_insert(BrokerError::Flush { path, detail: fault.to_string() });
             }
         }
-        self.groups.close();
+        self.store.close();
         self.dir.release();
         first_fault.map_or(Ok(()), Err)
     }
@@ -169,7 +212,7 @@ impl Shared {
     fn abandon(&self) {
         self.flusher.stop();
         self.topics.all().iter().flat_map(|topic| &topic.partitions).for_each(|partition| partition.abandon());
-        self.groups.close();
+        self.store.close();
         self.dir.release();
     }
 
@@ -190,20 +233,31 @@ impl Shared {
             connections: counters.connections.load(Ordering::Relaxed),
             bad_connections: counters.bad_connections.load(Ordering::Relaxed),
             groups: self.groups.count(),
+            transactions: self.transactions.count(),
+            open_files: self.ground.files.open(),
+            disk_free_bytes: self.ground.room.free(),
+            disk_low: self.ground.room.is_refusing(),
         }
     }
 }
 
-async fn run_groups(shared: Arc<Shared>, mut stop: watch::Receiver<bool>) {
+/// An address that listens everywhere is reached on the loopback.
+fn reachable(addr: SocketAddr) -> String {
+    if addr.ip().is_unspecified() { "127.0.0.1".to_owned() } else { addr.ip().to_string() }
+}
+
+async fn run_coordinators(shared: Arc<Shared>, mut stop: watch::Receiver<bool>) {
     tokio::select! {
         () = shared.groups.run() => {}
+        () = shared.transactions.run(&shared) => {}
         _ = stop.wait_for(|stop| *stop) => {}
     }
 }
 
-/// Applies retention, and looks after partitions whose disk has failed.
-async fn maintain(shared: Arc<Shared>, mut stop: watch::Receiver<bool>, every: Duration) {
-    let mut ticks = tokio::time::interval(every.max(Duration::from_millis(10)));
+/// Does `work`, which may block, first after `first`, then every so often.
+async fn every(first: Duration, period: Duration, shared: Arc<Shared>, mut stop: watch::Receiver<bool>, work: fn(&Shared)) {
+    let least = Duration::from_millis(10);
+    let mut ticks = tokio::time::interval_at(tokio::time::Instant::now() + first.max(least), period.max(least));
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tokio::select! {
@@ -211,13 +265,8 @@ async fn maintain(shared: Arc<Shared>, mut stop: watch::Receiver<bool>, every: D
             _ = stop.wait_for(|stop| *stop) => return,
         }
         let shared = shared.clone();
-        let work = move || {
-            for partition in shared.topics.all().iter().flat_map(|topic| &topic.partitions) {
-                partition.maintain(now_millis());
-            }
-        };
-        if let Err(fault) = tokio::task::spawn_blocking(work).await {
-            tracing::error!(%fault, "retention has panicked");
+        if let Err(fault) = tokio::task::spawn_blocking(move || work(&shared)).await {
+            tracing::error!(%fault, "the upkeep of the log has panicked");
         }
     }
 }

@@ -14,6 +14,19 @@ pub enum Durability {
     Os,
 }
 
+/// A second listener, for clients beyond this machine: they authenticate themselves, and may do what their user may.
+#[derive(Debug, Clone)]
+pub struct External {
+    /// Address to listen on; port 0 takes a free one, [`crate::Broker::external_addr`] tells which.
+    pub listen: SocketAddr,
+    /// Host name and port that its clients are told to connect to; the listening address when `None`.
+    pub advertised: Option<(String, u16)>,
+    /// PEM files with the certificate chain and its key. `None`: passwords and records are sent in the clear.
+    pub tls: Option<(PathBuf, PathBuf)>,
+    /// TOML file with the users, their passwords and rights.
+    pub users_file: PathBuf,
+}
+
 /// Settings of one broker.
 #[derive(Debug, Clone)]
 pub struct BrokerConfig {
@@ -31,8 +44,18 @@ pub struct BrokerConfig {
     pub max_request_bytes: usize,
     /// Connections beyond this number are closed at once.
     pub max_connections: usize,
-    /// How often retention is applied and a storage fault is looked at again.
+    /// How often retention is applied (Kafka's `log.retention.check.interval.ms`); for the first time after a tenth of it.
     pub retention_check: Duration,
+    /// How often compacted topics are looked at.
+    pub compaction_check: Duration,
+    /// How often the disk's free space, and a storage fault, are looked at again.
+    pub disk_check: Duration,
+    /// Free bytes of the disk below which produces are refused; `None` takes a twentieth of it, at most 256 MiB.
+    pub min_free_bytes: Option<u64>,
+    /// Partitions of a topic that is created because somebody asks for it; `None`: only an explicit request creates one.
+    pub auto_create_topics: Option<i32>,
+    /// The listener beyond this machine, if there is one.
+    pub external: Option<External>,
     /// How long a new group waits for more members before its first generation. Kafka waits 3 s; one appliance need not.
     pub initial_rebalance_delay: Duration,
 }
@@ -48,7 +71,12 @@ impl BrokerConfig {
             durability: Durability::Fsync,
             max_request_bytes: 100 << 20,
             max_connections: 4096,
-            retention_check: Duration::from_secs(10),
+            retention_check: Duration::from_secs(300),
+            compaction_check: Duration::from_secs(15),
+            disk_check: Duration::from_secs(1),
+            min_free_bytes: None,
+            auto_create_topics: None,
+            external: None,
             initial_rebalance_delay: Duration::ZERO,
         }
     }

@@ -4,18 +4,14 @@
 //! writing half. So a client with several produces in flight shares one flush between them.
 
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use bytes::Bytes;
-use tokio::io::{AsyncWriteExt, BufReader};
-use tokio::net::TcpStream;
-use tokio::net::tcp::OwnedWriteHalf;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::sync::{mpsc, watch};
 
-use crate::api::{Outcome, Request, RequestFault};
+use crate::api::{Client, Outcome, Request, RequestFault};
 use crate::broker::Shared;
 use crate::wire::frame::{FrameFault, read_frame};
 
@@ -23,6 +19,10 @@ use crate::wire::frame::{FrameFault, read_frame};
 const IN_FLIGHT: usize = 64;
 /// How long open answers may still take when the broker stops.
 const DRAIN: Duration = Duration::from_secs(2);
+/// Large requests pass it by, so that thousands of silent connections cost little.
+const READ_BUFFER: usize = 4 << 10;
+/// Before it is known who a client is, nothing of it is large.
+const UNKNOWN_MAX_BYTES: usize = 64 << 10;
 
 /// Why a connection is closed by this side.
 #[derive(Debug, thiserror::Error)]
@@ -36,70 +36,80 @@ enum Fault {
 }
 
 /// Serves a connection until it ends, misbehaves, or the broker stops.
-pub(crate) async fn serve(stream: TcpStream, peer: SocketAddr, broker: Arc<Shared>, mut stop: watch::Receiver<bool>) {
-    if let Err(fault) = stream.set_nodelay(true) {
-        tracing::debug!(%peer, %fault, "the connection has gone");
-    }
-    let (reader, writer) = stream.into_split();
+pub(crate) async fn serve<R, W>(halves: (R, W), client: Arc<Client>, broker: Arc<Shared>, mut stop: watch::Receiver<bool>)
+where
+    R: AsyncRead + Unpin + Send,
+    W: AsyncWrite + Unpin + Send + 'static,
+{
+    let (reader, writer) = halves;
     let (answers, queue) = mpsc::channel(IN_FLIGHT);
     let mut writing = tokio::spawn(write_answers(writer, queue));
-    let reading = read_requests(BufReader::with_capacity(64 << 10, reader), peer, &broker, answers);
+    let reading = read_requests(BufReader::with_capacity(READ_BUFFER, reader), &client, &broker, answers);
     let ended = tokio::select! {
         ended = reading => ended,
         // The sender of `stop` going away means the same.
         _ = stop.wait_for(|stop| *stop) => Ok(()),
     };
     if let Err(fault) = ended {
-        complain(peer, &broker, &fault);
+        complain(&client, &broker, &fault);
     }
     // What has been appended is still acknowledged.
     match tokio::time::timeout(DRAIN, &mut writing).await {
-        Ok(Ok(Err(fault))) => complain(peer, &broker, &fault),
+        Ok(Ok(Err(fault))) => complain(&client, &broker, &fault),
         Ok(_) => {}
         Err(_) => writing.abort(),
     }
 }
 
-fn complain(peer: SocketAddr, broker: &Shared, fault: &Fault) {
+fn complain(client: &Client, broker: &Shared, fault: &Fault) {
     match fault {
         // A client that simply goes away is nothing to speak of.
         Fault::Write(_) | Fault::Frame(FrameFault::Io(_) | FrameFault::Cut) => {
-            tracing::debug!(%peer, %fault, "a connection has ended");
+            tracing::debug!(host = %client.host, %fault, "a connection has ended");
         }
         Fault::Frame(FrameFault::Length(_)) | Fault::Request(_) => {
             broker.counters.bad_connections.fetch_add(1, Ordering::Relaxed);
-            tracing::warn!(%peer, %fault, "a connection is closed");
+            tracing::warn!(host = %client.host, %fault, "a connection is closed");
         }
     }
 }
 
-async fn read_requests(
-    mut reader: BufReader<tokio::net::tcp::OwnedReadHalf>,
-    peer: SocketAddr,
+async fn read_requests<R: AsyncRead + Unpin>(
+    mut reader: BufReader<R>,
+    client: &Arc<Client>,
     broker: &Arc<Shared>,
     answers: mpsc::Sender<Outcome>,
 ) -> Result<(), Fault> {
-    while let Some(frame) = read_frame(&mut reader, broker.max_request_bytes).await? {
+    let limit = || if client.is_known() { broker.max_request_bytes } else { broker.max_request_bytes.min(UNKNOWN_MAX_BYTES) };
+    while let Some(frame) = read_frame(&mut reader, limit()).await? {
         broker.counters.requests.fetch_add(1, Ordering::Relaxed);
-        let request = Request::parse(frame, peer.ip().to_string())?;
+        let request = Request::parse(frame, client)?;
         let outcome = request.handle(broker).await?;
+        let last = matches!(outcome, Outcome::Last(_));
         if answers.send(outcome).await.is_err() {
             // The writing half has ended, and says why.
             break;
+        }
+        if last {
+            return Err(RequestFault::Refused.into());
         }
     }
     Ok(())
 }
 
-async fn write_answers(mut writer: OwnedWriteHalf, mut queue: mpsc::Receiver<Outcome>) -> Result<(), Fault> {
+async fn write_answers<W: AsyncWrite + Unpin>(mut writer: W, mut queue: mpsc::Receiver<Outcome>) -> Result<(), Fault> {
     while let Some(outcome) = queue.recv().await {
-        let answer: Option<Bytes> = match outcome {
-            Outcome::Answer(answer) => Some(answer),
-            Outcome::Pending(pending) => pending.await?,
+        let parts = match outcome {
+            Outcome::Answer(answer) | Outcome::Last(answer) => vec![answer],
+            Outcome::Parts(parts) => parts,
+            Outcome::Pending(pending) => pending.await?.into_iter().collect(),
         };
-        if let Some(answer) = answer {
-            writer.write_all(&answer).await?;
+        for part in &parts {
+            writer.write_all(part).await?;
         }
+        writer.flush().await?;
     }
+    // Says goodbye, which TLS wants said.
+    writer.shutdown().await?;
     Ok(())
 }

@@ -31,6 +31,9 @@ pub enum BrokerError {
     /// A file of the broker's own book-keeping is missing or unreadable.
     #[error("{} {detail}: restore it from a copy, or use an empty data directory", .path.display())]
     Damaged { path: PathBuf, detail: String },
+    /// Users, a certificate or its key cannot be used.
+    #[error("{} {detail}: correct it and start again", .path.display())]
+    Security { path: PathBuf, detail: String },
     /// Any other fault of the file system.
     #[error("cannot {action} {}: {source}; check the disk and the path", .path.display())]
     Io { action: &'static str, path: PathBuf, source: io::Error },

@@ -31,6 +31,14 @@ pub struct BrokerStats {
     pub bad_connections: u64,
     /// Consumer groups known.
     pub groups: usize,
+    /// Transactional ids known.
+    pub transactions: usize,
+    /// Log files open now.
+    pub open_files: usize,
+    /// Free bytes of the disk.
+    pub disk_free_bytes: u64,
+    /// Whether produces are refused because the disk is nearly full.
+    pub disk_low: bool,
 }
 
 /// The running counts behind [`BrokerStats`].

@@ -7,14 +7,12 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::{BrokerConfig, Durability};
 use crate::data_dir::{DataDir, load, store};
 use crate::error::BrokerError;
 use crate::ids::random_id;
-use crate::log::disk::{self, Disk};
-use crate::log::partition::Partition;
-use crate::stats::Counters;
-use crate::topic_config::TopicConfig;
+use crate::log::disk;
+use crate::log::partition::{Ground, Partition};
+use crate::topic_config::{LiveConfig, TopicConfig};
 
 const VERSION: u64 = 1;
 /// Kafka's limit, which keeps folder names within what file systems take.
@@ -28,7 +26,7 @@ const DELETED: &str = "deleted";
 pub(crate) struct Topic {
     pub(crate) name: String,
     pub(crate) id: u128,
-    pub(crate) config: Arc<TopicConfig>,
+    pub(crate) config: LiveConfig,
     pub(crate) partitions: Vec<Arc<Partition>>,
 }
 
@@ -50,8 +48,7 @@ struct Kept {
 pub(crate) struct Topics {
     dir: Arc<DataDir>,
     segment_bytes: u64,
-    durability: Durability,
-    counters: Arc<Counters>,
+    ground: Ground,
     open: RwLock<HashMap<String, Arc<Topic>>>,
     /// Held while topics are created or deleted, which waits for the disk; readers need not wait for that.
     changing: Mutex<()>,
@@ -80,7 +77,7 @@ pub(crate) fn check_name(name: &str) -> Result<(), &'static str> {
 
 impl Topics {
     /// Opens all topics of the directory; clears away what an interrupted creation or deletion has left.
-    pub(crate) fn open(dir: Arc<DataDir>, config: &BrokerConfig, counters: Arc<Counters>) -> Result<Self, BrokerError> {
+    pub(crate) fn open(dir: Arc<DataDir>, segment_bytes: u64, ground: Ground) -> Result<Self, BrokerError> {
         let registry_path = dir.file("topics.json");
         let registry = match load::<Registry>(&registry_path)? {
             Some(registry) => registry,
@@ -93,20 +90,30 @@ impl Topics {
                 empty
             }
         };
-        let topics = Self {
-            dir,
-            segment_bytes: config.segment_bytes,
-            durability: config.durability,
-            counters,
-            open: RwLock::default(),
-            changing: Mutex::new(()),
-        };
+        let topics = Self { dir, segment_bytes, ground, open: RwLock::default(), changing: Mutex::new(()) };
         topics.clear_leftovers(&registry)?;
-        for (name, kept) in &registry.topics {
-            let topic = Arc::new(topics.open_topic(name, kept)?);
-            topics.write().insert(name.clone(), topic);
-        }
+        topics.open_all(&registry)?;
         Ok(topics)
+    }
+
+    /// Opens the topics in several threads: after a crash each has to read and check its newest segments.
+    fn open_all(&self, registry: &Registry) -> Result<(), BrokerError> {
+        let left = Mutex::new(registry.topics.iter());
+        let work = || -> Result<(), BrokerError> {
+            loop {
+                let next = left.lock().unwrap_or_else(PoisonError::into_inner).next();
+                let Some((name, kept)) = next else { return Ok(()) };
+                let topic = Arc::new(self.open_topic(name, kept)?);
+                self.write().insert(name.clone(), topic);
+            }
+        };
+        let threads = std::thread::available_parallelism().map_or(1, usize::from).min(4);
+        std::thread::scope(|scope| {
+            let others: Vec<_> = (1..threads).map(|_| scope.spawn(work)).collect();
+            let own = work();
+            let ended = others.into_iter().map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+            ended.fold(own, Result::and)
+        })
     }
 
     fn open_topic(&self, name: &str, kept: &Kept) -> Result<Topic, BrokerError> {
@@ -115,17 +122,17 @@ impl Topics {
         let config = TopicConfig::new(kept.config.clone(), self.segment_bytes)
             .map_err(|fault| damaged(format!("has an impossible setting of topic '{name}' ({fault})")))?;
         let id = u128::from_str_radix(&kept.id, 16).map_err(|fault| damaged(format!("has a bad topic id ({fault})")))?;
-        let config = Arc::new(config);
-        let open = |index| {
-            let path = self.dir.partition(name, index);
-            if !path.is_dir() {
-                return Err(BrokerError::Damaged { path, detail: "is missing, though topics.json names it".to_owned() });
-            }
-            let (config, counters) = (config.clone(), self.counters.clone());
-            Partition::open(&path, config, self.durability, Disk::default(), counters).map(Arc::new)
-        };
-        let partitions = (0..kept.partitions).map(open).collect::<Result<_, _>>()?;
+        let config = LiveConfig::new(config);
+        let partitions = (0..kept.partitions).map(|index| self.open_partition(name, index, &config)).collect::<Result<_, _>>()?;
         Ok(Topic { name: name.to_owned(), id, config, partitions })
+    }
+
+    fn open_partition(&self, topic: &str, index: i32, config: &LiveConfig) -> Result<Arc<Partition>, BrokerError> {
+        let path = self.dir.partition(topic, index);
+        if !path.is_dir() {
+            return Err(BrokerError::Damaged { path, detail: "is missing, though topics.json names it".to_owned() });
+        }
+        Partition::open(&path, config.clone(), self.ground.clone()).map(Arc::new)
     }
 
     /// Folders that the registry does not name belong to no topic: their creation or deletion was interrupted.
@@ -180,7 +187,7 @@ impl Topics {
             return Err(CreateFault::Exists);
         }
         let kept = Kept { id: format!("{:032x}", random_id()), partitions, config: config.given().clone() };
-        let created = self.create_folders(name, partitions).and_then(|()| {
+        let created = self.create_folders(name, 0..partitions).and_then(|()| {
             let topic = Arc::new(self.open_topic(name, &kept)?);
             self.save_with(Some((name, kept)), None)?;
             Ok(topic)
@@ -199,8 +206,40 @@ impl Topics {
         }
     }
 
-    fn create_folders(&self, name: &str, partitions: i32) -> Result<(), BrokerError> {
-        for index in 0..partitions {
+    /// Adds partitions to a topic until it has `count`. Blocks on the disk.
+    pub(crate) fn grow(&self, name: &str, count: i32) -> Result<(), BrokerError> {
+        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(topic) = self.get(name) else { return Ok(()) };
+        let first = topic.partitions.len() as i32;
+        let grown = self.create_folders(name, first..count).and_then(|()| {
+            let added = (first..count).map(|index| self.open_partition(name, index, &topic.config));
+            let mut partitions = topic.partitions.clone();
+            partitions.extend(added.collect::<Result<Vec<_>, _>>()?);
+            let grown = Topic { name: name.to_owned(), id: topic.id, config: topic.config.clone(), partitions };
+            self.save_with(Some((name, grown.kept())), None)?;
+            Ok(grown)
+        });
+        match grown {
+            Ok(grown) => drop(self.write().insert(name.to_owned(), Arc::new(grown))),
+            Err(fault) => {
+                (first..count).for_each(|index| remove_folder(&self.dir.partition(name, index)));
+                return Err(fault);
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives a topic other settings. Blocks on the disk.
+    pub(crate) fn alter(&self, name: &str, config: TopicConfig) -> Result<(), BrokerError> {
+        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(topic) = self.get(name) else { return Ok(()) };
+        self.save_with(Some((name, Kept { config: config.given().clone(), ..topic.kept() })), None)?;
+        topic.config.set(config);
+        Ok(())
+    }
+
+    fn create_folders(&self, name: &str, indexes: std::ops::Range<i32>) -> Result<(), BrokerError> {
+        for index in indexes {
             let path = self.dir.partition(name, index);
             fs::create_dir(&path).map_err(|fault| BrokerError::io("create", &path, fault))?;
         }
@@ -245,7 +284,7 @@ impl Topic {
     }
 
     fn kept(&self) -> Kept {
-        Kept { id: format!("{:032x}", self.id), partitions: self.partitions.len() as i32, config: self.config.given().clone() }
+        Kept { id: format!("{:032x}", self.id), partitions: self.partitions.len() as i32, config: self.config.get().given().clone() }
     }
 }
 

@@ -11,46 +11,65 @@ use kafka_protocol::messages::{
     BrokerId, DeleteGroupsRequest, DeleteGroupsResponse, DescribeGroupsRequest, DescribeGroupsResponse, FindCoordinatorRequest,
     FindCoordinatorResponse, ListGroupsRequest, ListGroupsResponse,
 };
+use kafka_protocol::protocol::StrBytes;
 
 use super::{NODE, Request, text};
+use crate::auth::users::Act;
 use crate::broker::Shared;
+use crate::group::coordinator::DEAD;
 
 const KEY_GROUP: i8 = 0;
+const KEY_TRANSACTION: i8 = 1;
 
-/// This node coordinates all groups; there are no transactions to coordinate.
-pub(super) async fn find(broker: &Arc<Shared>, header: &Request, request: FindCoordinatorRequest) -> FindCoordinatorResponse {
-    let (host, port) = (text(&broker.host), i32::from(broker.addr.port()));
-    let refused = (request.key_type != KEY_GROUP).then(|| text("this broker has no transactions"));
-    let code = if refused.is_some() { ResponseError::InvalidRequest.code() } else { 0 };
-    let node = if refused.is_some() { BrokerId(-1) } else { NODE };
+/// This node coordinates all groups and transactions.
+pub(super) async fn find(_broker: &Arc<Shared>, header: &Request, request: FindCoordinatorRequest) -> FindCoordinatorResponse {
+    let judge = |key: &str| match request.key_type {
+        KEY_GROUP if header.may(Act::Group(key)) => Ok(()),
+        KEY_GROUP => Err(ResponseError::GroupAuthorizationFailed),
+        KEY_TRANSACTION if header.may(Act::Transaction(key)) => Ok(()),
+        KEY_TRANSACTION => Err(ResponseError::TransactionalIdAuthorizationFailed),
+        _ => Err(ResponseError::InvalidRequest),
+    };
+    let (host, port) = (text(&header.client.advertised.host), i32::from(header.client.advertised.port));
     if header.version < 4 {
-        let response = FindCoordinatorResponse::default().with_error_code(code).with_error_message(refused);
+        let found = judge(&request.key);
+        let node = if found.is_ok() { NODE } else { BrokerId(-1) };
+        let response = FindCoordinatorResponse::default().with_error_code(found.map_or_else(|error| error.code(), |()| 0));
         return response.with_node_id(node).with_host(host).with_port(port);
     }
-    let entry = |key| {
-        Coordinator::default()
-            .with_key(key)
-            .with_node_id(node)
-            .with_host(host.clone())
-            .with_port(port)
-            .with_error_code(code)
-            .with_error_message(refused.clone())
+    let entry = |key: StrBytes| {
+        let found = judge(&key);
+        let node = if found.is_ok() { NODE } else { BrokerId(-1) };
+        let answer = Coordinator::default().with_node_id(node).with_host(host.clone()).with_port(port);
+        answer.with_key(key).with_error_code(found.map_or_else(|error| error.code(), |()| 0))
     };
     FindCoordinatorResponse::default().with_coordinators(request.coordinator_keys.into_iter().map(entry).collect())
 }
 
 pub(super) async fn list(broker: &Arc<Shared>, header: &Request, request: ListGroupsRequest) -> ListGroupsResponse {
     let wanted = |state: &str| request.states_filter.is_empty() || request.states_filter.iter().any(|s| s.eq_ignore_ascii_case(state));
-    let groups = broker.groups.list().into_iter().filter(|group| wanted(group.state)).map(|group| {
+    // All groups here balance by the classic protocol.
+    let of_type = request.types_filter.is_empty() || request.types_filter.iter().any(|t| t.eq_ignore_ascii_case("classic"));
+    let seen = |id: &str| of_type && header.may(Act::Group(id));
+    let groups = broker.groups.list().into_iter().filter(|group| wanted(group.state) && seen(&group.id)).map(|group| {
         let listed = ListedGroup::default().with_group_id(text(group.id).into()).with_protocol_type(text(group.protocol_type));
-        if header.version >= 4 { listed.with_group_state(text(group.state)) } else { listed }
+        let listed = if header.version >= 4 { listed.with_group_state(text(group.state)) } else { listed };
+        if header.version >= 5 { listed.with_group_type(text("classic")) } else { listed }
     });
     ListGroupsResponse::default().with_groups(groups.collect())
 }
 
-pub(super) async fn describe(broker: &Arc<Shared>, _header: &Request, request: DescribeGroupsRequest) -> DescribeGroupsResponse {
+pub(super) async fn describe(broker: &Arc<Shared>, header: &Request, request: DescribeGroupsRequest) -> DescribeGroupsResponse {
     let groups = request.groups.into_iter().map(|id| {
+        if !header.may(Act::Group(&id)) {
+            return DescribedGroup::default().with_group_id(id).with_error_code(ResponseError::GroupAuthorizationFailed.code());
+        }
         let group = broker.groups.describe(&id);
+        if header.version >= 6 && group.state == DEAD {
+            let detail = format!("Group {} not found.", &*id);
+            let gone = DescribedGroup::default().with_group_id(id).with_group_state(text(DEAD));
+            return gone.with_error_code(ResponseError::GroupIdNotFound.code()).with_error_message(Some(text(detail)));
+        }
         let member = |m: crate::group::coordinator::DescribedMember| {
             DescribedGroupMember::default()
                 .with_member_id(text(m.id))
@@ -70,10 +89,14 @@ pub(super) async fn describe(broker: &Arc<Shared>, _header: &Request, request: D
     DescribeGroupsResponse::default().with_groups(groups.collect())
 }
 
-pub(super) async fn delete(broker: &Arc<Shared>, _header: &Request, request: DeleteGroupsRequest) -> DeleteGroupsResponse {
+pub(super) async fn delete(broker: &Arc<Shared>, header: &Request, request: DeleteGroupsRequest) -> DeleteGroupsResponse {
     let mut results = Vec::with_capacity(request.groups_names.len());
     for id in request.groups_names {
-        let code = broker.groups.delete(&id).await.map_or_else(|error| error.code(), |()| 0);
+        let deleted = match header.may(Act::Group(&id)) {
+            true => broker.groups.delete(&id).await,
+            false => Err(ResponseError::GroupAuthorizationFailed),
+        };
+        let code = deleted.map_or_else(|error| error.code(), |()| 0);
         results.push(DeletableGroupResult::default().with_group_id(id).with_error_code(code));
     }
     DeleteGroupsResponse::default().with_results(results)

@@ -12,9 +12,10 @@ use kafka_protocol::messages::{
 };
 
 use super::{Request, text};
+use crate::auth::users::Act;
 use crate::broker::Shared;
 use crate::group::coordinator::Sync;
-use crate::group::member::Join;
+use crate::group::member::{Join, JoinRefused};
 
 fn code(result: Result<(), ResponseError>) -> i16 {
     result.map_or_else(|error| error.code(), |()| 0)
@@ -31,7 +32,7 @@ pub(super) async fn join(broker: &Arc<Shared>, header: &Request, request: JoinGr
         member_id: request.member_id.to_string(),
         instance_id: request.group_instance_id.map(|id| id.to_string()),
         client_id: header.client_id.clone(),
-        client_host: header.client_host.clone(),
+        client_host: header.client.host.clone(),
         session_timeout,
         rebalance_timeout,
         protocol_type: request.protocol_type.to_string(),
@@ -39,7 +40,12 @@ pub(super) async fn join(broker: &Arc<Shared>, header: &Request, request: JoinGr
         needs_known_id: header.version >= 4,
         can_skip_assignment: header.version >= 9,
     };
-    let joined = match broker.groups.join(&request.group_id, join).await {
+    let refused = JoinRefused { error: ResponseError::GroupAuthorizationFailed, member_id: join.member_id.clone() };
+    let joined = match header.may(Act::Group(&request.group_id)) {
+        true => broker.groups.join(&request.group_id, join).await,
+        false => Err(refused),
+    };
+    let joined = match joined {
         Ok(joined) => joined,
         Err(refused) => {
             let answer = JoinGroupResponse::default().with_error_code(refused.error.code()).with_generation_id(-1);
@@ -61,7 +67,14 @@ pub(super) async fn join(broker: &Arc<Shared>, header: &Request, request: JoinGr
         .with_members(joined.members.into_iter().map(member).collect())
 }
 
-pub(super) async fn sync(broker: &Arc<Shared>, _header: &Request, request: SyncGroupRequest) -> SyncGroupResponse {
+fn may_join(header: &Request, group: &str) -> Result<(), ResponseError> {
+    if header.may(Act::Group(group)) { Ok(()) } else { Err(ResponseError::GroupAuthorizationFailed) }
+}
+
+pub(super) async fn sync(broker: &Arc<Shared>, header: &Request, request: SyncGroupRequest) -> SyncGroupResponse {
+    if let Err(error) = may_join(header, &request.group_id) {
+        return SyncGroupResponse::default().with_error_code(error.code());
+    }
     let sync = Sync {
         member_id: request.member_id.to_string(),
         instance_id: request.group_instance_id.map(|id| id.to_string()),
@@ -79,13 +92,17 @@ pub(super) async fn sync(broker: &Arc<Shared>, _header: &Request, request: SyncG
     }
 }
 
-pub(super) async fn heartbeat(broker: &Arc<Shared>, _header: &Request, request: HeartbeatRequest) -> HeartbeatResponse {
+pub(super) async fn heartbeat(broker: &Arc<Shared>, header: &Request, request: HeartbeatRequest) -> HeartbeatResponse {
     let instance = request.group_instance_id.as_deref();
-    let beat = broker.groups.heartbeat(&request.group_id, &request.member_id, instance, request.generation_id);
+    let heard = || broker.groups.heartbeat(&request.group_id, &request.member_id, instance, request.generation_id);
+    let beat = may_join(header, &request.group_id).and_then(|()| heard());
     HeartbeatResponse::default().with_error_code(code(beat))
 }
 
 pub(super) async fn leave(broker: &Arc<Shared>, header: &Request, request: LeaveGroupRequest) -> LeaveGroupResponse {
+    if let Err(error) = may_join(header, &request.group_id) {
+        return LeaveGroupResponse::default().with_error_code(error.code());
+    }
     if header.version < 3 {
         let left = broker.groups.leave(&request.group_id, &request.member_id, None);
         return LeaveGroupResponse::default().with_error_code(code(left));

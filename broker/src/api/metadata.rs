@@ -1,43 +1,73 @@
-//! Metadata: which topics there are, and that this node leads them all. Never creates a topic.
+//! Metadata: which topics there are, and that this node leads them all. Creates a topic only where the operator wants that.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use kafka_protocol::error::ResponseError;
+use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kafka_protocol::messages::metadata_response::{MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic};
 use kafka_protocol::messages::{MetadataRequest, MetadataResponse};
 
-use super::{NODE, Request, text};
+use super::{NODE, Request, blocking, text};
+use crate::auth::users::Act;
 use crate::batch::LEADER_EPOCH;
 use crate::broker::Shared;
 use crate::ids::wire_id;
-use crate::topics::{Topic, check_name};
+use crate::topic_config::TopicConfig;
+use crate::topics::{CreateFault, Topic, check_name};
 
 pub(super) async fn metadata(broker: &Arc<Shared>, header: &Request, request: MetadataRequest) -> MetadataResponse {
-    let topics = match request.topics {
-        // In version 0 an empty list means all topics; later on, no list does.
-        None => broker.topics.all().iter().map(|topic| found(topic)).collect(),
-        Some(wanted) if wanted.is_empty() && header.version == 0 => broker.topics.all().iter().map(|topic| found(topic)).collect(),
-        Some(wanted) => wanted
-            .into_iter()
-            .map(|wanted| match wanted.name {
-                Some(name) => broker.topics.get(&name).map_or_else(|| missing(&name), |topic| found(&topic)),
-                None => broker.topics.get_by_id(wanted.topic_id.as_u128()).map_or_else(
-                    || {
-                        MetadataResponseTopic::default()
-                            .with_topic_id(wanted.topic_id)
-                            .with_error_code(ResponseError::UnknownTopicId.code())
-                    },
-                    |topic| found(&topic),
-                ),
-            })
-            .collect(),
+    // In version 0 an empty list means all topics; later on, no list does.
+    let wanted = request.topics.filter(|wanted| !wanted.is_empty() || header.version > 0);
+    if let Some(wanted) = &wanted
+        && request.allow_auto_topic_creation
+    {
+        create_missing(broker, header, wanted).await;
+    }
+    let all = || {
+        let seen = broker.topics.all();
+        seen.iter().filter(|topic| header.may(Act::See(&topic.name))).map(|topic| found(topic)).collect()
     };
-    let node = MetadataResponseBroker::default().with_node_id(NODE).with_host(text(&broker.host)).with_port(i32::from(broker.addr.port()));
+    let topics = wanted.map_or_else(all, |wanted| wanted.into_iter().map(|topic| one(broker, header, topic)).collect());
+    let advertised = &header.client.advertised;
+    let node = MetadataResponseBroker::default().with_node_id(NODE).with_host(text(&advertised.host));
     MetadataResponse::default()
-        .with_brokers(vec![node])
+        .with_brokers(vec![node.with_port(i32::from(advertised.port))])
         .with_cluster_id(Some(text(&broker.dir.cluster_id)))
         .with_controller_id(NODE)
         .with_topics(topics)
+}
+
+async fn create_missing(broker: &Arc<Shared>, header: &Request, wanted: &[MetadataRequestTopic]) {
+    let Some(partitions) = broker.auto_create else { return };
+    for name in wanted.iter().filter_map(|topic| topic.name.as_deref()) {
+        let may = check_name(name).is_ok() && header.may(Act::Manage(name));
+        if !may || broker.topics.get(name).is_some() {
+            continue;
+        }
+        let Ok(config) = TopicConfig::new(BTreeMap::new(), broker.segment_bytes) else { continue };
+        let (shared, name) = (broker.clone(), name.to_owned());
+        let created = blocking(move || shared.topics.create(&name, partitions, &config).map(drop)).await;
+        if let Some(Err(CreateFault::Storage(fault))) = created {
+            tracing::error!(%fault, "a topic cannot be created");
+        }
+    }
+}
+
+fn one(broker: &Shared, header: &Request, wanted: MetadataRequestTopic) -> MetadataResponseTopic {
+    let refused = ResponseError::TopicAuthorizationFailed.code();
+    match wanted.name {
+        Some(name) if !header.may(Act::See(&name)) => MetadataResponseTopic::default().with_name(Some(name)).with_error_code(refused),
+        Some(name) => broker.topics.get(&name).map_or_else(|| missing(&name), |topic| found(&topic)),
+        None => {
+            let answer = MetadataResponseTopic::default().with_topic_id(wanted.topic_id);
+            match broker.topics.get_by_id(wanted.topic_id.as_u128()) {
+                None => answer.with_error_code(ResponseError::UnknownTopicId.code()),
+                Some(topic) if !header.may(Act::See(&topic.name)) => answer.with_error_code(refused),
+                Some(topic) => found(&topic),
+            }
+        }
+    }
 }
 
 fn missing(name: &str) -> MetadataResponseTopic {

@@ -1,14 +1,23 @@
 //! The requests that are understood: one file per family, and the table that ApiVersions shows.
 
+mod admin;
+mod client;
 mod configs;
 mod coordinator;
 mod fetch;
+mod fetch_answer;
+mod fetch_session;
 mod group_offsets;
+mod log_dirs;
 mod membership;
 mod metadata;
 mod offsets;
+mod partitions;
 mod produce;
+mod sasl;
 mod topics;
+mod transaction_admin;
+mod transactions;
 mod versions;
 
 use std::sync::Arc;
@@ -17,9 +26,12 @@ use bytes::{Bytes, BytesMut};
 use kafka_protocol::messages::{ApiKey, BrokerId, RequestHeader, ResponseHeader};
 use kafka_protocol::protocol::{Decodable, Encodable, StrBytes};
 
+use crate::auth::users::Act;
 use crate::broker::Shared;
 use crate::wire::shapes::shape_of;
 
+pub(crate) use client::{Advertised, Client};
+pub(crate) use fetch_session::FetchSessions;
 pub(crate) use produce::Pending;
 
 /// The only node of this cluster.
@@ -27,27 +39,43 @@ pub(crate) const NODE: BrokerId = BrokerId(1);
 
 /// What is implemented: (API, first version, last version).
 pub(crate) const APIS: &[(ApiKey, i16, i16)] = &[
-    (ApiKey::Produce, 3, 10),
-    (ApiKey::Fetch, 4, 16),
-    (ApiKey::ListOffsets, 1, 7),
-    (ApiKey::Metadata, 0, 12),
+    (ApiKey::Produce, 3, 13),
+    (ApiKey::Fetch, 4, 17),
+    (ApiKey::ListOffsets, 1, 10),
+    (ApiKey::Metadata, 0, 13),
     (ApiKey::OffsetCommit, 2, 8),
     (ApiKey::OffsetFetch, 1, 8),
-    (ApiKey::FindCoordinator, 0, 4),
+    (ApiKey::FindCoordinator, 0, 5),
     (ApiKey::JoinGroup, 0, 9),
     (ApiKey::Heartbeat, 0, 4),
     (ApiKey::LeaveGroup, 0, 5),
     (ApiKey::SyncGroup, 0, 5),
-    (ApiKey::DescribeGroups, 0, 5),
-    (ApiKey::ListGroups, 0, 4),
+    (ApiKey::DescribeGroups, 0, 6),
+    (ApiKey::ListGroups, 0, 5),
+    (ApiKey::SaslHandshake, 0, 1),
     (ApiKey::ApiVersions, 0, 4),
     (ApiKey::CreateTopics, 2, 7),
     (ApiKey::DeleteTopics, 1, 6),
     (ApiKey::DeleteRecords, 0, 2),
-    (ApiKey::InitProducerId, 0, 4),
+    (ApiKey::InitProducerId, 0, 5),
     (ApiKey::OffsetForLeaderEpoch, 2, 4),
+    (ApiKey::AddPartitionsToTxn, 0, 3),
+    (ApiKey::AddOffsetsToTxn, 0, 4),
+    (ApiKey::EndTxn, 0, 4),
+    (ApiKey::WriteTxnMarkers, 1, 1),
+    (ApiKey::TxnOffsetCommit, 0, 4),
     (ApiKey::DescribeConfigs, 1, 4),
+    (ApiKey::AlterConfigs, 0, 2),
+    (ApiKey::DescribeLogDirs, 1, 4),
+    (ApiKey::SaslAuthenticate, 0, 2),
+    (ApiKey::CreatePartitions, 0, 3),
     (ApiKey::DeleteGroups, 0, 2),
+    (ApiKey::IncrementalAlterConfigs, 0, 1),
+    (ApiKey::OffsetDelete, 0, 0),
+    (ApiKey::DescribeCluster, 0, 2),
+    (ApiKey::DescribeProducers, 0, 0),
+    (ApiKey::DescribeTransactions, 0, 0),
+    (ApiKey::ListTransactions, 0, 1),
 ];
 
 /// Why a request gets no answer: the connection is closed, as Kafka does.
@@ -65,6 +93,10 @@ pub(crate) enum RequestFault {
     Answer { key: ApiKey, version: i16, detail: String },
     #[error("its unacknowledged produce was refused: {0}")]
     Unacknowledged(String),
+    #[error("it sent {0:?} before it had authenticated")]
+    Unauthenticated(ApiKey),
+    #[error("it did not authenticate itself")]
+    Refused,
 }
 
 /// A request whose header has been read.
@@ -74,8 +106,7 @@ pub(crate) struct Request {
     pub(crate) version: i16,
     correlation_id: i32,
     client_id: String,
-    /// Address of the client, for the description of groups.
-    client_host: String,
+    pub(crate) client: Arc<Client>,
     body: Bytes,
 }
 
@@ -83,20 +114,28 @@ pub(crate) struct Request {
 pub(crate) enum Outcome {
     /// A frame to send.
     Answer(Bytes),
+    /// A frame to send, in parts.
+    Parts(Vec<Bytes>),
+    /// A frame to send before the connection is closed.
+    Last(Bytes),
     /// A produce: the answer follows when its batches are durable, requests after it need not wait.
     Pending(Pending),
 }
 
 impl Request {
     /// Reads the header of a frame and checks the shape of its body.
-    pub(crate) fn parse(mut frame: Bytes, client_host: String) -> Result<Self, RequestFault> {
+    pub(crate) fn parse(mut frame: Bytes, client: &Arc<Client>) -> Result<Self, RequestFault> {
         let head: [u8; 8] = frame.get(..8).and_then(|head| head.try_into().ok()).ok_or(RequestFault::Short)?;
         let raw_key = i16::from_be_bytes([head[0], head[1]]);
         let version = i16::from_be_bytes([head[2], head[3]]);
         let correlation_id = i32::from_be_bytes([head[4], head[5], head[6], head[7]]);
         let key = ApiKey::try_from(raw_key).map_err(|()| RequestFault::UnknownKey(raw_key))?;
         let known = APIS.iter().find(|(api, _, _)| *api as i16 == raw_key).ok_or(RequestFault::UnknownKey(raw_key))?;
-        let mut request = Self { key, version, correlation_id, client_id: String::new(), client_host, body: Bytes::new() };
+        let client = client.clone();
+        let mut request = Self { key, version, correlation_id, client_id: String::new(), client, body: Bytes::new() };
+        if !request.client.may_send(key) {
+            return Err(RequestFault::Unauthenticated(key));
+        }
         if !(known.1..=known.2).contains(&version) {
             // Only ApiVersions answers: the client learns there what to ask instead.
             return if key == ApiKey::ApiVersions { Ok(request) } else { Err(RequestFault::Version(key, version)) };
@@ -108,6 +147,11 @@ impl Request {
         shape.check(&frame, version).map_err(|fault| request.malformed(&fault))?;
         request.body = frame;
         Ok(request)
+    }
+
+    /// Whether the client may do this.
+    fn may(&self, act: Act<'_>) -> bool {
+        self.client.principal().may(act)
     }
 
     fn malformed(&self, detail: &impl ToString) -> RequestFault {
@@ -148,7 +192,7 @@ impl Request {
         let answer = match self.key {
             ApiKey::Produce => return produce::produce(broker, self).await.map(Outcome::Pending),
             ApiKey::ApiVersions => versions::api_versions(&self),
-            ApiKey::Fetch => with!(fetch::fetch),
+            ApiKey::Fetch => return fetch::fetch(broker, &self).await.map(Outcome::Parts),
             ApiKey::ListOffsets => with!(offsets::list_offsets),
             ApiKey::Metadata => with!(metadata::metadata),
             ApiKey::OffsetCommit => with!(group_offsets::commit),
@@ -167,6 +211,22 @@ impl Request {
             ApiKey::OffsetForLeaderEpoch => with!(offsets::for_leader_epoch),
             ApiKey::DescribeConfigs => with!(configs::describe),
             ApiKey::DeleteGroups => with!(coordinator::delete),
+            ApiKey::SaslHandshake => with!(sasl::handshake),
+            ApiKey::SaslAuthenticate => return sasl::authenticate(&self),
+            ApiKey::AddPartitionsToTxn => with!(transactions::add_partitions),
+            ApiKey::AddOffsetsToTxn => with!(transactions::add_offsets),
+            ApiKey::EndTxn => with!(transactions::end),
+            ApiKey::TxnOffsetCommit => with!(transactions::commit_offsets),
+            ApiKey::WriteTxnMarkers => with!(transaction_admin::write_markers),
+            ApiKey::DescribeProducers => with!(transaction_admin::describe_producers),
+            ApiKey::DescribeTransactions => with!(transaction_admin::describe),
+            ApiKey::ListTransactions => with!(transaction_admin::list),
+            ApiKey::AlterConfigs => with!(configs::alter),
+            ApiKey::IncrementalAlterConfigs => with!(configs::alter_incrementally),
+            ApiKey::DescribeLogDirs => with!(log_dirs::describe),
+            ApiKey::CreatePartitions => with!(partitions::create),
+            ApiKey::OffsetDelete => with!(group_offsets::delete),
+            ApiKey::DescribeCluster => with!(admin::describe_cluster),
             other => Err(RequestFault::UnknownKey(other as i16)),
         };
         answer.map(Outcome::Answer)
@@ -207,11 +267,12 @@ mod tests {
 
     async fn ask(broker: &Broker, key: ApiKey, version: i16, topic: &str) -> Result<Option<Bytes>, RequestFault> {
         let body = fixture::request(&shape_of(key).unwrap(), version, topic);
-        let request = Request::parse(frame(key, version, &body), "test".to_owned())?;
+        let request = Request::parse(frame(key, version, &body), &Client::local("test"))?;
         let left = shape_of(key).unwrap().check(&request.body, version).unwrap();
         assert_eq!(left, 0, "{key:?} {version}");
         match request.handle(broker.shared()).await? {
-            Outcome::Answer(answer) => Ok(Some(answer)),
+            Outcome::Answer(answer) | Outcome::Last(answer) => Ok(Some(answer)),
+            Outcome::Parts(parts) => Ok(Some(parts.concat().into())),
             Outcome::Pending(pending) => pending.await,
         }
     }
@@ -265,7 +326,7 @@ mod tests {
                     body.truncate(cut.index(body.len()));
                 }
             }
-            if let Ok(request) = Request::parse(frame(key, version, &body), String::new()) {
+            if let Ok(request) = Request::parse(frame(key, version, &body), &Client::local("test")) {
                 check_decodes(&request);
             }
         }

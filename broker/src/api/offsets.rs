@@ -12,24 +12,33 @@ use kafka_protocol::messages::{
 };
 
 use super::{Request, blocking};
+use crate::auth::users::Act;
 use crate::batch::LEADER_EPOCH;
 use crate::broker::Shared;
-use crate::log::partition::Partition;
+use crate::log::partition::{Isolation, Partition};
 
 const LATEST: i64 = -1;
 const EARLIEST: i64 = -2;
 const MAX_TIMESTAMP: i64 = -3;
+/// First offset that is on this node's own disk: here all of them.
+const EARLIEST_LOCAL: i64 = -4;
+/// Last offset that has been moved to another store: here none.
+const LATEST_TIERED: i64 = -5;
 
 pub(super) async fn list_offsets(broker: &Arc<Shared>, header: &Request, request: ListOffsetsRequest) -> ListOffsetsResponse {
-    let (shared, version) = (broker.clone(), header.version);
+    let (shared, version, principal) = (broker.clone(), header.version, header.client.principal());
+    let isolation = if request.isolation_level == 0 { Isolation::Uncommitted } else { Isolation::Committed };
     let work = move || {
         let topics = request.topics.into_iter().map(|topic| {
+            let allowed = principal.may(Act::See(&topic.name));
             let partitions = topic.partitions.iter().map(|wanted| {
                 let index = wanted.partition_index;
-                let found = shared.topics.partition(&topic.name, index);
-                let found = found.ok_or(ResponseError::UnknownTopicOrPartition);
+                let found = match shared.topics.partition(&topic.name, index) {
+                    _ if !allowed => Err(ResponseError::TopicAuthorizationFailed),
+                    found => found.ok_or(ResponseError::UnknownTopicOrPartition),
+                };
                 let answer = ListOffsetsPartitionResponse::default().with_partition_index(index);
-                match found.and_then(|partition| offset_at(&partition, wanted.timestamp, wanted.current_leader_epoch)) {
+                match found.and_then(|partition| offset_at(&partition, wanted.timestamp, wanted.current_leader_epoch, isolation)) {
                     Ok((offset, timestamp)) => {
                         answer.with_offset(offset).with_timestamp(timestamp).with_leader_epoch(if version >= 4 { LEADER_EPOCH } else { -1 })
                     }
@@ -44,13 +53,14 @@ pub(super) async fn list_offsets(broker: &Arc<Shared>, header: &Request, request
 }
 
 /// Offset and timestamp of what `timestamp` asks for; (-1, -1) when there is no such record.
-fn offset_at(partition: &Partition, timestamp: i64, leader_epoch: i32) -> Result<(i64, i64), ResponseError> {
+fn offset_at(partition: &Partition, timestamp: i64, leader_epoch: i32, isolation: Isolation) -> Result<(i64, i64), ResponseError> {
     if leader_epoch > LEADER_EPOCH {
         return Err(ResponseError::UnknownLeaderEpoch);
     }
     let found = match timestamp {
-        LATEST => return Ok((partition.high_watermark(), -1)),
-        EARLIEST => return Ok((partition.start(), -1)),
+        LATEST => return Ok((partition.readable(isolation), -1)),
+        LATEST_TIERED => return Ok((-1, -1)),
+        EARLIEST | EARLIEST_LOCAL => return Ok((partition.start(), -1)),
         MAX_TIMESTAMP => partition.find_max_time(),
         timestamp if timestamp >= 0 => partition.find_time(timestamp),
         _ => return Err(ResponseError::InvalidRequest),
@@ -59,18 +69,20 @@ fn offset_at(partition: &Partition, timestamp: i64, leader_epoch: i32) -> Result
         tracing::error!(partition = %partition.name, %fault, "the log cannot be read");
         ResponseError::KafkaStorageError
     })?;
-    Ok(found.unwrap_or((-1, -1)))
+    // What cannot be read yet is not found either.
+    Ok(found.filter(|(offset, _)| *offset < partition.readable(isolation)).unwrap_or((-1, -1)))
 }
 
 pub(super) async fn for_leader_epoch(
     broker: &Arc<Shared>,
-    _header: &Request,
+    header: &Request,
     request: OffsetForLeaderEpochRequest,
 ) -> OffsetForLeaderEpochResponse {
     let topics = request.topics.into_iter().map(|topic| {
         let partitions = topic.partitions.iter().map(|wanted| {
             let answer = EpochEndOffset::default().with_partition(wanted.partition);
             match broker.topics.partition(&topic.topic, wanted.partition) {
+                _ if !header.may(Act::See(&topic.topic)) => answer.with_error_code(ResponseError::TopicAuthorizationFailed.code()),
                 None => answer.with_error_code(ResponseError::UnknownTopicOrPartition.code()),
                 Some(_) if wanted.current_leader_epoch > LEADER_EPOCH => answer.with_error_code(ResponseError::UnknownLeaderEpoch.code()),
                 // Nothing was ever written in another epoch.
@@ -83,15 +95,17 @@ pub(super) async fn for_leader_epoch(
     OffsetForLeaderEpochResponse::default().with_topics(topics.collect())
 }
 
-pub(super) async fn delete_records(broker: &Arc<Shared>, _header: &Request, request: DeleteRecordsRequest) -> DeleteRecordsResponse {
-    let shared = broker.clone();
+pub(super) async fn delete_records(broker: &Arc<Shared>, header: &Request, request: DeleteRecordsRequest) -> DeleteRecordsResponse {
+    let (shared, principal) = (broker.clone(), header.client.principal());
     let work = move || {
         let topics = request.topics.into_iter().map(|topic| {
             let partitions = topic.partitions.iter().map(|wanted| {
                 let index = wanted.partition_index;
-                let found = shared.topics.partition(&topic.name, index);
                 let answer = DeleteRecordsPartitionResult::default().with_partition_index(index);
-                let deleted = found.ok_or(ResponseError::UnknownTopicOrPartition);
+                let deleted = match shared.topics.partition(&topic.name, index) {
+                    _ if !principal.may(Act::Manage(&topic.name)) => Err(ResponseError::TopicAuthorizationFailed),
+                    found => found.ok_or(ResponseError::UnknownTopicOrPartition),
+                };
                 match deleted.and_then(|partition| delete_until(&partition, wanted.offset)) {
                     Ok(start) => answer.with_low_watermark(start),
                     Err(error) => answer.with_low_watermark(-1).with_error_code(error.code()),

@@ -10,15 +10,19 @@ use kafka_protocol::messages::delete_topics_response::DeletableTopicResult;
 use kafka_protocol::messages::{CreateTopicsRequest, CreateTopicsResponse, DeleteTopicsRequest, DeleteTopicsResponse};
 
 use super::{NODE, Request, blocking, text};
+use crate::auth::users::Act;
 use crate::broker::Shared;
 use crate::ids::wire_id;
-use crate::topic_config::TopicConfig;
+use crate::topic_config::{Described, TopicConfig};
 use crate::topics::{CreateFault, MAX_PARTITIONS, check_name};
+
+const SOURCE_TOPIC: i8 = 1;
+const SOURCE_DEFAULT: i8 = 5;
 
 type Refused = (ResponseError, String);
 
-pub(super) async fn create(broker: &Arc<Shared>, _header: &Request, request: CreateTopicsRequest) -> CreateTopicsResponse {
-    let shared = broker.clone();
+pub(super) async fn create(broker: &Arc<Shared>, header: &Request, request: CreateTopicsRequest) -> CreateTopicsResponse {
+    let (shared, principal) = (broker.clone(), header.client.principal());
     let work = move || {
         let mut named: HashMap<_, usize> = HashMap::new();
         for topic in &request.topics {
@@ -27,7 +31,9 @@ pub(super) async fn create(broker: &Arc<Shared>, _header: &Request, request: Cre
         let created = request.topics.iter().map(|topic| {
             let answer = CreatableTopicResult::default().with_name(topic.name.clone());
             let twice = named.get(&topic.name).is_some_and(|times| *times > 1);
-            let created = if twice {
+            let created = if !principal.may(Act::Manage(&topic.name)) {
+                Err((ResponseError::TopicAuthorizationFailed, "this user may not create topics".to_owned()))
+            } else if twice {
                 Err((ResponseError::InvalidRequest, "the request names the topic twice".to_owned()))
             } else {
                 create_one(&shared, topic, request.validate_only)
@@ -55,7 +61,7 @@ struct Created {
 
 fn create_one(broker: &Shared, topic: &CreatableTopic, validate_only: bool) -> Result<Created, Refused> {
     check_name(&topic.name).map_err(|fault| (ResponseError::InvalidTopicException, fault.to_owned()))?;
-    let partitions = partitions_of(topic)?;
+    let partitions = partitions_of(topic, broker.auto_create.unwrap_or(1))?;
     let given: BTreeMap<_, _> =
         topic.configs.iter().filter_map(|config| Some((config.name.to_string(), config.value.as_ref()?.to_string()))).collect();
     let config = TopicConfig::new(given, broker.segment_bytes).map_err(|detail| (ResponseError::InvalidConfig, detail))?;
@@ -77,7 +83,7 @@ fn create_one(broker: &Shared, topic: &CreatableTopic, validate_only: bool) -> R
 }
 
 /// Number of partitions wanted; one node can hold one replica of each.
-fn partitions_of(topic: &CreatableTopic) -> Result<i32, Refused> {
+fn partitions_of(topic: &CreatableTopic, default_partitions: i32) -> Result<i32, Refused> {
     if !topic.assignments.is_empty() {
         let mut indexes: Vec<_> = topic.assignments.iter().map(|a| a.partition_index).collect();
         indexes.sort_unstable();
@@ -93,7 +99,7 @@ fn partitions_of(topic: &CreatableTopic) -> Result<i32, Refused> {
         return Err((ResponseError::InvalidReplicationFactor, detail));
     }
     match topic.num_partitions {
-        -1 => Ok(1),
+        -1 => Ok(default_partitions),
         n if (1..=MAX_PARTITIONS).contains(&n) => Ok(n),
         _ => Err((ResponseError::InvalidPartitions, format!("a topic has 1 to {MAX_PARTITIONS} partitions"))),
     }
@@ -101,12 +107,9 @@ fn partitions_of(topic: &CreatableTopic) -> Result<i32, Refused> {
 
 impl Created {
     fn into_answer(self, answer: CreatableTopicResult) -> CreatableTopicResult {
-        let config = |(name, value, given): (String, String, bool)| {
-            CreatableTopicConfigs::default().with_name(text(name)).with_value(Some(text(value))).with_config_source(if given {
-                1
-            } else {
-                5
-            })
+        let config = |one: Described| {
+            let source = if one.given { SOURCE_TOPIC } else { SOURCE_DEFAULT };
+            CreatableTopicConfigs::default().with_name(text(one.name)).with_value(Some(text(one.value))).with_config_source(source)
         };
         answer
             .with_topic_id(wire_id(self.id))
@@ -116,8 +119,8 @@ impl Created {
     }
 }
 
-pub(super) async fn delete(broker: &Arc<Shared>, _header: &Request, request: DeleteTopicsRequest) -> DeleteTopicsResponse {
-    let shared = broker.clone();
+pub(super) async fn delete(broker: &Arc<Shared>, header: &Request, request: DeleteTopicsRequest) -> DeleteTopicsResponse {
+    let (shared, principal) = (broker.clone(), header.client.principal());
     let work = move || {
         let by_name = request.topic_names.into_iter().map(|name| (Some(name), 0));
         let by_state = request.topics.into_iter().map(|topic| (topic.name, topic.topic_id.as_u128()));
@@ -132,6 +135,9 @@ pub(super) async fn delete(broker: &Arc<Shared>, _header: &Request, request: Del
                 return answer.with_name(name).with_topic_id(wire_id(id)).with_error_code(error.code());
             };
             let answer = answer.with_name(Some(text(&topic.name).into())).with_topic_id(wire_id(topic.id));
+            if !principal.may(Act::Manage(&topic.name)) {
+                return answer.with_error_code(ResponseError::TopicAuthorizationFailed.code());
+            }
             match shared.topics.delete(&topic.name) {
                 Ok(true) => {
                     shared.groups.forget_topic(&topic.name);

@@ -11,10 +11,13 @@ use tokio::sync::{Notify, oneshot};
 use super::member::{Join, JoinRefused, JoinResult, Member, SyncResult};
 use super::offsets::{Committed, Offsets};
 use super::state::{Group, Phase};
-use super::store::{GroupStore, KeptGroup, KeptMember, Record};
+use crate::store::{KeptGroup, KeptMember, Record, Store};
 
 /// Bounds of a member's session timeout, as generous as Kafka's (6 s is its lower bound, which makes tests slow).
 const SESSION: std::ops::RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(1800);
+
+/// Kafka's name of the state of a group that does not exist.
+pub(crate) const DEAD: &str = "Dead";
 
 /// A SyncGroup request.
 #[derive(Debug)]
@@ -51,16 +54,16 @@ pub(crate) struct DescribedMember {
 #[derive(Debug)]
 pub(crate) struct Coordinator {
     groups: Mutex<HashMap<String, Group>>,
-    store: GroupStore,
+    store: Arc<Store>,
     /// Tells the ticker that a deadline may have come closer.
     wake: Arc<Notify>,
     initial_delay: Duration,
 }
 
 impl Coordinator {
-    pub(crate) fn new(store: GroupStore, initial_delay: Duration) -> Self {
+    pub(crate) fn new(store: Arc<Store>, initial_delay: Duration) -> Self {
         let now = Instant::now();
-        let kept: Vec<_> = store.image().0.iter().map(|(id, kept)| (id.clone(), kept.members.clone())).collect();
+        let kept: Vec<_> = store.image().groups.iter().map(|(id, kept)| (id.clone(), kept.members.clone())).collect();
         let restore = |(id, members): (String, Option<KeptGroup>)| (id.clone(), restored(&id, members, now));
         let groups = kept.into_iter().map(restore).collect();
         Self { groups: Mutex::new(groups), store, wake: Arc::default(), initial_delay }
@@ -164,7 +167,7 @@ impl Coordinator {
     }
 
     pub(crate) fn all_committed(&self, group: &str) -> Offsets {
-        self.store.image().0.get(group).map(|kept| kept.offsets.clone()).unwrap_or_default()
+        self.store.image().groups.get(group).map(|kept| kept.offsets.clone()).unwrap_or_default()
     }
 
     pub(crate) fn count(&self) -> usize {
@@ -179,7 +182,7 @@ impl Coordinator {
 
     /// A group; one that does not exist is described as dead.
     pub(crate) fn describe(&self, id: &str) -> Described {
-        let dead = || Described { id: id.to_owned(), state: "Dead", ..Described::default() };
+        let dead = || Described { id: id.to_owned(), state: DEAD, ..Described::default() };
         self.lock().get(id).map_or_else(dead, described)
     }
 
@@ -195,6 +198,32 @@ impl Coordinator {
             self.store.keep(Record::Removed { group: id.to_owned() })
         };
         kept.await.ok().and_then(Result::ok).ok_or(ResponseError::CoordinatorNotAvailable)
+    }
+
+    /// Forgets what a group has committed for some partitions, those that no member subscribes to; returns the others.
+    pub(crate) async fn delete_offsets(&self, id: &str, partitions: Vec<(String, i32)>) -> Result<Vec<(String, i32)>, ResponseError> {
+        let (gone, held, kept) = {
+            let groups = self.lock();
+            let group = groups.get(id).ok_or(ResponseError::GroupIdNotFound)?;
+            let subscribed = group.subscribed();
+            let is_held = |(topic, _): &(String, i32)| match &subscribed {
+                Some(topics) => topics.contains(topic),
+                // Members of which we cannot tell what they read.
+                None => !group.members.is_empty(),
+            };
+            let (held, gone): (Vec<_>, Vec<_>) = partitions.into_iter().partition(is_held);
+            let kept = self.store.keep(Record::Forgotten { group: id.to_owned(), partitions: gone.clone() });
+            (gone, held, kept)
+        };
+        if gone.is_empty() {
+            return Ok(held);
+        }
+        kept.await.ok().and_then(Result::ok).map(|()| held).ok_or(ResponseError::CoordinatorNotAvailable)
+    }
+
+    /// A committed transaction has brought offsets to a group that may be new.
+    pub(crate) fn noticed(&self, group: &str) {
+        self.lock().entry(group.to_owned()).or_insert_with(|| Group::new(group));
     }
 
     /// A deleted topic takes its offsets along; one that comes back begins anew.
@@ -229,14 +258,9 @@ impl Coordinator {
         // Those who asked for an id and never came leave nothing behind.
         groups.retain(|id, group| {
             let used = group.generation > 0 || !group.members.is_empty() || !group.pending.is_empty();
-            used || self.store.image().0.contains_key(id)
+            used || self.store.image().groups.contains_key(id)
         });
         groups.values().filter_map(Group::next_deadline).min()
-    }
-
-    /// Writes what is left to write. Blocks.
-    pub(crate) fn close(&self) {
-        self.store.close();
     }
 }
 

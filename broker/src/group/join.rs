@@ -186,6 +186,20 @@ fn send(reply: &mut Reply, answer: Joined) {
     }
 }
 
+/// The topics that a consumer's metadata names; `None` when it cannot be read.
+pub(super) fn topics(metadata: &[u8]) -> Option<Vec<String>> {
+    let count = i32::from_be_bytes(metadata.get(2..6)?.try_into().ok()?);
+    let mut rest = metadata.get(6..)?;
+    let mut topics = Vec::new();
+    for _ in 0..count {
+        let (length, after) = rest.split_first_chunk()?;
+        let name = after.get(..usize::try_from(i16::from_be_bytes(*length)).ok()?)?;
+        topics.push(String::from_utf8(name.to_vec()).ok()?);
+        rest = &after[name.len()..];
+    }
+    Some(topics)
+}
+
 /// The topics in a consumer's metadata (version, then an array of strings): what a restart must not have changed. What
 /// follows, such as the partitions it owned, may differ. Other metadata counts as a whole.
 fn subscription(metadata: &[u8]) -> &[u8] {

@@ -5,4 +5,3 @@ pub(crate) mod join;
 pub(crate) mod member;
 pub(crate) mod offsets;
 pub(crate) mod state;
-pub(crate) mod store;

@@ -303,6 +303,15 @@ impl Group {
         self.members.is_empty() || (self.protocol_type == protocol_type && protocols.iter().any(|(name, _)| fits(name)))
     }
 
+    /// The topics that its consumers subscribe to; `None` when the members are no consumers, or their metadata cannot be read.
+    pub(crate) fn subscribed(&self) -> Option<std::collections::BTreeSet<String>> {
+        if self.protocol_type != "consumer" {
+            return self.members.is_empty().then(Default::default);
+        }
+        let metadata = self.members.iter().flat_map(|member| &member.protocols).map(|(_, metadata)| super::join::topics(metadata));
+        metadata.collect::<Option<Vec<_>>>().map(|topics| topics.into_iter().flatten().collect())
+    }
+
     /// Lets time pass: silent members go, deadlines end waiting.
     pub(crate) fn tick(&mut self, now: Instant) {
         let pending = self.pending.len();

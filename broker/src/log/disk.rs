@@ -1,4 +1,4 @@
-//! The few ways in which the broker touches its disk. Tests make this seam run out of space.
+//! The few ways in which the broker touches its disk. Tests make this seam run out of space, fail, and lose its power.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -7,7 +7,7 @@ use std::path::Path;
 #[cfg(test)]
 use std::sync::Arc;
 
-/// Writes for one log. Cheap to clone; clones share a test's space budget.
+/// Writes for one log. Cheap to clone; clones share a test's faults.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Disk {
     /// Bytes that may still be written before the disk is full; `None` is a disk without end.
@@ -16,6 +16,9 @@ pub(crate) struct Disk {
     /// Number of coming flushes that fail.
     #[cfg(test)]
     failing_syncs: Option<Arc<std::sync::atomic::AtomicI64>>,
+    /// What a power cut would lose.
+    #[cfg(test)]
+    pub(crate) power: Option<super::power::Power>,
 }
 
 impl Disk {
@@ -30,7 +33,20 @@ impl Disk {
                 return Err(io::ErrorKind::StorageFull.into());
             }
         }
+        #[cfg(test)]
+        if let Some(power) = &self.power {
+            power.writing(file, bytes, position)?;
+        }
         file.write_all_at(bytes, position)
+    }
+
+    /// Cuts a file, or fills it up with zeros.
+    pub(crate) fn set_len(&self, file: &File, length: u64) -> io::Result<()> {
+        #[cfg(test)]
+        if let Some(power) = &self.power {
+            power.cutting(file, length)?;
+        }
+        file.set_len(length)
     }
 
     /// Waits until the file's bytes and length are on disk.
@@ -40,6 +56,11 @@ impl Disk {
             && failing.fetch_sub(1, std::sync::atomic::Ordering::SeqCst) > 0
         {
             return Err(io::Error::other("a test wants this flush to fail"));
+        }
+        #[cfg(test)]
+        if let Some(power) = &self.power {
+            // The model is the disk; the real one need not work for it.
+            return power.synced(file);
         }
         file.sync_data()
     }
@@ -53,6 +74,11 @@ impl Disk {
     #[cfg(test)]
     pub(crate) fn with_failing_syncs(times: i64) -> Self {
         Self { failing_syncs: Some(Arc::new(std::sync::atomic::AtomicI64::new(times))), ..Self::default() }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn with_power(power: &super::power::Power) -> Self {
+        Self { power: Some(power.clone()), ..Self::default() }
     }
 }
 

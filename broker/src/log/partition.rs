@@ -8,15 +8,21 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use tokio::sync::Notify;
 
+use super::compact;
 use super::disk::Disk;
-use super::producers::Verdict;
+use super::files::Files;
+use super::producers::{Aborted, Described, Verdict};
+use super::room::Room;
+use super::scan::batches;
 use super::segments::Segments;
 use super::waiters::{Ack, Waiters};
-use crate::batch::{BatchFault, BatchHeader};
+use crate::batch::{BatchFault, BatchHeader, marker, stamped};
+use crate::clock::now_millis;
 use crate::config::Durability;
 use crate::error::BrokerError;
+use crate::records::{RecordFault, all_have_keys};
 use crate::stats::Counters;
-use crate::topic_config::TopicConfig;
+use crate::topic_config::{LiveConfig, TopicConfig};
 
 /// Why a batch was not appended.
 #[derive(Debug, thiserror::Error)]
@@ -29,6 +35,14 @@ pub(crate) enum AppendFault {
     OutOfOrder,
     #[error("a newer epoch of this producer has written here")]
     OldEpoch,
+    #[error("a compacted topic takes only records with a key")]
+    NoKey,
+    #[error("{0}")]
+    Records(#[from] RecordFault),
+    #[error("the timestamp is further from now than the topic's message.timestamp.before.max.ms or after.max.ms")]
+    Timestamp,
+    #[error("the disk is nearly full; free some space on the broker's machine")]
+    NoRoom,
     #[error("the disk refused the write: {0}")]
     Storage(#[from] io::Error),
     #[error("the log is closed")]
@@ -40,7 +54,28 @@ pub(crate) enum AppendFault {
 pub(crate) struct Appended {
     pub(crate) base_offset: i64,
     pub(crate) start: i64,
+    /// The time that the broker gave the records, if it did.
+    pub(crate) append_time: Option<i64>,
     pub(crate) ack: Ack,
+}
+
+/// What a reader may see.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Isolation {
+    /// Everything that is durable.
+    Uncommitted,
+    /// What lies before the first open transaction.
+    Committed,
+}
+
+/// What all partitions of a broker share.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Ground {
+    pub(crate) durability: Durability,
+    pub(crate) disk: Disk,
+    pub(crate) files: Files,
+    pub(crate) room: Room,
+    pub(crate) counters: Arc<Counters>,
 }
 
 /// One partition of a topic.
@@ -49,12 +84,13 @@ pub(crate) struct Partition {
     /// `<topic>-<index>`, as in its folder's name.
     pub(crate) name: String,
     dir: PathBuf,
-    config: Arc<TopicConfig>,
-    durability: Durability,
+    config: LiveConfig,
+    ground: Ground,
     segments: Mutex<Segments>,
     waiters: Mutex<Waiters>,
     /// Copies of what the lock guards, for readers that need not wait for an append.
     high_watermark: AtomicI64,
+    last_stable: AtomicI64,
     end: AtomicI64,
     start: AtomicI64,
     /// A flush failed: nothing is appended until the log has been cut back to what is surely there.
@@ -64,7 +100,8 @@ pub(crate) struct Partition {
     complained: AtomicU64,
     /// Whether the flusher has it in its queue or its hands.
     pub(crate) queued: AtomicBool,
-    counters: Arc<Counters>,
+    /// How far compaction has come; held while it works.
+    cleaning: Mutex<compact::Progress>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -74,20 +111,15 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Partition {
     /// Opens or creates the partition in `dir`.
-    pub(crate) fn open(
-        dir: &Path,
-        config: Arc<TopicConfig>,
-        durability: Durability,
-        disk: Disk,
-        counters: Arc<Counters>,
-    ) -> Result<Self, BrokerError> {
-        let segments = Segments::open(dir, disk)?;
-        Ok(Self {
+    pub(crate) fn open(dir: &Path, config: LiveConfig, ground: Ground) -> Result<Self, BrokerError> {
+        let segments = Segments::open(dir, ground.disk.clone(), ground.files.clone())?;
+        let partition = Self {
             name: dir.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default(),
             dir: dir.to_path_buf(),
             config,
-            durability,
-            high_watermark: AtomicI64::new(segments.durable.offset),
+            ground,
+            high_watermark: AtomicI64::new(0),
+            last_stable: AtomicI64::new(0),
             end: AtomicI64::new(segments.end()),
             start: AtomicI64::new(segments.start),
             segments: Mutex::new(segments),
@@ -96,13 +128,23 @@ impl Partition {
             closed: AtomicBool::new(false),
             complained: AtomicU64::new(0),
             queued: AtomicBool::new(false),
-            counters,
-        })
+            cleaning: Mutex::new(compact::Progress::load(dir)),
+        };
+        partition.publish(&lock(&partition.segments));
+        Ok(partition)
     }
 
     /// Offset up to which consumers may read: everything before it is durable.
     pub(crate) fn high_watermark(&self) -> i64 {
         self.high_watermark.load(Ordering::Acquire)
+    }
+
+    /// Offset up to which `isolation` lets a consumer read.
+    pub(crate) fn readable(&self, isolation: Isolation) -> i64 {
+        match isolation {
+            Isolation::Uncommitted => self.high_watermark(),
+            Isolation::Committed => self.last_stable.load(Ordering::Acquire),
+        }
     }
 
     /// Offset that the next record gets.
@@ -126,10 +168,27 @@ impl Partition {
     /// Appends one batch as a client sent it. Blocks on the disk. The caller asks for a flush afterwards.
     pub(crate) fn append(&self, batch: &Bytes) -> Result<Appended, AppendFault> {
         let header = BatchHeader::parse_produced(batch)?;
-        let limit = self.config.max_message_bytes();
-        if batch.len() > limit {
-            return Err(AppendFault::TooLarge { size: batch.len(), limit });
+        let (config, now) = (self.config.get(), now_millis());
+        check_batch(&header, batch, &config, now)?;
+        if !self.ground.room.take(batch.len()) {
+            return Err(AppendFault::NoRoom);
         }
+        if config.log_append_time {
+            let stamped = stamped(batch, now);
+            let header = BatchHeader::parse(&stamped)?;
+            return self.place(&header, &stamped, &config, None).map(|placed| Appended { append_time: Some(now), ..placed });
+        }
+        self.place(&header, batch, &config, None)
+    }
+
+    /// Ends a producer's transaction here. Blocks on the disk; asks for no room, so that transactions end on a full disk, too.
+    pub(crate) fn append_marker(&self, producer_id: i64, epoch: i16, commit: bool) -> Result<Appended, AppendFault> {
+        let batch = marker(producer_id, epoch, commit, now_millis());
+        let header = BatchHeader::parse(&batch)?;
+        self.place(&header, &batch, &self.config.get(), Some(commit))
+    }
+
+    fn place(&self, header: &BatchHeader, batch: &[u8], config: &TopicConfig, marker: Option<bool>) -> Result<Appended, AppendFault> {
         let mut segments = lock(&self.segments);
         if self.closed.load(Ordering::Acquire) {
             return Err(AppendFault::Closed);
@@ -137,13 +196,14 @@ impl Partition {
         if self.failed.load(Ordering::Acquire) {
             self.heal(&mut segments)?;
         }
-        let (base_offset, next) = match segments.producers.judge(&header) {
+        let verdict = if marker.is_some() { Verdict::Next } else { segments.producers.judge(header) };
+        let (base_offset, next) = match verdict {
             Verdict::Next => {
-                let offset = segments.append(&header, batch, self.config.segment_bytes()).inspect_err(|fault| {
+                let offset = segments.append(header, batch, config.segment_bytes(), marker).inspect_err(|fault| {
                     self.complain(fault);
                     self.after_failed_append(&segments);
                 })?;
-                self.counters.appended(header.records, header.size);
+                self.ground.counters.appended(header.records, header.size);
                 (offset, segments.end())
             }
             Verdict::Duplicate { base_offset, next_offset } => (base_offset, next_offset),
@@ -152,11 +212,12 @@ impl Partition {
         };
         self.end.store(segments.end(), Ordering::Release);
         let ack = lock(&self.waiters).wait_until(next);
-        if self.durability == Durability::Os {
+        if self.ground.durability == Durability::Os {
             segments.durable = segments.end_point();
+            segments.close_idle();
         }
         self.publish(&segments);
-        Ok(Appended { base_offset, start: segments.start, ack })
+        Ok(Appended { base_offset, start: segments.start, append_time: None, ack })
     }
 
     /// A roll inside the append may have gone half way, or have met a disk that cannot flush.
@@ -176,8 +237,11 @@ impl Partition {
 
     /// Shows the durable end to readers and answers those who waited for it.
     fn publish(&self, segments: &Segments) {
-        self.high_watermark.store(segments.durable.offset, Ordering::Release);
-        lock(&self.waiters).advance(segments.durable.offset);
+        let durable = segments.durable.offset;
+        let stable = segments.producers.first_open().map_or(durable, |open| open.min(durable));
+        self.high_watermark.store(durable, Ordering::Release);
+        self.last_stable.store(stable, Ordering::Release);
+        lock(&self.waiters).advance(durable);
     }
 
     /// Whether something waits for a flush.
@@ -188,17 +252,23 @@ impl Partition {
     /// Makes everything appended so far durable. Appends go on meanwhile. Blocks on the disk.
     pub(crate) fn flush(&self) -> io::Result<()> {
         let plan = lock(&self.segments).flush_plan();
-        let synced = plan.disk.sync(&plan.file);
-        self.counters.synced(1);
+        let synced = plan.and_then(|plan| plan.disk.sync(plan.file.file()).map(|()| plan));
+        self.ground.counters.synced(1);
         let mut segments = lock(&self.segments);
         match synced {
-            Ok(()) => {
+            Ok(plan) => {
                 segments.flushed(&plan);
+                drop(plan);
+                segments.close_idle();
                 self.publish(&segments);
+                Ok(())
             }
-            Err(_) => self.fail(),
+            Err(fault) => {
+                self.fail();
+                self.complain(&fault);
+                Err(fault)
+            }
         }
-        synced.inspect_err(|fault| self.complain(fault))
     }
 
     /// After a failed flush: back to what is surely on disk. The producers hear of it and send again.
@@ -213,7 +283,7 @@ impl Partition {
 
     /// Says at most once in ten seconds that the disk fails.
     fn complain(&self, fault: &io::Error) {
-        let now = crate::clock::now_millis() as u64;
+        let now = now_millis() as u64;
         let last = self.complained.load(Ordering::Relaxed);
         if now.saturating_sub(last) >= 10_000 {
             self.complained.store(now, Ordering::Relaxed);
@@ -225,14 +295,34 @@ impl Partition {
         }
     }
 
-    /// Whole batches from `offset` on, durable ones only, at least one if there is any. Blocks on the disk.
-    pub(crate) fn read(&self, offset: i64, max_bytes: usize) -> io::Result<Vec<u8>> {
-        let Some(extent) = lock(&self.segments).locate(offset) else { return Ok(Vec::new()) };
-        match extent.read(offset, max_bytes) {
-            // Retention has taken the segment meanwhile; the next fetch hears that its offset is out of range.
-            Err(fault) if fault.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
-            other => other,
+    /// Whole batches from `offset` on, those that `isolation` shows, at least one if there is any. Blocks on the disk.
+    pub(crate) fn read(&self, offset: i64, max_bytes: usize, isolation: Isolation) -> io::Result<Bytes> {
+        let readable = self.readable(isolation);
+        if offset >= readable {
+            return Ok(Bytes::new());
         }
+        let extent = lock(&self.segments).locate(offset)?;
+        let Some(extent) = extent else { return Ok(Bytes::new()) };
+        let mut read = extent.read(offset, max_bytes)?;
+        if isolation == Isolation::Committed {
+            let open = batches(&read).find(|(_, header)| header.base_offset >= readable).map(|(begin, _)| begin);
+            read.truncate(open.unwrap_or(read.len()));
+        }
+        Ok(read)
+    }
+
+    /// Aborted transactions that concern a reader of the offsets between `from` and `until`.
+    pub(crate) fn aborted_in(&self, from: i64, until: i64) -> Vec<Aborted> {
+        lock(&self.segments).producers.aborted_in(from, until)
+    }
+
+    /// Producers with an open transaction here, with their epochs.
+    pub(crate) fn open_transactions(&self) -> Vec<(i64, i16)> {
+        lock(&self.segments).producers.open()
+    }
+
+    pub(crate) fn producers(&self) -> Vec<Described> {
+        lock(&self.segments).producers.described()
     }
 
     /// Wakes `fetch` when the durable end moves.
@@ -242,21 +332,23 @@ impl Partition {
 
     /// First kept record with a timestamp of at least `timestamp`, as (offset, timestamp).
     pub(crate) fn find_time(&self, timestamp: i64) -> io::Result<Option<(i64, i64)>> {
-        let (extents, start) = {
-            let segments = lock(&self.segments);
-            (segments.locate_time(timestamp), segments.start)
-        };
-        for extent in extents {
-            if let Some((offset, found)) = extent.find_time(timestamp)? {
-                return Ok(Some((offset.max(start), found)));
+        let mut after = i64::MIN;
+        loop {
+            let (located, start) = {
+                let segments = lock(&self.segments);
+                (segments.locate_time(timestamp, after)?, segments.start)
+            };
+            let Some((extent, next)) = located else { return Ok(None) };
+            if let Some(found) = extent.find_time(timestamp, start)? {
+                return Ok(Some(found));
             }
+            after = next;
         }
-        Ok(None)
     }
 
     /// The record with the largest timestamp, as (offset, timestamp).
     pub(crate) fn find_max_time(&self) -> io::Result<Option<(i64, i64)>> {
-        let extent = lock(&self.segments).locate_max_time();
+        let extent = lock(&self.segments).locate_max_time()?;
         extent.map_or(Ok(None), |extent| extent.max_record())
     }
 
@@ -270,27 +362,76 @@ impl Partition {
         Ok(segments.start)
     }
 
-    /// Deletes the closed segments that the topic's retention no longer wants, and looks after a failed log.
-    pub(crate) fn maintain(&self, now_millis: i64) {
+    /// Looks after a failed log.
+    pub(crate) fn look_after(&self) {
+        if self.failed.load(Ordering::Acquire) && !self.closed.load(Ordering::Acquire) {
+            let mut segments = lock(&self.segments);
+            if let Err(fault) = self.heal(&mut segments) {
+                self.complain(&fault);
+            }
+        }
+    }
+
+    /// Rolls by time and deletes the closed segments that the topic's retention no longer wants.
+    pub(crate) fn retain(&self, now_millis: i64) {
+        let config = self.config.get();
         let mut segments = lock(&self.segments);
         if self.closed.load(Ordering::Acquire) {
             return;
         }
-        if self.failed.load(Ordering::Acquire)
-            && let Err(fault) = self.heal(&mut segments)
-        {
+        if let Err(fault) = self.roll_by_time(&mut segments, &config, now_millis) {
             self.complain(&fault);
         }
-        if !self.config.deletes() {
-            return;
-        }
-        if let Some(keep) = self.config.retention_ms() {
-            segments.delete_while(|_, segment| segment.index.max_timestamp < now_millis.saturating_sub(keep));
-        }
-        if let Some(keep) = self.config.retention_bytes() {
-            segments.delete_while(|total, segment| total - segment.index.size >= keep);
-        }
+        retain(&mut segments, &config, now_millis);
+        segments.close_idle();
+        self.end.store(segments.end(), Ordering::Release);
         self.start.store(segments.start, Ordering::Release);
+    }
+
+    /// Compacts the log if its topic is compacted and a pass is due.
+    pub(crate) fn compact(&self, now_millis: i64) {
+        if self.config.get().compacts
+            && let Err(fault) = self.compact_now(now_millis)
+        {
+            tracing::warn!(partition = %self.name, %fault, "the log could not be compacted; it stays as it is and is tried again");
+        }
+    }
+
+    /// A segment that is old enough is closed, or what is in it could never be deleted or compacted.
+    fn roll_by_time(&self, segments: &mut Segments, config: &TopicConfig, now_millis: i64) -> io::Result<()> {
+        let (first, last) = segments.active_times();
+        let oldest = if config.compacts { config.segment_ms.min(config.max_compaction_lag_ms) } else { config.segment_ms };
+        let expired = config.deletes && config.retention_ms().is_some_and(|keep| last < now_millis.saturating_sub(keep));
+        let empty = last == i64::MIN;
+        if empty || self.failed.load(Ordering::Acquire) || (!expired && first >= now_millis.saturating_sub(oldest)) {
+            return Ok(());
+        }
+        let rolled = segments.roll();
+        if segments.suspect {
+            self.fail();
+        } else {
+            self.publish(segments);
+        }
+        rolled
+    }
+
+    /// A pass, if one is due.
+    pub(super) fn compact_now(&self, now_millis: i64) -> io::Result<()> {
+        let config = self.config.get();
+        let mut progress = lock(&self.cleaning);
+        let plan = compact::plan(&lock(&self.segments), &progress, &config, self.readable(Isolation::Committed), now_millis);
+        let Some(plan) = plan else { return Ok(()) };
+        let before = self.bytes();
+        let pass = compact::Pass::begin(&plan, &config, now_millis)?;
+        let done = pass.run(|cleaned| {
+            let mut segments = lock(&self.segments);
+            if self.closed.load(Ordering::Acquire) { Ok(false) } else { compact::put_in_place(&mut segments, cleaned) }
+        })?;
+        if let Some(done) = done {
+            tracing::debug!(partition = %self.name, before, after = self.bytes(), "compacted");
+            *progress = done;
+        }
+        Ok(())
     }
 
     /// Flushes, keeps what makes the next start quick, and lets nobody append any more.
@@ -316,6 +457,34 @@ impl Partition {
     }
 }
 
+fn check_batch(header: &BatchHeader, batch: &[u8], config: &TopicConfig, now: i64) -> Result<(), AppendFault> {
+    let limit = config.max_message_bytes();
+    if batch.len() > limit {
+        return Err(AppendFault::TooLarge { size: batch.len(), limit });
+    }
+    if config.compacts && !all_have_keys(header, batch)? {
+        return Err(AppendFault::NoKey);
+    }
+    let late = header.base_timestamp < now.saturating_sub(config.before_max_ms);
+    let early = header.max_timestamp > now.saturating_add(config.after_max_ms);
+    if !config.log_append_time && header.max_timestamp >= 0 && (late || early) {
+        return Err(AppendFault::Timestamp);
+    }
+    Ok(())
+}
+
+fn retain(segments: &mut Segments, config: &TopicConfig, now_millis: i64) {
+    if !config.deletes {
+        return;
+    }
+    if let Some(keep) = config.retention_ms() {
+        segments.delete_while(|_, segment| segment.index.max_timestamp < now_millis.saturating_sub(keep));
+    }
+    if let Some(keep) = config.retention_bytes() {
+        segments.delete_while(|total, segment| total - segment.index.size >= keep);
+    }
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used)]
 mod tests {
@@ -324,14 +493,10 @@ mod tests {
 
     use super::*;
     use crate::batch::fixture::{Spec, batch};
-    use crate::log::scan::batches;
-
-    fn config(segment_bytes: u64) -> Arc<TopicConfig> {
-        Arc::new(TopicConfig::new(BTreeMap::new(), segment_bytes).unwrap())
-    }
 
     fn open_with(dir: &Path, segment_bytes: u64, disk: Disk) -> Result<Partition, BrokerError> {
-        Partition::open(dir, config(segment_bytes), Durability::Fsync, disk, Arc::default())
+        let config = LiveConfig::new(TopicConfig::new(BTreeMap::new(), segment_bytes).unwrap());
+        Partition::open(dir, config, Ground { disk, ..Ground::default() })
     }
 
     fn open(dir: &Path) -> Partition {
@@ -339,7 +504,7 @@ mod tests {
     }
 
     fn spec(i: i64) -> Spec {
-        Spec { records: 2, timestamp: 1_000 + i * 10, producer: (7, 0, (i * 2) as i32), value: vec![i as u8; 30] }
+        Spec { records: 2, timestamp: 1_000 + i * 10, producer: (7, 0, (i * 2) as i32), value: Some(vec![i as u8; 30]), ..Spec::default() }
     }
 
     fn put(partition: &Partition, i: i64) -> Result<i64, AppendFault> {
@@ -357,10 +522,10 @@ mod tests {
         let mut appended = partition.append(&batch(&spec(0)).into()).unwrap();
         assert!(appended.ack.try_recv().is_err());
         assert_eq!((partition.high_watermark(), partition.end()), (0, 2));
-        assert!(partition.read(0, 1 << 20).unwrap().is_empty());
+        assert!(partition.read(0, 1 << 20, Isolation::Uncommitted).unwrap().is_empty());
         partition.flush().unwrap();
         assert_eq!(appended.ack.try_recv().unwrap(), Ok(()));
-        assert_eq!(bases(&partition.read(1, 1 << 20).unwrap()), [0]);
+        assert_eq!(bases(&partition.read(1, 1 << 20, Isolation::Uncommitted).unwrap()), [0]);
     }
 
     #[test]
@@ -373,15 +538,15 @@ mod tests {
         partition.flush().unwrap();
         let size = batch(&spec(0)).len();
         for offset in 0..400 {
-            let read = partition.read(offset, size * 3).unwrap();
+            let read = partition.read(offset, size * 3, Isolation::Uncommitted).unwrap();
             let found = bases(&read);
             assert_eq!(found[0], offset / 2 * 2);
             assert!(found.len() <= 3);
-            assert_eq!(bases(&partition.read(offset, 1).unwrap()), [offset / 2 * 2], "at least one batch");
+            assert_eq!(bases(&partition.read(offset, 1, Isolation::Uncommitted).unwrap()), [offset / 2 * 2], "at least one batch");
         }
         let mut at = 0;
         while at < 400 {
-            let read = partition.read(at, 10_000).unwrap();
+            let read = partition.read(at, 10_000, Isolation::Uncommitted).unwrap();
             at = batches(&read).last().unwrap().1.next_offset();
         }
         assert_eq!(partition.find_time(1_000 + 77 * 10).unwrap(), Some((154, 1_770)));
@@ -395,14 +560,14 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let partition = open(dir.path());
         put(&partition, 0).unwrap();
-        let large = batch(&Spec { value: vec![1; 300_000], ..Spec::default() });
+        let large = batch(&Spec { value: Some(vec![1; 300_000]), ..Spec::default() });
         partition.append(&large.into()).unwrap();
         put(&partition, 1).unwrap();
         partition.flush().unwrap();
-        assert_eq!(bases(&partition.read(2, 100).unwrap()), [2]);
-        assert_eq!(bases(&partition.read(3, 100).unwrap()), [3]);
+        assert_eq!(bases(&partition.read(2, 100, Isolation::Uncommitted).unwrap()), [2]);
+        assert_eq!(bases(&partition.read(3, 100, Isolation::Uncommitted).unwrap()), [3]);
         assert_eq!(
-            partition.read(0, 400_000).unwrap().len(),
+            partition.read(0, 400_000, Isolation::Uncommitted).unwrap().len(),
             fs::metadata(dir.path().join("00000000000000000000.log")).unwrap().len() as usize
         );
     }
@@ -503,14 +668,15 @@ mod tests {
     fn a_full_disk_refuses_leaves_nothing_half_written_and_recovers() {
         let dir = tempfile::tempdir().unwrap();
         let size = batch(&spec(0)).len() as i64;
-        let (disk, budget) = Disk::with_budget(2 * size + 20);
+        // Two batches, half of a third, and the two slots of the mark.
+        let (disk, budget) = Disk::with_budget(2 * size + 20 + 72);
         let partition = open_with(dir.path(), 1 << 20, disk).unwrap();
         put(&partition, 0).unwrap();
         put(&partition, 1).unwrap();
         assert!(matches!(put(&partition, 2), Err(AppendFault::Storage(_))));
         assert_eq!(fs::metadata(dir.path().join("00000000000000000000.log")).unwrap().len(), 2 * size as u64);
         partition.flush().unwrap();
-        assert_eq!(bases(&partition.read(0, 1 << 20).unwrap()), [0, 2]);
+        assert_eq!(bases(&partition.read(0, 1 << 20, Isolation::Uncommitted).unwrap()), [0, 2]);
         budget.store(1 << 20, Ordering::SeqCst);
         assert_eq!(put(&partition, 2).unwrap(), 4);
     }
@@ -525,10 +691,10 @@ mod tests {
         let mut appended = partition.append(&batch(&spec(1)).into()).unwrap();
         partition.flush().unwrap_err();
         assert!(appended.ack.try_recv().unwrap().is_err());
-        assert_eq!(bases(&partition.read(0, 1 << 20).unwrap()), [0]);
+        assert_eq!(bases(&partition.read(0, 1 << 20, Isolation::Uncommitted).unwrap()), [0]);
         assert_eq!(put(&partition, 1).unwrap(), 2, "the same batch again is no duplicate");
         partition.flush().unwrap();
-        assert_eq!(bases(&partition.read(0, 1 << 20).unwrap()), [0, 2]);
+        assert_eq!(bases(&partition.read(0, 1 << 20, Isolation::Uncommitted).unwrap()), [0, 2]);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use super::index::Index;
-use crate::batch::{BatchFault, BatchHeader, HEADER, LEADER_EPOCH};
+use crate::batch::{BatchFault, BatchHeader, HEADER, LEADER_EPOCH, marker_of};
 use crate::error::BrokerError;
 
 /// How a segment file ends.
@@ -14,45 +14,42 @@ use crate::error::BrokerError;
 pub(crate) enum Ending {
     /// With a whole batch.
     Whole,
-    /// With bytes that are no batch, from the index's size on; nothing valid follows them.
-    Torn { fault: BatchFault, bytes: u64 },
+    /// With bytes that are no batch, from the index's size on. `followed`: whole batches lie somewhere behind them.
+    Torn { fault: BatchFault, bytes: u64, followed: bool },
 }
 
 /// What a scan finds.
 #[derive(Debug)]
 pub(crate) struct Scan {
     pub(crate) index: Index,
-    /// Headers of idempotent batches, in order: the producers' state follows from them.
-    pub(crate) idempotent: Vec<BatchHeader>,
     pub(crate) ending: Ending,
 }
 
-/// Reads and checks every batch of the segment file at `path`, whose first offset is at least `base`.
+/// Reads and checks every batch of the segment file at `path`, whose first offset is `base`. `seen` is shown each batch's header
+/// and, for a transaction's marker, whether it commits.
 ///
 /// # Errors
-/// [`BrokerError::Corrupt`] when something that is no batch has valid batches after it; I/O faults.
-pub(crate) fn scan(path: &Path, base: i64) -> Result<Scan, BrokerError> {
+/// I/O faults.
+pub(crate) fn scan(path: &Path, base: i64, mut seen: impl FnMut(&BatchHeader, Option<bool>)) -> Result<Scan, BrokerError> {
     let failed = |fault| BrokerError::io("read", path, fault);
     let file = File::open(path).map_err(failed)?;
     let length = file.metadata().map_err(failed)?.len();
     let mut reader = BufReader::with_capacity(1 << 20, &file);
-    let (mut index, mut idempotent, mut batch) = (Index::new(base), Vec::new(), Vec::new());
+    let (mut index, mut batch) = (Index::new(base), Vec::new());
     while index.size < length {
         match next(&mut reader, &mut batch, index.next_offset, length - index.size).map_err(failed)? {
             Ok(header) => {
-                index.push(header.base_offset, header.size as u64, header.next_offset(), header.max_timestamp);
-                if header.producer_id >= 0 {
-                    idempotent.push(header);
-                }
+                seen(&header, if header.is_control() { marker_of(&header, &batch) } else { None });
+                index.push(header.base_offset, header.size as u64, header.next_offset(), (header.base_timestamp, header.max_timestamp));
             }
             Err(fault) => {
-                refuse_if_followed(&file, path, &index, length, fault)?;
+                let followed = is_followed(&file, &index, length).map_err(failed)?;
                 let bytes = length - index.size;
-                return Ok(Scan { index, idempotent, ending: Ending::Torn { fault, bytes } });
+                return Ok(Scan { index, ending: Ending::Torn { fault, bytes, followed } });
             }
         }
     }
-    Ok(Scan { index, idempotent, ending: Ending::Whole })
+    Ok(Scan { index, ending: Ending::Whole })
 }
 
 /// Reads one batch into `batch`. The outer error is the disk's, the inner one the batch's.
@@ -78,15 +75,11 @@ fn next(reader: &mut impl Read, batch: &mut Vec<u8>, expected: i64, left: u64) -
     Ok(header.verify(batch).map(|()| header))
 }
 
-/// A crash tears only the end of a file. A valid batch after the damage means that something else has happened.
-fn refuse_if_followed(file: &File, path: &Path, index: &Index, length: u64, fault: BatchFault) -> Result<(), BrokerError> {
+/// Whether a valid batch lies anywhere behind the end of the index.
+fn is_followed(file: &File, index: &Index, length: u64) -> io::Result<bool> {
     let mut rest = vec![0; (length - index.size) as usize];
-    file.read_exact_at(&mut rest, index.size).map_err(|fault| BrokerError::io("read", path, fault))?;
-    let followed = (1..rest.len().saturating_sub(HEADER - 1)).any(|at| is_batch(&rest[at..], index.next_offset));
-    if followed {
-        return Err(BrokerError::Corrupt { file: path.to_path_buf(), at: index.size, detail: fault.to_string() });
-    }
-    Ok(())
+    file.read_exact_at(&mut rest, index.size)?;
+    Ok((1..rest.len().saturating_sub(HEADER - 1)).any(|at| is_batch(&rest[at..], index.next_offset)))
 }
 
 fn is_batch(bytes: &[u8], least_offset: i64) -> bool {

@@ -1,23 +1,18 @@
-//! The segment files of one partition: appending, rolling, cutting back, deleting, and opening them after whatever happened.
+//! The segment files of one partition: appending, rolling, cutting back, deleting.
 
-use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use bytes::Bytes;
-use serde::{Deserialize, Serialize};
-
 use super::disk::{self, Disk};
-use super::index::Index;
+use super::durable::Mark;
+use super::files::{Files, OpenFile};
+use super::index::{Index, Lookup};
+use super::open;
 use super::producers::Producers;
-use super::scan::{Ending, Scan, scan};
 use super::segment::{Extent, Segment, path_of};
 use crate::batch::{BatchHeader, PLACED, placed_prefix};
 use crate::error::BrokerError;
-
-const START_FILE: &str = "log-start.json";
-const START_VERSION: u64 = 1;
 
 /// The end of what a flush covers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,30 +25,27 @@ pub(crate) struct Point {
 /// What a flush has to sync, taken under the lock and synced without it. Closed segments were synced when they were closed.
 #[derive(Debug)]
 pub(crate) struct FlushPlan {
-    pub(crate) file: Arc<File>,
+    pub(crate) file: Arc<OpenFile>,
     pub(crate) disk: Disk,
     pub(crate) until: Point,
-}
-
-/// First offset of a partition, moved by DeleteRecords.
-#[derive(Serialize, Deserialize)]
-struct StartFile {
-    version: u64,
-    offset: i64,
 }
 
 /// The log of one partition. Callers hold the partition's lock.
 #[derive(Debug)]
 pub(crate) struct Segments {
-    dir: PathBuf,
+    pub(super) dir: PathBuf,
     disk: Disk,
+    files: Files,
     /// Sorted by base offset; the last one is active. Never empty.
-    list: Vec<Segment>,
-    active: Arc<File>,
+    pub(super) list: Vec<Segment>,
+    /// The active segment's file, while it is open.
+    active: Option<Arc<OpenFile>>,
     /// A flush has failed: what is in the page cache may never reach the disk.
     pub(crate) suspect: bool,
     pub(crate) start: i64,
+    /// Up to here consumers may read.
     pub(crate) durable: Point,
+    mark: Mark,
     pub(crate) producers: Producers,
 }
 
@@ -61,41 +53,75 @@ impl Segments {
     /// Opens a partition's folder: reads what nobody vouches for, cuts a torn end, restores the producers.
     ///
     /// # Errors
-    /// [`BrokerError::Corrupt`] for damage before the end; I/O faults.
-    pub(crate) fn open(dir: &Path, disk: Disk) -> Result<Self, BrokerError> {
-        let start = read_start(dir)?;
-        let (mut list, scans) = load_segments(dir)?;
+    /// [`BrokerError::Corrupt`] for damage in what was acknowledged; I/O faults.
+    pub(crate) fn open(dir: &Path, disk: Disk, files: Files) -> Result<Self, BrokerError> {
+        let start = open::read_start(dir)?;
+        let mark = Mark::read(dir);
+        let (mut list, producers) = open::load(dir, mark.point())?;
         if list.is_empty() {
             list.push(Segment::new(dir, start, Index::new(start)));
         }
-        let end = list.last().map_or(start, |last| last.index.next_offset);
-        let producers = restore_producers(dir, &list, &scans, end)?;
-        let (base, path, size) = list.last().map(|l| (l.base, l.path.clone(), l.index.size)).unwrap_or_default();
-        Index::forget(&path).map_err(|fault| BrokerError::io("remove the index of", &path, fault))?;
-        let active = disk::open_log(&path).map_err(|fault| BrokerError::io("open", &path, fault))?;
-        // What is read from now on must also be there after a power cut: the end may only be in the page cache.
-        active.sync_all().and_then(|()| disk::sync_dir(dir)).map_err(|fault| BrokerError::io("sync", &path, fault))?;
         let start = start.max(list[0].base);
-        Ok(Self {
-            dir: dir.to_path_buf(),
-            disk,
-            list,
-            active: Arc::new(active),
-            suspect: false,
-            start,
-            durable: Point { offset: end, segment: base, position: size },
-            producers,
-        })
+        let durable = Point { offset: 0, segment: 0, position: 0 };
+        let mut segments =
+            Self { dir: dir.to_path_buf(), disk, files, list, active: None, suspect: false, start, durable, mark, producers };
+        segments.begin()?;
+        Ok(segments)
     }
 
-    fn last(&self) -> &Segment {
-        // The list is never empty: `open` and `delete_until` keep the active segment.
+    /// Makes the last segment the active one. What is read from now on must also be there after a power cut, and its end may
+    /// only be in the page cache.
+    fn begin(&mut self) -> Result<(), BrokerError> {
+        let path = self.last().path.clone();
+        let failed = |fault| BrokerError::io("open", &path, fault);
+        let saved = self.last().index.is_saved();
+        // A segment that was closed by a clean stop goes on in the sidecar's entries, read back only when it is written to.
+        if !saved {
+            Index::forget(&path).map_err(failed)?;
+        }
+        let file = self.files.open_log(&path).map_err(failed)?;
+        file.file().sync_all().and_then(|()| disk::sync_dir(&self.dir)).map_err(failed)?;
+        self.active = Some(file);
+        self.durable = self.end_point();
+        if self.mark.point().is_none() {
+            self.mark.create(&self.dir, &self.disk, self.durable).map_err(failed)?;
+        }
+        self.mark.set(&self.dir, &self.disk, self.durable);
+        self.close_idle();
+        Ok(())
+    }
+
+    pub(super) fn last(&self) -> &Segment {
+        // The list is never empty: `open` and `delete_while` keep the active segment.
         &self.list[self.list.len() - 1]
+    }
+
+    /// The active segment's file, opened again if it was closed meanwhile.
+    fn active(&mut self) -> io::Result<Arc<OpenFile>> {
+        if let Some(file) = &self.active {
+            return Ok(file.clone());
+        }
+        let file = self.files.open_log(&self.last().path)?;
+        self.active = Some(file.clone());
+        Ok(file)
+    }
+
+    /// Closes the active segment's file when many are open and nothing of it waits for a flush.
+    pub(crate) fn close_idle(&mut self) {
+        if self.files.are_many() && self.durable == self.end_point() {
+            self.active = None;
+        }
     }
 
     /// Offset that the next record gets.
     pub(crate) fn end(&self) -> i64 {
         self.last().index.next_offset
+    }
+
+    /// Base timestamp of the active segment's first batch and its largest timestamp; `i64::MIN` while it is empty.
+    pub(crate) fn active_times(&self) -> (i64, i64) {
+        let index = &self.last().index;
+        (index.first_timestamp, index.max_timestamp)
     }
 
     /// Bytes of all segments.
@@ -108,26 +134,31 @@ impl Segments {
         Point { offset: last.index.next_offset, segment: last.base, position: last.index.size }
     }
 
-    /// Appends a checked batch and returns its base offset. On an error nothing of it stays.
-    pub(crate) fn append(&mut self, header: &BatchHeader, batch: &Bytes, segment_bytes: u64) -> io::Result<i64> {
+    /// Appends a checked batch and returns its base offset. `marker`: how a control batch ends its transaction. On an error nothing
+    /// of it stays.
+    pub(crate) fn append(&mut self, header: &BatchHeader, batch: &[u8], segment_bytes: u64, marker: Option<bool>) -> io::Result<i64> {
         let size = self.last().index.size;
         if size > 0 && size + header.size as u64 > segment_bytes {
             self.roll()?;
         }
+        let file = self.active()?;
         let (offset, position) = (self.end(), self.last().index.size);
+        let at = self.list.len() - 1;
+        let last = &mut self.list[at];
+        last.index.reopen(&last.path)?;
         let prefix = placed_prefix(offset, header.size);
         let written = self
             .disk
-            .write_at(&self.active, &prefix, position)
-            .and_then(|()| self.disk.write_at(&self.active, &batch[PLACED..], position + PLACED as u64));
+            .write_at(file.file(), &prefix, position)
+            .and_then(|()| self.disk.write_at(file.file(), &batch[PLACED..], position + PLACED as u64));
         if let Err(fault) = written {
-            self.active.set_len(position)?;
+            self.disk.set_len(file.file(), position)?;
             return Err(fault);
         }
         let placed = BatchHeader { base_offset: offset, ..*header };
-        let at = self.list.len() - 1;
-        self.list[at].index.push(offset, header.size as u64, placed.next_offset(), header.max_timestamp);
-        self.producers.appended(&placed);
+        let timestamps = (header.base_timestamp, header.max_timestamp);
+        self.list[at].index.push(offset, header.size as u64, placed.next_offset(), timestamps);
+        self.producers.appended(&placed, marker);
         Ok(offset)
     }
 
@@ -135,24 +166,32 @@ impl Segments {
     /// never tear a segment that has a successor.
     pub(crate) fn roll(&mut self) -> io::Result<()> {
         let base = self.end();
-        self.disk.sync(&self.active).inspect_err(|_| self.suspect = true)?;
+        let file = self.active()?;
+        self.disk.sync(file.file()).inspect_err(|_| self.suspect = true)?;
         self.producers.save(&self.dir, base)?;
         let path = path_of(&self.dir, base);
-        let fresh = disk::open_log(&path)?;
-        fresh.set_len(0).and_then(|()| disk::sync_dir(&self.dir))?;
-        let closed = self.last();
-        if let Err(fault) = closed.index.save(&closed.path) {
-            tracing::debug!(path = %closed.path.display(), %fault, "no index beside the segment; a start will scan it");
-        }
-        self.active = Arc::new(fresh);
+        let fresh = self.files.open_log(&path)?;
+        self.disk.set_len(fresh.file(), 0).and_then(|()| disk::sync_dir(&self.dir))?;
+        self.keep_index();
+        self.active = Some(fresh);
         self.list.push(Segment { base, path, index: Index::new(base) });
         self.durable = self.end_point();
+        self.mark.set(&self.dir, &self.disk, self.durable);
         Producers::tidy(&self.dir, base);
         Ok(())
     }
 
-    pub(crate) fn flush_plan(&self) -> FlushPlan {
-        FlushPlan { file: self.active.clone(), disk: self.disk.clone(), until: self.end_point() }
+    /// Writes the last segment's index beside it.
+    fn keep_index(&mut self) {
+        let at = self.list.len() - 1;
+        let closed = &mut self.list[at];
+        if let Err(fault) = closed.index.save(&closed.path) {
+            tracing::debug!(path = %closed.path.display(), %fault, "no index beside the segment; a start will scan it");
+        }
+    }
+
+    pub(crate) fn flush_plan(&mut self) -> io::Result<FlushPlan> {
+        Ok(FlushPlan { file: self.active()?, disk: self.disk.clone(), until: self.end_point() })
     }
 
     /// Notes that a plan has been synced.
@@ -161,69 +200,82 @@ impl Segments {
         if plan.until.offset > self.durable.offset {
             self.durable = plan.until;
         }
+        if self.mark.point().is_none_or(|point| point.offset < plan.until.offset) {
+            self.mark.set(&self.dir, &self.disk, plan.until);
+        }
     }
 
     /// Goes back to the last durable point after a flush has failed: the page cache cannot be trusted any more.
     pub(crate) fn cut_to_durable(&mut self) -> Result<(), BrokerError> {
         let durable = self.durable;
+        self.active = None;
         for segment in self.list.iter().filter(|segment| segment.base > durable.segment) {
             disk::remove(&segment.path).map_err(|fault| BrokerError::io("remove", &segment.path, fault))?;
         }
         let path = path_of(&self.dir, durable.segment);
         let file = disk::open_log(&path).map_err(|fault| BrokerError::io("open", &path, fault))?;
-        file.set_len(durable.position).and_then(|()| self.disk.sync(&file)).map_err(|fault| BrokerError::io("cut back", &path, fault))?;
+        let cut = self.disk.set_len(&file, durable.position).and_then(|()| self.disk.sync(&file));
+        cut.map_err(|fault| BrokerError::io("cut back", &path, fault))?;
         let start = self.start;
-        *self = Self::open(&self.dir, self.disk.clone())?;
+        *self = Self::open(&self.dir, self.disk.clone(), self.files.clone())?;
         self.start = start;
         Ok(())
     }
 
     /// What a clean stop leaves behind, so that the next start need not read the log.
     pub(crate) fn save(&mut self) {
-        let saved = self.producers.save(&self.dir, self.end()).and_then(|()| self.last().index.save(&self.last().path));
-        if let Err(fault) = saved {
+        self.active = None;
+        self.keep_index();
+        if let Err(fault) = self.producers.save(&self.dir, self.end()) {
             tracing::warn!(dir = %self.dir.display(), %fault, "no snapshot was kept; the next start reads the log instead");
         }
     }
 
     /// Where `offset` is, bounded by what is durable; `None` when nothing at or after it is.
-    pub(crate) fn locate(&self, offset: i64) -> Option<Extent> {
+    pub(crate) fn locate(&self, offset: i64) -> io::Result<Option<Extent>> {
         if offset >= self.durable.offset {
-            return None;
+            return Ok(None);
         }
         let at = self.list.partition_point(|segment| segment.index.next_offset <= offset);
-        self.extent(self.list.get(at)?, |index| index.position_of(offset))
+        self.list.get(at).map_or(Ok(None), |segment| self.extent(segment, segment.index.of_offset(offset)))
     }
 
-    /// Where the first record of at least `timestamp` may be; segments are asked in order.
-    pub(crate) fn locate_time(&self, timestamp: i64) -> Vec<Extent> {
-        let late = self.list.iter().filter(|s| s.index.size > 0 && s.index.max_timestamp >= timestamp);
-        late.filter_map(|segment| self.extent(segment, |index| index.position_of_time(timestamp))).collect()
+    /// Where the first record of at least `timestamp` may be, in the first such segment that begins at `after` or later; with the
+    /// segment's end, to ask on from.
+    pub(crate) fn locate_time(&self, timestamp: i64, after: i64) -> io::Result<Option<(Extent, i64)>> {
+        let start = self.start;
+        let holds = |s: &&Segment| s.base >= after && s.index.size > 0 && s.index.next_offset > start && s.index.max_timestamp >= timestamp;
+        let Some(segment) = self.list.iter().find(holds) else { return Ok(None) };
+        let extent = self.extent(segment, segment.index.of_time(timestamp))?;
+        Ok(extent.map(|extent| (extent, segment.index.next_offset)))
     }
 
     /// The batch with the largest timestamp.
-    pub(crate) fn locate_max_time(&self) -> Option<Extent> {
-        let kept = self.list.iter().filter(|s| s.index.size > 0 && s.index.next_offset > self.start);
-        let latest = kept.rev().max_by_key(|segment| segment.index.max_timestamp)?;
-        self.extent(latest, |index| index.max_position)
+    pub(crate) fn locate_max_time(&self) -> io::Result<Option<Extent>> {
+        let kept = self.list.iter().filter(|s| s.index.max_timestamp >= 0 && s.index.next_offset > self.start);
+        let Some(latest) = kept.rev().max_by_key(|segment| segment.index.max_timestamp) else { return Ok(None) };
+        self.extent(latest, Lookup::Position(latest.index.max_position))
     }
 
-    fn extent(&self, segment: &Segment, from: impl Fn(&Index) -> u64) -> Option<Extent> {
+    fn extent(&self, segment: &Segment, from: Lookup) -> io::Result<Option<Extent>> {
         let until = match segment.base.cmp(&self.durable.segment) {
             std::cmp::Ordering::Less => segment.index.size,
             std::cmp::Ordering::Equal => self.durable.position,
-            std::cmp::Ordering::Greater => return None,
+            std::cmp::Ordering::Greater => return Ok(None),
         };
-        Some(Extent { path: segment.path.clone(), from: from(&segment.index), until })
+        let file = match &self.active {
+            Some(file) if segment.base == self.last().base => file.clone(),
+            _ => self.files.open_read(&segment.path)?,
+        };
+        Ok(Some(Extent { file, path: segment.path.clone(), from, until }))
     }
 
     /// Moves the first offset, durably, and deletes the segments that lie before it.
     pub(crate) fn set_start(&mut self, offset: i64) -> Result<(), BrokerError> {
-        let path = self.dir.join(START_FILE);
-        let text = serde_json::to_vec(&StartFile { version: START_VERSION, offset }).unwrap_or_default();
-        disk::replace(&path, &text).map_err(|fault| BrokerError::io("write", &path, fault))?;
+        open::write_start(&self.dir, offset)?;
         self.start = offset;
         self.delete_while(|_, segment| segment.index.next_offset <= offset);
+        self.producers.forget_before(self.start);
         Ok(())
     }
 
@@ -238,100 +290,6 @@ impl Segments {
             self.list.remove(0);
             self.start = self.start.max(self.list[0].base);
         }
+        self.producers.forget_before(self.start);
     }
-}
-
-fn read_start(dir: &Path) -> Result<i64, BrokerError> {
-    let path = dir.join(START_FILE);
-    let text = match fs::read(&path) {
-        Ok(text) => text,
-        Err(fault) if fault.kind() == io::ErrorKind::NotFound => return Ok(0),
-        Err(fault) => return Err(BrokerError::io("read", &path, fault)),
-    };
-    let damaged = |fault: serde_json::Error| BrokerError::Damaged { path: path.clone(), detail: format!("cannot be read ({fault})") };
-    let file: StartFile = serde_json::from_slice(&text).map_err(damaged)?;
-    if file.version != START_VERSION {
-        return Err(BrokerError::Format { path, found: file.version, supported: START_VERSION });
-    }
-    Ok(file.offset)
-}
-
-type Scans = Vec<Option<Scan>>;
-
-/// The segments on disk, each with its scan when its sidecar could not be believed.
-fn load_segments(dir: &Path) -> Result<(Vec<Segment>, Scans), BrokerError> {
-    let entries = fs::read_dir(dir).map_err(|fault| BrokerError::io("read", dir, fault))?;
-    let mut found: Vec<_> = entries.flatten().filter_map(|entry| Some((Segment::base_of(&entry.path())?, entry.path()))).collect();
-    found.sort_unstable();
-    let (mut list, mut scans) = (Vec::new(), Vec::new());
-    for (at, (base, path)) in found.iter().enumerate() {
-        let last = at + 1 == found.len();
-        let (index, scanned) = match Index::load(path) {
-            Some(index) => (index, None),
-            None => {
-                let scanned = scan(path, *base)?;
-                settle_ending(path, &scanned, last)?;
-                (scanned.index.clone(), Some(scanned))
-            }
-        };
-        if scanned.is_some() && !last {
-            // The next start need not read it again.
-            if let Err(fault) = index.save(path) {
-                tracing::debug!(path = %path.display(), %fault, "no index beside the segment");
-            }
-        }
-        let expected = list.last().map_or(*base, |before: &Segment| before.index.next_offset);
-        if last && index.size == 0 && expected != *base {
-            // Left behind by a roll that ran out of space.
-            disk::remove(path).map_err(|fault| BrokerError::io("remove", path, fault))?;
-            continue;
-        }
-        if expected != *base {
-            let detail = format!("begins at offset {base}, though the segment before it ends at {expected}");
-            return Err(BrokerError::Damaged { path: path.clone(), detail });
-        }
-        list.push(Segment { base: *base, path: path.clone(), index });
-        scans.push(scanned);
-    }
-    Ok((list, scans))
-}
-
-/// Cuts a torn end off the last segment; refuses one in the middle of the log.
-fn settle_ending(path: &Path, scanned: &Scan, last: bool) -> Result<(), BrokerError> {
-    let Ending::Torn { fault, bytes } = scanned.ending else { return Ok(()) };
-    let at = scanned.index.size;
-    if !last {
-        return Err(BrokerError::Corrupt { file: path.to_path_buf(), at, detail: fault.to_string() });
-    }
-    tracing::warn!(
-        file = %path.display(), at, bytes, %fault,
-        "the last write was cut short, most likely by a crash: the torn end is removed; nothing acknowledged was in it"
-    );
-    let cut = disk::open_log(path).and_then(|file| {
-        file.set_len(at)?;
-        file.sync_all()
-    });
-    cut.map_err(|fault| BrokerError::io("cut the torn end off", path, fault))
-}
-
-/// The producers as of `end`: the newest snapshot and the batches after it.
-fn restore_producers(dir: &Path, list: &[Segment], scans: &Scans, end: i64) -> Result<Producers, BrokerError> {
-    let (from, mut producers) = Producers::load(dir, end).unwrap_or_default();
-    for (segment, scanned) in list.iter().zip(scans) {
-        if segment.index.next_offset <= from {
-            continue;
-        }
-        let again;
-        let headers = match scanned {
-            Some(scanned) => &scanned.idempotent,
-            None => {
-                again = scan(&segment.path, segment.base)?.idempotent;
-                &again
-            }
-        };
-        for header in headers.iter().filter(|header| header.base_offset >= from) {
-            producers.appended(header);
-        }
-    }
-    Ok(producers)
 }

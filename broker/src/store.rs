@@ -1,7 +1,8 @@
-//! What groups must not forget: `groups.log`, a file of checked records, written in groups by one thread.
+//! What the coordinators must not forget: `groups.log`, a file of checked frames, written in groups by one thread.
 //!
-//! The file begins with `TMGROUPS` and a format version (u32), then records `length u32 | crc-32c u32 | JSON`. A torn end is
-//! cut; when old records outweigh what is alive, the file is written anew as a whole.
+//! The file begins with `TMGROUPS` and a format version (u32), then frames `length u32 | crc-32c u32 | JSON`, each an array of records
+//! that were written and synced together. A torn last frame is cut; damage before it is refused. When old records outweigh what is
+//! alive, the file is written anew as a whole. A transaction and the offsets that it commits are one record, so both count or none.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -14,13 +15,16 @@ use std::thread::JoinHandle;
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
-use super::offsets::{Committed, Offsets};
 use crate::error::BrokerError;
+use crate::group::offsets::{Committed, Offsets};
 use crate::log::disk::{self, Disk};
 use crate::log::waiters::StorageFault;
+use crate::txn::state::{KeptTransaction, Status};
 
 const MAGIC: &[u8; 8] = b"TMGROUPS";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
+/// One record a frame, no transactions.
+const FIRST_VERSION: u32 = 1;
 const HEAD: usize = 12;
 /// The file is written anew when it is larger than this and than four times what is alive.
 const COMPACT_AT: u64 = 1 << 20;
@@ -45,6 +49,12 @@ pub(crate) enum Record {
     Forgotten {
         group: String,
         partitions: Vec<(String, i32)>,
+    },
+    /// A transaction as it stands now. When it has been committed, so have its offsets.
+    Transaction(KeptTransaction),
+    /// A transactional id has not been heard of for long.
+    TransactionRemoved {
+        id: String,
     },
 }
 
@@ -80,49 +90,65 @@ pub(crate) struct Kept {
     pub(crate) members: Option<KeptGroup>,
 }
 
-/// All groups, as the records say.
+/// All groups and transactions, as the records say.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Image(pub(crate) BTreeMap<String, Kept>);
+pub(crate) struct Image {
+    pub(crate) groups: BTreeMap<String, Kept>,
+    pub(crate) transactions: BTreeMap<String, KeptTransaction>,
+}
 
 impl Image {
     pub(crate) fn apply(&mut self, record: Record) {
         match record {
-            Record::Offsets { group, offsets } => {
-                let kept = self.0.entry(group).or_default();
-                for (topic, partitions) in offsets {
-                    kept.offsets.entry(topic).or_default().extend(partitions);
-                }
-            }
+            Record::Offsets { group, offsets } => self.commit(group, offsets),
             Record::Members(members) => {
-                let kept = self.0.entry(members.group.clone()).or_default();
+                let kept = self.groups.entry(members.group.clone()).or_default();
                 kept.members = Some(members);
             }
-            Record::Removed { group } => drop(self.0.remove(&group)),
-            Record::TopicRemoved { topic } => self.0.values_mut().for_each(|kept| drop(kept.offsets.remove(&topic))),
+            Record::Removed { group } => drop(self.groups.remove(&group)),
+            Record::TopicRemoved { topic } => self.groups.values_mut().for_each(|kept| drop(kept.offsets.remove(&topic))),
             Record::Forgotten { group, partitions } => {
-                let Some(kept) = self.0.get_mut(&group) else { return };
+                let Some(kept) = self.groups.get_mut(&group) else { return };
                 for (topic, partition) in partitions {
                     if let Some(offsets) = kept.offsets.get_mut(&topic) {
                         offsets.remove(&partition);
                     }
                 }
+                kept.offsets.retain(|_, partitions| !partitions.is_empty());
             }
+            Record::Transaction(mut transaction) => {
+                if transaction.status == Status::CompleteCommit {
+                    for (group, offsets) in std::mem::take(&mut transaction.offsets) {
+                        self.commit(group, offsets);
+                    }
+                }
+                self.transactions.insert(transaction.id.clone(), transaction);
+            }
+            Record::TransactionRemoved { id } => drop(self.transactions.remove(&id)),
+        }
+    }
+
+    fn commit(&mut self, group: String, offsets: Offsets) {
+        let kept = self.groups.entry(group).or_default();
+        for (topic, partitions) in offsets {
+            kept.offsets.entry(topic).or_default().extend(partitions);
         }
     }
 
     fn records(&self) -> Vec<Record> {
         let mut records = Vec::new();
-        for (group, kept) in &self.0 {
+        for (group, kept) in &self.groups {
             records.extend(kept.members.clone().map(Record::Members));
             if !kept.offsets.is_empty() {
                 records.push(Record::Offsets { group: group.clone(), offsets: kept.offsets.clone() });
             }
         }
+        records.extend(self.transactions.values().cloned().map(Record::Transaction));
         records
     }
 
     pub(crate) fn committed(&self, group: &str, topic: &str, partition: i32) -> Option<&Committed> {
-        self.0.get(group)?.offsets.get(topic)?.get(&partition)
+        self.groups.get(group)?.offsets.get(topic)?.get(&partition)
     }
 }
 
@@ -133,26 +159,26 @@ struct Job {
 
 /// The writing side: a queue into the writing thread.
 #[derive(Debug)]
-pub(crate) struct GroupStore {
+pub(crate) struct Store {
     image: Arc<Mutex<Image>>,
     queue: Mutex<Option<mpsc::Sender<Job>>>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
-impl GroupStore {
+impl Store {
     /// Reads the file and starts the writing thread.
     pub(crate) fn open(path: &Path, disk: Disk, sync: bool) -> Result<Self, BrokerError> {
-        let (image, size) = read(path)?;
+        let (image, size, version) = read(path, sync)?;
         let image = Arc::new(Mutex::new(image));
         let file = disk::open_log(path).map_err(|fault| BrokerError::io("open", path, fault))?;
         let mut writer = Writer { path: path.to_path_buf(), file, size, image: image.clone(), disk, sync, live: size };
-        if size == 0 {
+        if size == 0 || version != VERSION {
             writer.rewrite().map_err(|fault| BrokerError::io("write", path, fault))?;
         } else {
             writer.file.set_len(size).map_err(|fault| BrokerError::io("cut", path, fault))?;
         }
         let (queue, jobs) = mpsc::channel();
-        let thread = std::thread::Builder::new().name("group-store".to_owned()).spawn(move || writer.run(&jobs));
+        let thread = std::thread::Builder::new().name("coordinator-store".to_owned()).spawn(move || writer.run(&jobs));
         let thread = thread.map_err(|fault| BrokerError::io("start the writer of", path, fault))?;
         Ok(Self { image, queue: Mutex::new(Some(queue)), thread: Mutex::new(Some(thread)) })
     }
@@ -183,45 +209,57 @@ impl GroupStore {
     }
 }
 
-/// Reads all whole records; returns the size up to the last of them. 0 means that there is no file yet.
-fn read(path: &Path) -> Result<(Image, u64), BrokerError> {
+/// Reads all whole frames; returns the size up to the last of them and the file's version. Size 0 means that there is no file yet.
+/// `synced`: each frame was on disk before the next was written, so that only the last one can be torn.
+fn read(path: &Path, synced: bool) -> Result<(Image, u64, u32), BrokerError> {
+    let none = || Ok((Image::default(), 0, VERSION));
     let bytes = match fs::read(path) {
         Ok(bytes) => bytes,
-        Err(fault) if fault.kind() == io::ErrorKind::NotFound => return Ok((Image::default(), 0)),
+        Err(fault) if fault.kind() == io::ErrorKind::NotFound => return none(),
         Err(fault) => return Err(BrokerError::io("read", path, fault)),
     };
-    let Some((head, mut rest)) = bytes.split_first_chunk::<HEAD>() else { return Ok((Image::default(), 0)) };
+    let Some((head, mut rest)) = bytes.split_first_chunk::<HEAD>() else { return none() };
     let version = u32::from_be_bytes([head[8], head[9], head[10], head[11]]);
+    let damaged = |detail: String| BrokerError::Damaged { path: path.to_path_buf(), detail };
     if !head.starts_with(MAGIC) {
-        return Err(BrokerError::Damaged { path: path.to_path_buf(), detail: "is not a file of consumer groups".to_owned() });
+        return Err(damaged("is not a file of consumer groups".to_owned()));
     }
-    if version != VERSION {
+    if !(FIRST_VERSION..=VERSION).contains(&version) {
         let (found, supported) = (u64::from(version), u64::from(VERSION));
         return Err(BrokerError::Format { path: path.to_path_buf(), found, supported });
     }
     let mut image = Image::default();
-    while let Some((record, after)) = next_record(rest) {
-        image.apply(record);
+    while let Some((payload, after)) = next_frame(rest) {
+        let records = if version == FIRST_VERSION {
+            serde_json::from_slice(payload).map(|record| vec![record])
+        } else {
+            serde_json::from_slice(payload)
+        };
+        let records: Vec<Record> = records.map_err(|fault| damaged(format!("cannot be read ({fault})")))?;
+        records.into_iter().for_each(|record| image.apply(record));
         rest = after;
     }
+    let whole = bytes.len() - rest.len();
     if !rest.is_empty() {
+        if synced && version == VERSION && (1..rest.len()).any(|at| next_frame(&rest[at..]).is_some()) {
+            return Err(damaged(format!("is damaged at byte {whole} and has valid records after it")));
+        }
         tracing::warn!(file = %path.display(), bytes = rest.len(), "the torn end of the groups' file is removed");
     }
-    Ok((image, (bytes.len() - rest.len()) as u64))
+    Ok((image, whole as u64, version))
 }
 
-fn next_record(bytes: &[u8]) -> Option<(Record, &[u8])> {
+fn next_frame(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let (length, rest) = bytes.split_first_chunk()?;
     let (crc, rest) = rest.split_first_chunk()?;
-    let payload = rest.get(..u32::from_be_bytes(*length) as usize)?;
-    if crc32c::crc32c(payload) != u32::from_be_bytes(*crc) {
-        return None;
-    }
-    Some((serde_json::from_slice(payload).ok()?, &rest[payload.len()..]))
+    let length = u32::from_be_bytes(*length) as usize;
+    // No frame is empty; zeros, as a file system leaves them behind, are none.
+    let payload = rest.get(..length).filter(|payload| !payload.is_empty())?;
+    (crc32c::crc32c(payload) == u32::from_be_bytes(*crc)).then(|| (payload, &rest[length..]))
 }
 
-fn encode(out: &mut Vec<u8>, record: &Record) -> io::Result<()> {
-    let payload = serde_json::to_vec(record)?;
+fn encode(out: &mut Vec<u8>, records: &[&Record]) -> io::Result<()> {
+    let payload = serde_json::to_vec(records)?;
     out.extend((payload.len() as u32).to_be_bytes());
     out.extend(crc32c::crc32c(&payload).to_be_bytes());
     out.extend(payload);
@@ -266,9 +304,7 @@ impl Writer {
 
     fn write<'a>(&mut self, records: impl Iterator<Item = &'a Record>) -> io::Result<()> {
         let mut bytes = Vec::new();
-        for record in records {
-            encode(&mut bytes, record)?;
-        }
+        encode(&mut bytes, &records.collect::<Vec<_>>())?;
         let written =
             self.disk.write_at(&self.file, &bytes, self.size).and_then(|()| if self.sync { self.disk.sync(&self.file) } else { Ok(()) });
         match written {
@@ -277,7 +313,7 @@ impl Writer {
                 Ok(())
             }
             Err(fault) => {
-                self.file.set_len(self.size)?;
+                self.disk.set_len(&self.file, self.size)?;
                 Err(fault)
             }
         }
@@ -288,8 +324,8 @@ impl Writer {
         let mut bytes = MAGIC.to_vec();
         bytes.extend(VERSION.to_be_bytes());
         let records = self.image.lock().unwrap_or_else(PoisonError::into_inner).records();
-        for record in records {
-            encode(&mut bytes, &record)?;
+        for record in &records {
+            encode(&mut bytes, &[record])?;
         }
         disk::replace(&self.path, &bytes)?;
         self.file = disk::open_log(&self.path)?;
@@ -310,7 +346,7 @@ mod tests {
         Record::Offsets { group: "g".to_owned(), offsets }
     }
 
-    fn offset(store: &GroupStore) -> Option<i64> {
+    fn offset(store: &Store) -> Option<i64> {
         store.image().committed("g", "iot", 0).map(|committed| committed.offset)
     }
 
@@ -318,7 +354,7 @@ mod tests {
     fn offsets_survive_torn_ends_and_rewriting() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("groups.log");
-        let store = GroupStore::open(&path, Disk::default(), true).unwrap();
+        let store = Store::open(&path, Disk::default(), true).unwrap();
         let kept: Vec<_> = (0..10_000).map(|i| store.keep(record(i))).collect();
         for done in kept {
             assert_eq!(done.blocking_recv().unwrap(), Ok(()));
@@ -328,19 +364,56 @@ mod tests {
         assert!(fs::metadata(&path).unwrap().len() < 2 * COMPACT_AT, "old records have been dropped");
         let whole = fs::read(&path).unwrap();
         fs::write(&path, &whole[..whole.len() - 1]).unwrap();
-        let store = GroupStore::open(&path, Disk::default(), true).unwrap();
-        assert!(offset(&store).is_none_or(|offset| offset == 9_998));
+        let store = Store::open(&path, Disk::default(), true).unwrap();
+        assert!(offset(&store).is_none_or(|offset| offset < 9_999));
         store.keep(record(5)).blocking_recv().unwrap().unwrap();
         store.close();
-        let store = GroupStore::open(&path, Disk::default(), true).unwrap();
+        let store = Store::open(&path, Disk::default(), true).unwrap();
         assert_eq!(offset(&store), Some(5));
+    }
+
+    #[test]
+    fn damage_before_the_end_is_refused_and_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("groups.log");
+        let store = Store::open(&path, Disk::default(), true).unwrap();
+        for i in 0..3 {
+            store.keep(record(i)).blocking_recv().unwrap().unwrap();
+        }
+        store.close();
+        let whole = fs::read(&path).unwrap();
+        for at in HEAD..HEAD + 100 {
+            let mut broken = whole.clone();
+            broken[at] ^= 2;
+            fs::write(&path, broken).unwrap();
+            let refused = Store::open(&path, Disk::default(), true).unwrap_err();
+            assert!(refused.to_string().contains("byte 12"), "byte {at}: {refused}");
+        }
+    }
+
+    #[test]
+    fn a_file_of_the_first_version_is_read_and_written_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("groups.log");
+        let mut bytes = [&MAGIC[..], &FIRST_VERSION.to_be_bytes()].concat();
+        let payload = serde_json::to_vec(&record(42)).unwrap();
+        bytes.extend((payload.len() as u32).to_be_bytes());
+        bytes.extend(crc32c::crc32c(&payload).to_be_bytes());
+        bytes.extend(payload);
+        fs::write(&path, bytes).unwrap();
+        for _ in 0..2 {
+            let store = Store::open(&path, Disk::default(), true).unwrap();
+            assert_eq!(offset(&store), Some(42));
+            store.close();
+        }
+        assert_eq!(fs::read(&path).unwrap()[8..12], VERSION.to_be_bytes());
     }
 
     #[test]
     fn a_full_disk_refuses_a_commit_and_the_next_one_goes_through() {
         let dir = tempfile::tempdir().unwrap();
         let (disk, budget) = Disk::with_budget(50);
-        let store = GroupStore::open(&dir.path().join("groups.log"), disk, true).unwrap();
+        let store = Store::open(&dir.path().join("groups.log"), disk, true).unwrap();
         assert!(store.keep(record(1)).blocking_recv().unwrap().is_err());
         assert_eq!(offset(&store), None);
         budget.store(1 << 20, std::sync::atomic::Ordering::SeqCst);
