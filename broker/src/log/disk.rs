@@ -65,6 +65,15 @@ impl Disk {
         file.sync_data()
     }
 
+    /// As [`Disk::sync`], with all that is known of the file; no test makes it fail.
+    pub(crate) fn settle(&self, file: &File) -> io::Result<()> {
+        #[cfg(test)]
+        if let Some(power) = &self.power {
+            return power.synced(file);
+        }
+        file.sync_all()
+    }
+
     #[cfg(test)]
     pub(crate) fn with_budget(bytes: i64) -> (Self, Arc<std::sync::atomic::AtomicI64>) {
         let budget = Arc::new(std::sync::atomic::AtomicI64::new(bytes));

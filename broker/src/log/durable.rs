@@ -41,7 +41,7 @@ impl Mark {
         let file = disk::open_log(&dir.join(NAME))?;
         self.write(&file, disk, point)?;
         self.write(&file, disk, point)?;
-        file.sync_all()
+        disk.settle(&file)
     }
 
     /// Moves the mark. A mark that cannot be written is only older.

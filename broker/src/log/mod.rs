@@ -10,6 +10,8 @@ pub(crate) mod open;
 pub(crate) mod partition;
 #[cfg(test)]
 pub(crate) mod power;
+#[cfg(test)]
+mod power_cut;
 pub(crate) mod producers;
 pub(crate) mod room;
 pub(crate) mod scan;

@@ -80,7 +80,7 @@ impl Segments {
             Index::forget(&path).map_err(failed)?;
         }
         let file = self.files.open_log(&path).map_err(failed)?;
-        file.file().sync_all().and_then(|()| disk::sync_dir(&self.dir)).map_err(failed)?;
+        self.disk.settle(file.file()).and_then(|()| disk::sync_dir(&self.dir)).map_err(failed)?;
         self.active = Some(file);
         self.durable = self.end_point();
         if self.mark.point().is_none() {
