@@ -46,6 +46,11 @@ fn collectors(stats: &BrokerStats) -> Result<Vec<Box<dyn Collector>>, prometheus
         ("log_bytes", "Bytes of all segment files.", stats.log_bytes),
         ("partitions", "Partitions of all topics.", stats.partitions as u64),
         ("connections", "Open connections.", stats.connections as u64),
+        ("groups", "Consumer groups known.", stats.groups as u64),
+        ("transactions", "Transactional ids known.", stats.transactions as u64),
+        ("open_files", "Log files open.", stats.open_files as u64),
+        ("disk_free_bytes", "Free bytes of the log's disk.", stats.disk_free_bytes),
+        ("disk_low", "1 while produces are refused because the disk is nearly full.", u64::from(stats.disk_low)),
     ];
     let mut collectors: Vec<Box<dyn Collector>> = Vec::new();
     for (name, help, value) in counters {

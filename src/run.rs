@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use broker::{Broker, BrokerConfig, Durability};
+use broker::{Broker, BrokerConfig, Durability, External};
 use common::kafka::{LogError, TopicSpec, ensure_topics};
 use common::{Settings, Shutdown, Telemetry, settings, telemetry};
 use processor::query::StreamQuery;
@@ -43,7 +43,7 @@ pub(crate) async fn run(mut settings: Settings) -> anyhow::Result<()> {
     settings.kafka.bootstrap_servers = reachable(broker.addr()).to_string();
     let result = match create_topics(&settings, &queries, &shutdown).await {
         Ok(()) => {
-            say_where(http, broker.addr(), &data_dir, &settings);
+            say_where(http, &broker, &data_dir, &settings);
             run_parts(&settings, &telemetry, &shutdown).await
         }
         // Ctrl-C before anything ran is a good end.
@@ -72,7 +72,18 @@ async fn start_broker(settings: &Settings, data_dir: &Path) -> anyhow::Result<Br
         settings::Durability::Fsync => Durability::Fsync,
         settings::Durability::Os => Durability::Os,
     };
+    config.advertised_host.clone_from(&settings.broker.advertised_host);
+    config.min_free_bytes = settings.broker.min_free.map(|size| size.bytes());
+    config.auto_create_topics = settings.broker.auto_create_topics.then(|| i32::try_from(settings.topics.partitions).unwrap_or(i32::MAX));
+    config.external = external(&settings.broker.external);
     Ok(Broker::start(config).await?)
+}
+
+/// The listener beyond this machine. That the settings go together has been checked.
+fn external(settings: &settings::External) -> Option<External> {
+    let tls = settings.certificate_file.clone().zip(settings.key_file.clone());
+    let (listen, users_file) = (settings.listen?, settings.users_file.clone()?);
+    Some(External { listen, advertised: settings.advertised(), tls, users_file })
 }
 
 fn show_broker(broker: &Arc<Broker>, telemetry: &Telemetry) -> anyhow::Result<()> {
@@ -110,14 +121,17 @@ async fn create_topics(settings: &Settings, queries: &[StreamQuery], shutdown: &
     Ok(())
 }
 
-fn say_where(http: SocketAddr, kafka: SocketAddr, data_dir: &Path, settings: &Settings) {
+fn say_where(http: SocketAddr, broker: &Broker, data_dir: &Path, settings: &Settings) {
     let source = match settings.producer.replay.files.len() {
         0 => format!("{} simulated sensors, {} readings/s", settings.producer.simulator.sensors, settings.producer.simulator.rate),
         files => format!("{files} replayed file{}", if files == 1 { "" } else { "s" }),
     };
     println!("Tidemark is running. Ctrl-C stops it.");
     println!("  page    http://{http}");
-    println!("  kafka   {kafka}  (readings in topic '{}')", settings.topics.input);
+    println!("  kafka   {}  (readings in topic '{}')", broker.addr(), settings.topics.input);
+    if let Some(external) = broker.external_addr() {
+        println!("          {external}  for users from elsewhere");
+    }
     println!("  data    {}", data_dir.display());
     println!("  source  {source}");
 }

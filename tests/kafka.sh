@@ -1,14 +1,15 @@
 #!/usr/bin/env bash
-# Apache Kafka (KRaft, one node, loopback only) from its Maven artifacts, for the tests.
+# Apache Kafka (KRaft, one node, loopback only) and its console tools from its Maven artifacts, for the tests.
 #
 #   kafka.sh resolve              fetches the jars once and prints their folder
 #   kafka.sh run PORT CPORT DIR   formats DIR when it is new and becomes the broker, in the foreground; CPORT: the controller's port
+#   kafka.sh tool NAME ARGUMENT.. becomes a console tool, such as kafka-topics
 #
 # Needs Java 17 or later and Maven. KAFKA_VERSION and KAFKA_LIB (where the jars are kept) may be set.
 set -euo pipefail
 
 version=${KAFKA_VERSION:-4.3.1}
-lib=${KAFKA_LIB:-${XDG_CACHE_HOME:-$HOME/.cache}/tidemark-test}/kafka-$version
+lib=${KAFKA_LIB:-${XDG_CACHE_HOME:-$HOME/.cache}/tidemark-test}/kafka-$version-tools
 
 die() { echo "kafka.sh: $*" >&2; exit 1; }
 
@@ -22,6 +23,7 @@ resolve() {
   <groupId>tidemark</groupId><artifactId>kafka-lib</artifactId><version>1</version><packaging>pom</packaging>
   <dependencies>
     <dependency><groupId>org.apache.kafka</groupId><artifactId>kafka_2.13</artifactId><version>$version</version></dependency>
+    <dependency><groupId>org.apache.kafka</groupId><artifactId>kafka-tools</artifactId><version>$version</version></dependency>
     <dependency><groupId>org.apache.logging.log4j</groupId><artifactId>log4j-slf4j-impl</artifactId><version>2.24.3</version></dependency>
     <dependency><groupId>org.apache.logging.log4j</groupId><artifactId>log4j-core</artifactId><version>2.24.3</version></dependency>
   </dependencies>
@@ -79,8 +81,31 @@ PROPERTIES
     exec "${java[@]}" kafka.Kafka "$dir/server.properties"
 }
 
+# The names of Kafka's own scripts, and the classes behind them.
+tool() {
+    local class
+    case $1 in
+        kafka-topics) class=org.apache.kafka.tools.TopicCommand ;;
+        kafka-console-producer) class=org.apache.kafka.tools.ConsoleProducer ;;
+        kafka-console-consumer) class=org.apache.kafka.tools.consumer.ConsoleConsumer ;;
+        kafka-consumer-groups) class=org.apache.kafka.tools.consumer.group.ConsumerGroupCommand ;;
+        kafka-configs) class=kafka.admin.ConfigCommand ;;
+        kafka-delete-records) class=org.apache.kafka.tools.DeleteRecordsCommand ;;
+        kafka-get-offsets) class=org.apache.kafka.tools.GetOffsetShell ;;
+        kafka-log-dirs) class=org.apache.kafka.tools.LogDirsCommand ;;
+        kafka-transactions) class=org.apache.kafka.tools.TransactionsCommand ;;
+        kafka-producer-perf-test) class=org.apache.kafka.tools.ProducerPerformance ;;
+        kafka-broker-api-versions) class=org.apache.kafka.tools.BrokerApiVersionsCommand ;;
+        kafka-cluster) class=org.apache.kafka.tools.ClusterTool ;;
+        *) class=$1 ;;
+    esac
+    exec java -Xmx256m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Djava.awt.headless=true \
+        "-Dlog4j2.configurationFile=$lib/log4j2.properties" -cp "$lib/*${TIDEMARK_TEST_CLASSES:+:$TIDEMARK_TEST_CLASSES}" "$class" "${@:2}"
+}
+
 case ${1:-} in
     resolve) resolve; echo "$lib" ;;
     run) [[ $# -eq 4 ]] || die "usage: kafka.sh run PORT CPORT DIR"; resolve; run "$2" "$3" "$4" ;;
-    *) sed -n '2,8p' "${BASH_SOURCE[0]}"; exit 2 ;;
+    tool) [[ $# -ge 2 ]] || die "usage: kafka.sh tool NAME ARGUMENT..."; resolve; tool "${@:2}" ;;
+    *) sed -n '2,9p' "${BASH_SOURCE[0]}"; exit 2 ;;
 esac

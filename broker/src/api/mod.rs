@@ -304,7 +304,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig { cases: 2000, ..ProptestConfig::default() })]
+        #![proptest_config(ProptestConfig { cases: 6000, ..ProptestConfig::default() })]
 
         /// What the shapes let through, the codec reads without taking memory for what is not there.
         #[test]
@@ -334,16 +334,29 @@ mod tests {
 
     fn check_decodes(request: &Request) {
         use kafka_protocol::messages::*;
-        let fault = match request.key {
-            ApiKey::Produce => request.decode::<ProduceRequest>().err(),
-            ApiKey::Fetch => request.decode::<FetchRequest>().err(),
-            ApiKey::Metadata => request.decode::<MetadataRequest>().err(),
-            ApiKey::CreateTopics => request.decode::<CreateTopicsRequest>().err(),
-            ApiKey::OffsetCommit => request.decode::<OffsetCommitRequest>().err(),
-            ApiKey::OffsetFetch => request.decode::<OffsetFetchRequest>().err(),
-            ApiKey::JoinGroup => request.decode::<JoinGroupRequest>().err(),
-            ApiKey::SyncGroup => request.decode::<SyncGroupRequest>().err(),
-            _ => None,
+        macro_rules! decodes {
+            ($($key:ident => $message:ty),* $(,)?) => {
+                match request.key {
+                    $(ApiKey::$key => request.decode::<$message>().err(),)*
+                    other => panic!("{other:?} is not tried"),
+                }
+            };
+        }
+        let fault = decodes! {
+            Produce => ProduceRequest, Fetch => FetchRequest, ListOffsets => ListOffsetsRequest, Metadata => MetadataRequest,
+            OffsetCommit => OffsetCommitRequest, OffsetFetch => OffsetFetchRequest, FindCoordinator => FindCoordinatorRequest,
+            JoinGroup => JoinGroupRequest, Heartbeat => HeartbeatRequest, LeaveGroup => LeaveGroupRequest,
+            SyncGroup => SyncGroupRequest, DescribeGroups => DescribeGroupsRequest, ListGroups => ListGroupsRequest,
+            SaslHandshake => SaslHandshakeRequest, ApiVersions => ApiVersionsRequest, CreateTopics => CreateTopicsRequest,
+            DeleteTopics => DeleteTopicsRequest, DeleteRecords => DeleteRecordsRequest, InitProducerId => InitProducerIdRequest,
+            OffsetForLeaderEpoch => OffsetForLeaderEpochRequest, AddPartitionsToTxn => AddPartitionsToTxnRequest,
+            AddOffsetsToTxn => AddOffsetsToTxnRequest, EndTxn => EndTxnRequest, WriteTxnMarkers => WriteTxnMarkersRequest,
+            TxnOffsetCommit => TxnOffsetCommitRequest, DescribeConfigs => DescribeConfigsRequest, AlterConfigs => AlterConfigsRequest,
+            DescribeLogDirs => DescribeLogDirsRequest, SaslAuthenticate => SaslAuthenticateRequest,
+            CreatePartitions => CreatePartitionsRequest, DeleteGroups => DeleteGroupsRequest,
+            IncrementalAlterConfigs => IncrementalAlterConfigsRequest, OffsetDelete => OffsetDeleteRequest,
+            DescribeCluster => DescribeClusterRequest, DescribeProducers => DescribeProducersRequest,
+            DescribeTransactions => DescribeTransactionsRequest, ListTransactions => ListTransactionsRequest,
         };
         // Nulls and text that is no UTF-8 are left for the codec to refuse.
         let expected =

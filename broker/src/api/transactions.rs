@@ -16,6 +16,9 @@ use crate::auth::users::Act;
 use crate::broker::Shared;
 use crate::group::offsets::{Committed, Offsets};
 
+/// Partitions of a topic, each with what was found wrong with it.
+type Judged = Vec<(i32, Result<(), ResponseError>)>;
+
 /// Before this version of the requests a producer that was shut out is told so in other words.
 const KNOWS_FENCING: i16 = 2;
 
@@ -86,7 +89,7 @@ pub(super) async fn end(broker: &Arc<Shared>, header: &Request, request: EndTxnR
 pub(super) async fn commit_offsets(broker: &Arc<Shared>, header: &Request, request: TxnOffsetCommitRequest) -> TxnOffsetCommitResponse {
     let allowed = may_commit(broker, header, &request);
     let mut offsets = Offsets::new();
-    let mut answers: Vec<(TopicName, Vec<(i32, Result<(), ResponseError>)>)> = Vec::with_capacity(request.topics.len());
+    let mut answers: Vec<(TopicName, Judged)> = Vec::with_capacity(request.topics.len());
     for topic in request.topics {
         let mut partitions = Vec::with_capacity(topic.partitions.len());
         for partition in topic.partitions {
@@ -106,7 +109,7 @@ pub(super) async fn commit_offsets(broker: &Arc<Shared>, header: &Request, reque
         true => Ok(()),
         false => broker.transactions.add_offsets(&request.transactional_id, producer, &request.group_id, offsets).await,
     };
-    let answer = |(name, partitions): (TopicName, Vec<(i32, Result<(), ResponseError>)>)| {
+    let answer = |(name, partitions): (TopicName, Judged)| {
         let partitions = partitions.into_iter().map(|(index, checked)| {
             let error = code(checked.and(kept), header.version);
             TxnOffsetCommitResponsePartition::default().with_partition_index(index).with_error_code(error)

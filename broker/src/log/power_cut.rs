@@ -26,6 +26,11 @@ fn seeds() -> Vec<u64> {
     }
 }
 
+/// In memory where there is such a file system: the model is the disk, the real one would only be slow.
+fn folder() -> tempfile::TempDir {
+    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
+}
+
 fn open(dir: &Path, power: &Power) -> Partition {
     let config = LiveConfig::new(TopicConfig::new(BTreeMap::new(), 4096).unwrap());
     Partition::open(dir, config, Ground { disk: Disk::with_power(power), ..Ground::default() }).unwrap()
@@ -72,7 +77,7 @@ fn check(partition: &Partition, promised: &BTreeMap<i64, u8>, seed: u64) {
 fn nothing_acknowledged_is_lost_by_a_power_cut() {
     for seed in seeds() {
         let mut chance = Chance::new(seed + 1);
-        let dir = tempfile::tempdir().unwrap();
+        let dir = folder();
         let mut kept = BTreeMap::new();
         for _ in 0..4 {
             let power = Power::default();
@@ -102,7 +107,7 @@ fn nothing_acknowledged_is_lost_by_a_power_cut() {
 fn no_committed_offset_is_lost_by_a_power_cut() {
     for seed in seeds() {
         let mut chance = Chance::new(seed + 7);
-        let dir = tempfile::tempdir().unwrap();
+        let dir = folder();
         let path = dir.path().join("groups.log");
         let mut kept = -1;
         for _ in 0..4 {
@@ -133,7 +138,7 @@ fn no_committed_offset_is_lost_by_a_power_cut() {
 fn damage_by_one_bit_is_refused_or_said_and_never_read() {
     for seed in seeds() {
         let mut chance = Chance::new(seed + 13);
-        let dir = tempfile::tempdir().unwrap();
+        let dir = folder();
         let partition = open(dir.path(), &Power::default());
         for i in 0..20_u8 {
             partition.append(&batch(&Spec { value: Some(vec![i; 200]), ..Spec::default() }).into()).unwrap();

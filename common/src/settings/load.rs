@@ -380,6 +380,15 @@ mod tests {
     }
 
     #[test]
+    fn an_external_listener_needs_users_and_says_what_it_encrypts() {
+        let file = file("[broker.external]\nlisten = '0.0.0.0:9094'\nadvertised = 'gateway'\n");
+        let Faults(faults) = load(Some(file.path()), [], &[]).unwrap_err();
+        for part in ["users_file", "plaintext = true", "host:port"] {
+            assert!(faults.iter().any(|fault| fault.contains(part)), "{part} in {faults:#?}");
+        }
+    }
+
+    #[test]
     fn paths_in_a_file_are_relative_to_the_file() {
         let file = file("[processor]\nqueries = ['q.toml']\n[appliance]\ndata_dir = '/abs'\n");
         let settings = load(Some(file.path()), [], &[]).unwrap().settings;

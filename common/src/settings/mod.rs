@@ -51,6 +51,9 @@ impl Settings {
             self.processor.drain_timeout < self.processor.session_timeout,
             "processor.drain_timeout must be shorter than processor.session_timeout, or another processor takes over before the drain ends",
         );
+        for fault in self.broker.external.faults() {
+            check(false, fault);
+        }
         for name in [&self.topics.input, &self.topics.late, &self.topics.dead] {
             if let Err(fault) = crate::topics::check_name(name) {
                 check(false, &format!("topics: {fault}"));

@@ -251,6 +251,65 @@ pub struct Broker {
     pub segment_size: Size,
     /// How long readings and results stay in the log.
     pub retention: Span,
+    /// Host name that clients of `listen` are told to connect to; unset: the listening address.
+    pub advertised_host: Option<String>,
+    /// Free space below which produces are refused; unset: a twentieth of the disk, at most 256 MiB.
+    pub min_free: Option<Size>,
+    /// Whether asking for a topic creates it, as Apache Kafka does by default.
+    pub auto_create_topics: bool,
+    pub external: External,
+}
+
+/// `[broker.external]`: a second listener of the embedded log, for clients beyond this machine. They authenticate themselves by
+/// SASL (PLAIN, SCRAM-SHA-256, SCRAM-SHA-512), and may do what the users' file says.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct External {
+    /// Unset: there is none.
+    pub listen: Option<SocketAddr>,
+    /// `host:port` that clients are told to connect to; unset: the listening address.
+    pub advertised: Option<String>,
+    /// PEM files of the certificate chain and its key. Without them nothing is encrypted, which has to be said in `plaintext`.
+    pub certificate_file: Option<PathBuf>,
+    pub key_file: Option<PathBuf>,
+    /// Passwords and records go over the network in the clear.
+    pub plaintext: bool,
+    /// TOML file of the users, their passwords and rights.
+    pub users_file: Option<PathBuf>,
+}
+
+impl External {
+    /// The host and port in `advertised`; `None` when it is unset or no address.
+    pub fn advertised(&self) -> Option<(String, u16)> {
+        let (host, port) = self.advertised.as_deref()?.rsplit_once(':')?;
+        Some((host.to_owned(), port.parse().ok()?)).filter(|(host, _)| !host.is_empty())
+    }
+
+    pub(crate) fn faults(&self) -> Vec<&'static str> {
+        let mut faults = Vec::new();
+        let mut check = |fine: bool, text| {
+            if !fine {
+                faults.push(text);
+            }
+        };
+        if self.listen.is_none() {
+            return faults;
+        }
+        check(self.users_file.is_some(), "broker.external.users_file is missing; the external listener lets nobody in without it");
+        check(
+            self.certificate_file.is_some() == self.key_file.is_some(),
+            "broker.external needs both certificate_file and key_file, or neither",
+        );
+        check(
+            self.certificate_file.is_some() != self.plaintext,
+            "broker.external needs certificate_file and key_file, or plaintext = true if nothing is to be encrypted",
+        );
+        check(
+            self.advertised.is_none() || self.advertised().is_some(),
+            "broker.external.advertised is no address; write host:port, such as gateway.example:9094",
+        );
+        faults
+    }
 }
 
 impl Default for Broker {
@@ -260,6 +319,10 @@ impl Default for Broker {
             durability: Durability::Fsync,
             segment_size: Size::from_mib(128),
             retention: Span::from_secs(7 * 24 * 3600),
+            advertised_host: None,
+            min_free: None,
+            auto_create_topics: false,
+            external: External::default(),
         }
     }
 }
