@@ -21,6 +21,9 @@ const IN_FLIGHT: usize = 64;
 const DRAIN: Duration = Duration::from_secs(2);
 /// Large requests pass it by, so that thousands of silent connections cost little.
 const READ_BUFFER: usize = 4 << 10;
+/// A connection that has been silent for so long is closed, as Kafka does; earlier, if nobody knows whose it is.
+const IDLE: Duration = Duration::from_secs(600);
+const UNKNOWN_IDLE: Duration = Duration::from_secs(30);
 /// Before it is known who a client is, nothing of it is large.
 const UNKNOWN_MAX_BYTES: usize = 64 << 10;
 
@@ -80,8 +83,17 @@ async fn read_requests<R: AsyncRead + Unpin>(
     broker: &Arc<Shared>,
     answers: mpsc::Sender<Outcome>,
 ) -> Result<(), Fault> {
-    let limit = || if client.is_known() { broker.max_request_bytes } else { broker.max_request_bytes.min(UNKNOWN_MAX_BYTES) };
-    while let Some(frame) = read_frame(&mut reader, limit()).await? {
+    let limits = || match client.is_known() {
+        true => (broker.max_request_bytes, IDLE),
+        false => (broker.max_request_bytes.min(UNKNOWN_MAX_BYTES), UNKNOWN_IDLE),
+    };
+    loop {
+        let (max_bytes, idle) = limits();
+        let Ok(frame) = tokio::time::timeout(idle, read_frame(&mut reader, max_bytes)).await else {
+            tracing::debug!(host = %client.host, "a silent connection is closed");
+            return Ok(());
+        };
+        let Some(frame) = frame? else { break };
         broker.counters.requests.fetch_add(1, Ordering::Relaxed);
         let request = Request::parse(frame, client)?;
         let outcome = request.handle(broker).await?;
@@ -99,15 +111,20 @@ async fn read_requests<R: AsyncRead + Unpin>(
 
 async fn write_answers<W: AsyncWrite + Unpin>(mut writer: W, mut queue: mpsc::Receiver<Outcome>) -> Result<(), Fault> {
     while let Some(outcome) = queue.recv().await {
+        let mut held = None;
         let parts = match outcome {
             Outcome::Answer(answer) | Outcome::Last(answer) => vec![answer],
-            Outcome::Parts(parts) => parts,
+            Outcome::Parts(parts, outgoing) => {
+                held = Some(outgoing);
+                parts
+            }
             Outcome::Pending(pending) => pending.await?.into_iter().collect(),
         };
         for part in &parts {
             writer.write_all(part).await?;
         }
         writer.flush().await?;
+        drop((parts, held));
     }
     // Says goodbye, which TLS wants said.
     writer.shutdown().await?;

@@ -1,5 +1,6 @@
 //! What the broker counts.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use serde::Serialize;
@@ -52,6 +53,21 @@ pub(crate) struct Counters {
     pub(crate) requests: AtomicU64,
     pub(crate) connections: AtomicUsize,
     pub(crate) bad_connections: AtomicU64,
+    /// Bytes of fetched records that wait for their clients to read them.
+    pub(crate) outgoing: Arc<AtomicUsize>,
+}
+
+/// Fetched records on their way to a client; counted until they are sent or given up.
+#[derive(Debug)]
+pub(crate) struct Outgoing {
+    bytes: usize,
+    all: Arc<AtomicUsize>,
+}
+
+impl Drop for Outgoing {
+    fn drop(&mut self) {
+        self.all.fetch_sub(self.bytes, Ordering::AcqRel);
+    }
 }
 
 impl Counters {
@@ -63,6 +79,11 @@ impl Counters {
     pub(crate) fn fetched(&self, records: u64, bytes: usize) {
         self.records_out.fetch_add(records, Ordering::Relaxed);
         self.bytes_out.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    pub(crate) fn outgoing(&self, bytes: usize) -> Outgoing {
+        self.outgoing.fetch_add(bytes, Ordering::AcqRel);
+        Outgoing { bytes, all: self.outgoing.clone() }
     }
 
     pub(crate) fn synced(&self, files: usize) {

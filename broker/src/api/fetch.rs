@@ -1,6 +1,7 @@
 //! Fetch: whole batches from the files, waiting for them if there are too few.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -10,7 +11,7 @@ use tokio::sync::Notify;
 
 use super::fetch_answer::{FetchAnswer, PartitionAnswer};
 use super::fetch_session::{Fetching, Key, Wish};
-use super::{Request, RequestFault, blocking};
+use super::{Outcome, Request, RequestFault, blocking};
 use crate::auth::users::Act;
 use crate::batch::LEADER_EPOCH;
 use crate::broker::Shared;
@@ -19,6 +20,10 @@ use crate::log::scan::batches;
 
 /// One answer never takes more than this, whatever the client allows.
 const MAX_BYTES: usize = 64 << 20;
+/// All answers together take little more than this: when clients read slowly, answers become smaller.
+const ALL_BYTES: usize = 256 << 20;
+/// What an answer may take in any case.
+const LEAST_BYTES: usize = 64 << 10;
 const MAX_WAIT: Duration = Duration::from_secs(60);
 /// From this version on topics have ids, not names.
 const BY_ID: i16 = 13;
@@ -31,8 +36,8 @@ struct Wanted {
     partition: Result<Arc<Partition>, ResponseError>,
 }
 
-/// Takes a fetch; the frame of the answer comes in parts, so that the records need not be copied into it.
-pub(super) async fn fetch(broker: &Arc<Shared>, header: &Request) -> Result<Vec<Bytes>, RequestFault> {
+/// Takes a fetch. The frame of the answer comes in parts, so that the records need not be copied into it.
+pub(super) async fn fetch(broker: &Arc<Shared>, header: &Request) -> Result<Outcome, RequestFault> {
     let mut request: FetchRequest = header.decode()?;
     let began = Instant::now();
     let wait = Duration::from_millis(request.max_wait_ms.max(0) as u64).min(MAX_WAIT);
@@ -44,7 +49,7 @@ pub(super) async fn fetch(broker: &Arc<Shared>, header: &Request) -> Result<Vec<
     let begun = broker.fetch_sessions.begin(request.session_id, request.session_epoch, wishes, forgotten, began);
     let fetching = match begun {
         Ok(fetching) => fetching,
-        Err(error) => return FetchAnswer::refused(error).frame(header),
+        Err(error) => return FetchAnswer::refused(error).frame(header).map(|parts| Outcome::Parts(parts, broker.counters.outgoing(0))),
     };
     let (session, incremental) = (fetching.session, fetching.incremental);
     let wanted = Arc::new(resolve(broker, header, fetching));
@@ -54,10 +59,13 @@ pub(super) async fn fetch(broker: &Arc<Shared>, header: &Request) -> Result<Vec<
         wanted.iter().filter_map(|one| one.partition.as_ref().ok()).for_each(|p| p.watch(&wake));
         let expired = tokio::time::Instant::now() >= deadline;
         if expired || min_bytes == 0 || wanted.iter().any(|one| one.has_news(isolation)) {
-            let (partitions, bytes, faults) = read(broker, wanted.clone(), max_bytes, isolation).await;
-            if expired || faults || bytes >= min_bytes {
+            let waiting = broker.counters.outgoing.load(Ordering::Acquire);
+            let room = max_bytes.min((ALL_BYTES.saturating_sub(waiting) / 4).max(LEAST_BYTES));
+            let (partitions, bytes, faults) = read(broker, wanted.clone(), room, isolation).await;
+            if expired || faults || bytes >= min_bytes.min(room) {
+                let outgoing = broker.counters.outgoing(bytes);
                 let answer = FetchAnswer { error: 0, session, partitions };
-                return tell(broker, answer, incremental).frame(header);
+                return tell(broker, answer, incremental).frame(header).map(|parts| Outcome::Parts(parts, outgoing));
             }
         }
         // Ends by itself at the deadline; the next round answers in any case.

@@ -28,6 +28,7 @@ use kafka_protocol::protocol::{Decodable, Encodable, StrBytes};
 
 use crate::auth::users::Act;
 use crate::broker::Shared;
+use crate::stats::Outgoing;
 use crate::wire::shapes::shape_of;
 
 pub(crate) use client::{Advertised, Client};
@@ -115,7 +116,7 @@ pub(crate) enum Outcome {
     /// A frame to send.
     Answer(Bytes),
     /// A frame to send, in parts.
-    Parts(Vec<Bytes>),
+    Parts(Vec<Bytes>, Outgoing),
     /// A frame to send before the connection is closed.
     Last(Bytes),
     /// A produce: the answer follows when its batches are durable, requests after it need not wait.
@@ -192,7 +193,7 @@ impl Request {
         let answer = match self.key {
             ApiKey::Produce => return produce::produce(broker, self).await.map(Outcome::Pending),
             ApiKey::ApiVersions => versions::api_versions(&self),
-            ApiKey::Fetch => return fetch::fetch(broker, &self).await.map(Outcome::Parts),
+            ApiKey::Fetch => return fetch::fetch(broker, &self).await,
             ApiKey::ListOffsets => with!(offsets::list_offsets),
             ApiKey::Metadata => with!(metadata::metadata),
             ApiKey::OffsetCommit => with!(group_offsets::commit),
@@ -272,7 +273,7 @@ mod tests {
         assert_eq!(left, 0, "{key:?} {version}");
         match request.handle(broker.shared()).await? {
             Outcome::Answer(answer) | Outcome::Last(answer) => Ok(Some(answer)),
-            Outcome::Parts(parts) => Ok(Some(parts.concat().into())),
+            Outcome::Parts(parts, _) => Ok(Some(parts.concat().into())),
             Outcome::Pending(pending) => pending.await,
         }
     }

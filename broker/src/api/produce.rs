@@ -93,7 +93,8 @@ fn append_topic(broker: &Shared, producing: &Producing, data: TopicProduceData) 
 
 fn append_one(broker: &Shared, producing: &Producing, topic: &Topic, index: i32, records: &Bytes) -> Result<Appended, Refused> {
     let partition = topic.partition(index).ok_or(ResponseError::UnknownTopicOrPartition)?;
-    let header = BatchHeader::parse_produced(records).map_err(AppendFault::from)?;
+    // The rest of it is checked when it is appended.
+    let header = BatchHeader::parse(records).map_err(AppendFault::from)?;
     let placed = match &producing.transactional_id {
         None if header.is_transactional() => return Err(ResponseError::InvalidTxnState.into()),
         Some(id) if header.is_transactional() => {

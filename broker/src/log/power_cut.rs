@@ -48,7 +48,7 @@ impl Promised {
         let mut still = Vec::new();
         for (offset, mark, records, mut ack) in self.waiting.drain(..) {
             match ack.try_recv() {
-                Ok(Ok(())) => drop((0..i64::from(records)).map(|i| self.kept.insert(offset + i, mark)).collect::<Vec<_>>()),
+                Ok(Ok(())) => self.kept.extend((0..i64::from(records)).map(|i| (offset + i, mark))),
                 Ok(Err(_)) => {}
                 Err(_) => still.push((offset, mark, records, ack)),
             }
@@ -64,7 +64,7 @@ fn check(partition: &Partition, promised: &BTreeMap<i64, u8>, seed: u64) {
         for (begin, header) in batches(&read) {
             header.verify(&read[begin..]).unwrap();
             let mark = read[begin + header.size - 2];
-            (0..i64::from(header.records)).for_each(|i| drop(found.insert(header.base_offset + i, mark)));
+            found.extend((0..i64::from(header.records)).map(|i| (header.base_offset + i, mark)));
             at = header.next_offset();
         }
     }
