@@ -87,7 +87,8 @@ async fn a_replay_arrives_whole_in_order_and_its_bad_lines_in_the_dead_lane() {
         of_sensor.entry(reading.sensor_id.clone()).or_default().push(reading);
     }
     assert!(partitions.values().all(|partitions| partitions.len() == 1), "{partitions:?}");
-    let expected = |i: i64| Reading { sensor_id: "pump".into(), ts: i * 100, value: i as f64, kind: None, seq: Some(i + 1) };
+    let expected =
+        |i: i64| Reading { sensor_id: "pump".into(), ts: i * 100, value: i as f64, kind: None, seq: Some(i + 1), ..Reading::default() };
     assert_eq!(of_sensor["pump"], (0..300).map(expected).collect::<Vec<_>>());
     assert_eq!(of_sensor["fan"].iter().map(|r| (r.ts, r.value, r.seq)).collect::<Vec<_>>(), [(-5, 0.5, Some(7)), (90_000, 1e300, Some(8))]);
 
