@@ -39,7 +39,7 @@ enum End {
     Ours(Farewell),
 }
 
-type Acks = Window<Box<dyn Fn(u16) + Send + Sync>>;
+type Acks = Window<Box<dyn Fn(u16) -> bool + Send + Sync>>;
 
 struct Session<'a> {
     shared: &'a Arc<Shared>,
@@ -211,11 +211,12 @@ async fn run<R: AsyncRead + Unpin>(
     let (acks, pending) = (packets.clone(), backlog.clone());
     let hub = shared.clone();
     let give_to = client_id.clone();
-    // The high bit of the ticket's number is not there: whether an id belongs to quality of service 2 is asked from the hub.
+    // Whether a number belongs to quality of service 2, the hub knows.
     let window = Arc::new(Window::new(Box::new(move |id| {
         let packet = if hub.hub.has_received(&give_to, id) { Outgoing::PubRec(id) } else { Outgoing::PubAck(id) };
         queue_packet(&acks, &pending, packet);
-    }) as Box<dyn Fn(u16) + Send + Sync>));
+        true
+    }) as Box<dyn Fn(u16) -> bool + Send + Sync>));
     let mut session = Session { shared, client_id, version, packets, backlog, window, on_their_way: Vec::new() };
     let end = session.read(reader, buffer, connect.keep_alive, stop).await;
     tracing::debug!(client_id = session.client_id, ?end, "a device is gone");

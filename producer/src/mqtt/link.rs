@@ -82,7 +82,8 @@ impl Link {
         let url: Url = plan.connection.url.as_deref().unwrap_or_default().parse()?;
         let login = credentials(plan.connection)?;
         let transport = if url.tls { Transport::tls_with_config(TlsConfiguration::Rustls(tls(plan.connection)?)) } else { Transport::Tcp };
-        let capacity = usize::from(plan.receive_maximum) + usize::from(plan.send_maximum) + OTHER_REQUESTS;
+        // A broker may send more than it may: Mosquitto 2.0 does, after a session was resumed.
+        let capacity = usize::from(u16::MAX) + usize::from(plan.send_maximum) + OTHER_REQUESTS;
         let keep_alive = plan.connection.keep_alive.duration();
         Ok(match plan.connection.version {
             MqttVersion::V3 => {
@@ -192,23 +193,19 @@ fn from_v5(event: v5::Event) -> Event {
 }
 
 impl Client {
-    /// Acknowledges a message of this connection. The queue has a place for each message that may be unacknowledged, so that it is full
-    /// only when the connection is over.
-    pub(crate) fn ack(&self, id: u16) {
-        let gone = match self {
+    /// Acknowledges a message of this connection. `false`: the queue is full, or the connection is over.
+    pub(crate) fn ack(&self, id: u16) -> bool {
+        match self {
             Self::V3(client) => {
                 let mut publish = rumqttc::Publish::from_bytes("", rumqttc::QoS::AtLeastOnce, Bytes::new());
                 publish.pkid = id;
-                client.try_ack(&publish).is_err()
+                client.try_ack(&publish).is_ok()
             }
             Self::V5(client) => {
                 let mut publish = v5bytes::v5::Publish::new("", v5bytes::QoS::AtLeastOnce, Bytes::new(), None);
                 publish.pkid = id;
-                client.try_ack(&publish).is_err()
+                client.try_ack(&publish).is_ok()
             }
-        };
-        if gone {
-            tracing::trace!(id, "an acknowledgement of a connection that is gone");
         }
     }
 

@@ -69,7 +69,7 @@ impl State {
     }
 }
 
-type Acks = Window<Box<dyn Fn(u16) + Send + Sync>>;
+type Acks = Window<Box<dyn Fn(u16) -> bool + Send + Sync>>;
 
 /// One connection.
 struct Connection<'a> {
@@ -146,7 +146,7 @@ impl MqttDoor {
         };
         let (mut link, client) = Link::open(&plan)?;
         let give = client.clone();
-        let window = Arc::new(Window::new(Box::new(move |id| give.ack(id)) as Box<dyn Fn(u16) + Send + Sync>));
+        let window = Arc::new(Window::new(Box::new(move |id| give.ack(id)) as Box<dyn Fn(u16) -> bool + Send + Sync>));
         self.state.generation.fetch_add(1, Ordering::Relaxed);
         let mut connection = Connection { door: self, client, window, overflowed: false, leaving: false };
         // rumqttc pings by itself; but a broker that hangs with a full socket would hold it in a write for ever.
@@ -170,6 +170,7 @@ impl MqttDoor {
                 Ok(Ok(Event::Closed)) => return Ok(()),
                 Ok(Ok(event)) => connection.handle(event, had_session, served)?,
             }
+            connection.window.retry();
             self.state.unacknowledged.store(connection.window.len() as u64, Ordering::Relaxed);
         }
     }

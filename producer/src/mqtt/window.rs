@@ -9,7 +9,7 @@ use std::sync::{Mutex, PoisonError};
 
 use tokio::sync::Notify;
 
-/// What is told about a connection's messages; `Give` acknowledges one.
+/// What is told about a connection's messages; `Give` acknowledges one, or says that it cannot now.
 #[derive(Debug)]
 pub(crate) struct Window<Give> {
     slots: Mutex<Slots>,
@@ -29,7 +29,7 @@ struct Slots {
     slots: VecDeque<(u16, bool)>,
 }
 
-impl<Give: Fn(u16)> Window<Give> {
+impl<Give: Fn(u16) -> bool> Window<Give> {
     pub(crate) fn new(give: Give) -> Self {
         Self { slots: Mutex::default(), give, lost: AtomicBool::new(false), changed: Notify::new(), room: Notify::new() }
     }
@@ -54,16 +54,29 @@ impl<Give: Fn(u16)> Window<Give> {
         if let Some(slot) = place.and_then(|place| slots.slots.get_mut(place)) {
             slot.1 = true;
         }
-        while let Some((id, true)) = slots.slots.front().copied() {
+        self.give(&mut slots);
+        self.room.notify_waiters();
+    }
+
+    /// Gives what could not be given before.
+    pub(crate) fn retry(&self) {
+        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        if slots.slots.front().is_some_and(|(_, done)| *done) {
+            self.give(&mut slots);
+        }
+    }
+
+    /// Called with the lock held, or another thread's acknowledgement might overtake.
+    fn give(&self, slots: &mut Slots) {
+        while let Some((id, true)) = slots.slots.front().copied()
+            && (self.give)(id)
+        {
             slots.slots.pop_front();
             slots.first += 1;
-            // Inside of the lock, or another thread's might overtake.
-            (self.give)(id);
         }
         if slots.slots.is_empty() {
             self.changed.notify_one();
         }
-        self.room.notify_waiters();
     }
 
     /// Waits until fewer than `most` messages are open, or one is lost.
@@ -105,7 +118,10 @@ mod tests {
         let given = Arc::new(Mutex::new(Vec::new()));
         let window = Window::new({
             let given = given.clone();
-            move |id| given.lock().unwrap().push(id)
+            move |id| {
+                given.lock().unwrap().push(id);
+                true
+            }
         });
         let tickets: Vec<u64> = (1..=3).map(|id| window.open(id)).collect();
         window.settle(tickets[0], true);
@@ -116,11 +132,27 @@ mod tests {
         assert_eq!(window.len(), 2);
     }
 
+    #[test]
+    fn an_acknowledgement_that_finds_no_room_is_given_later() {
+        let room = Arc::new(AtomicBool::new(false));
+        let window = Window::new({
+            let room = room.clone();
+            move |_| room.load(Ordering::Relaxed)
+        });
+        let ticket = window.open(1);
+        window.settle(ticket, true);
+        window.retry();
+        assert_eq!(window.len(), 1);
+        room.store(true, Ordering::Relaxed);
+        window.retry();
+        assert_eq!(window.len(), 0);
+    }
+
     proptest! {
         #[test]
         fn acknowledgements_keep_the_order_of_the_messages(order in Just((0..50_usize).collect::<Vec<_>>()).prop_shuffle()) {
             let given = Arc::new(Mutex::new(Vec::new()));
-            let window = Window::new({ let given = given.clone(); move |id| given.lock().unwrap().push(id) });
+            let window = Window::new({ let given = given.clone(); move |id| { given.lock().unwrap().push(id); true } });
             let tickets: Vec<u64> = (0..50).map(|id| window.open(id)).collect();
             for (count, place) in order.iter().enumerate() {
                 prop_assert!(given.lock().unwrap().len() <= count);
