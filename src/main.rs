@@ -16,6 +16,7 @@ use clap::{Args, Parser, Subcommand};
 use common::cli::{CommonArgs, ConfigCommand, Flags, config_command, fail};
 use common::settings::{Faults, Loaded};
 use common::telemetry;
+use common::why::{WhyArgs, why};
 
 /// Readings in, event-time windows out, a live page: the whole sensor pipeline in one process.
 #[derive(Debug, Parser)]
@@ -50,7 +51,8 @@ struct RunArgs {
     #[arg(long, value_name = "N", global = true)]
     seed: Option<u64>,
     /// Query files; default: 10-second windows of every sensor [env: TIDEMARK_PROCESSOR__QUERIES]
-    #[arg(long, value_name = "FILE", num_args = 1.., global = true)]
+    // Not global: for the commands that ask a running processor, --query is a name.
+    #[arg(long, value_name = "FILE", num_args = 1..)]
     query: Vec<PathBuf>,
     /// CSV files to replay instead of the simulated fleet [env: TIDEMARK_PRODUCER__REPLAY__FILES]
     #[arg(long, value_name = "FILE.csv", num_args = 1.., global = true)]
@@ -75,10 +77,16 @@ struct RunArgs {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run everything; the same as no command.
-    Run,
+    Run {
+        /// Query files; default: 10-second windows of every sensor [env: TIDEMARK_PROCESSOR__QUERIES]
+        #[arg(long, value_name = "FILE", num_args = 1.., id = "run_query")]
+        query: Vec<PathBuf>,
+    },
     /// Show or check the settings.
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Ask a running processor what holds the next result of a query back.
+    Why(WhyArgs),
 }
 
 fn main() -> ExitCode {
@@ -91,6 +99,10 @@ fn main() -> ExitCode {
 fn load(cli: &Cli) -> Result<Loaded, Faults> {
     let args = &cli.run;
     let local = |port: Option<u16>| port.map(|port| format!("127.0.0.1:{port}"));
+    let queries: Vec<PathBuf> = match &cli.command {
+        Some(Command::Run { query }) => args.query.iter().chain(query).cloned().collect(),
+        _ => args.query.clone(),
+    };
     let mut flags = Flags::default();
     flags
         .set("appliance.data_dir", "--data-dir", args.data_dir.as_ref().map(|path| path.to_string_lossy().into_owned()))
@@ -104,7 +116,7 @@ fn load(cli: &Cli) -> Result<Loaded, Faults> {
         .set("producer.ingest.enabled", "--devices", args.devices.map(|_| true))
         .set("producer.mqtt.url", "--mqtt", args.mqtt.clone())
         .set("producer.payload.topics", "--topic", (!args.topic.is_empty()).then(|| args.topic.clone()))
-        .set_paths("processor.queries", "--query", &args.query)
+        .set_paths("processor.queries", "--query", &queries)
         .set_paths("producer.replay.files", "--replay", &args.replay);
     cli.common.load(flags)
 }
@@ -113,7 +125,8 @@ fn start(cli: &Cli) -> anyhow::Result<()> {
     let loaded = load(cli)?;
     match &cli.command {
         Some(Command::Config(command)) => config_command(command, &loaded),
-        None | Some(Command::Run) => {
+        Some(Command::Why(args)) => why(args, run::listen(&loaded.settings))?,
+        None | Some(Command::Run { .. }) => {
             telemetry::init_logs(&loaded.settings.log.level);
             let runtime = tokio::runtime::Runtime::new().context("the runtime cannot be started")?;
             let result = runtime.block_on(run::run(loaded.settings));

@@ -28,18 +28,17 @@ pub(crate) async fn run(mut settings: Settings) -> anyhow::Result<()> {
     producer::check(&settings)?;
     let queries = processor::compile_queries(&settings.processor.queries)?;
     let data_dir = data_dir::prepare(settings.appliance.data_dir.as_deref())?;
-    settings.sink.sqlite.path = data_dir.join("tidemark.sqlite");
+    settings.sink.keep_in(&data_dir);
     settings.processor.instance_id.get_or_insert_with(|| INSTANCE.into());
     settings.sink.instance_id.get_or_insert_with(|| INSTANCE.into());
 
     let shutdown = Shutdown::on_signals().context("signal handlers cannot be set")?;
     let telemetry = Telemetry::default();
     let listening = Shutdown::manual();
-    let listen = settings.http.listen.unwrap_or_else(|| ([127, 0, 0, 1], 8080).into());
     let page = page::router(page::PageState { sqlite: settings.sink.sqlite.path.clone(), telemetry: telemetry.clone() });
     let ingest = producer::Ingest::default();
     let router = telemetry.router().merge(page).merge(ingest.router(&settings.producer.ingest));
-    let (http, listener) = telemetry::serve(listen, router, listening.clone()).await?;
+    let (http, listener) = telemetry::serve(listen(&settings), router, listening.clone()).await?;
 
     let broker = Arc::new(start_broker(&settings, &data_dir).await?);
     show_broker(&broker, &telemetry)?;
@@ -61,6 +60,11 @@ pub(crate) async fn run(mut settings: Settings) -> anyhow::Result<()> {
         Err(_shared) => Ok(()),
     };
     result.and(closed)
+}
+
+/// Where the page is when nobody says.
+pub(crate) fn listen(settings: &Settings) -> SocketAddr {
+    settings.http.listen.unwrap_or_else(|| ([127, 0, 0, 1], 8080).into())
 }
 
 async fn start_broker(settings: &Settings, data_dir: &Path) -> anyhow::Result<Broker> {

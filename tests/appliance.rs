@@ -77,6 +77,30 @@ fn replayed_files_instead_of_the_simulator() {
     appliance.stop();
 }
 
+/// The table lies beside the query file, wherever the program was started; readings without a row in it are left out.
+#[test]
+fn a_lookup_table_is_joined() {
+    let dir = temp_dir();
+    std::fs::write(dir.path().join("rooms.csv"), "device,room\nboiler,kitchen\n").unwrap();
+    let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("queries/iot-10s.toml")).unwrap();
+    // The harness reads points by the tag `sensor_id`: the room is written under that name.
+    let text = text.replace(" sensor_id,\n", " room AS sensor_id,\n").replace("'10 seconds'), sensor_id", "'10 seconds'), room");
+    let text = text.replace("FROM iot", "FROM iot JOIN rooms ON iot.sensor_id = rooms.device");
+    let lookup = "[[lookup]]\nname = \"rooms\"\npath = \"rooms.csv\"\nschema = \"device STRING, room STRING\"\n";
+    let query = dir.path().join("rooms.toml");
+    std::fs::write(&query, format!("{text}\n{lookup}")).unwrap();
+
+    let files = ["boiler.csv", "cellar.csv"].map(|name| Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(name));
+    let [boiler, cellar] = files.each_ref().map(|file| file.to_str().unwrap());
+    let data = dir.path().join("data");
+    let mut appliance = Appliance::start(&data, &["--query", query.to_str().unwrap(), "--replay", boiler, cellar, "--speed", "max"]);
+    let mut readings = harness::readings::of_file(&files[0]);
+    readings.iter_mut().for_each(|reading| "kitchen".clone_into(&mut reading.sensor));
+    let want = harness::oracle::fold(&readings, 10_000);
+    wait_until("the windows of the one file, under its room", LIMIT, || points::read(&appliance.database(), "iot-10s") == want);
+    appliance.stop();
+}
+
 /// One sentence, an exit code that is not 0, and nothing else.
 fn refused(arguments: &[&str], part: &str) {
     let mut process = Process::start("tidemark", command().args(arguments));

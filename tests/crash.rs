@@ -13,6 +13,7 @@ use harness::log::{Kind, Log};
 use harness::process::Process;
 use harness::query::Query;
 use harness::random::Random;
+use harness::wait::wait_until;
 use harness::{ledger, oracle, readings, results, topic};
 
 const LIMIT: Duration = Duration::from_secs(120);
@@ -129,9 +130,11 @@ fn twenty_kills(kind: Kind, test: &str) {
     let mut producer = load.start(&House { log: &log, dir: dir.path() });
     // Not by sensor: one journal for all input partitions.
     let fleet = Query::new("fleet", "1 minute").key("kind").trigger("");
+    // Its results go ahead of its journal, over partitions that are read in another order after each kill.
+    let ahead = Query::new("ahead", "1 minute").key("kind").trigger("{ continuous = \"200ms\" }").idle_timeout("1 second");
     // Small snapshots, so that some of the kills meet one.
     let processor = |log: &Log| {
-        let mut command = House { log, dir: dir.path() }.processor_command(&[&query, &fleet]);
+        let mut command = House { log, dir: dir.path() }.processor_command(&[&query, &fleet, &ahead]);
         Process::start("processor", command.env("TIDEMARK_PROCESSOR__SNAPSHOT_EVERY", "256KiB"))
     };
     let mut moments = String::new();
@@ -155,6 +158,11 @@ fn twenty_kills(kind: Kind, test: &str) {
     let mut last = processor(&log);
     let counts = ledger::wait_read(&mut last, &query, load.rows, LIMIT);
     ledger::wait_read(&mut last, &fleet, load.rows, LIMIT);
+    ledger::wait_read(&mut last, &ahead, load.rows, LIMIT);
+    wait_until("every window to be final", LIMIT, || {
+        let results = results::read(&log, &ahead);
+        results.finals() == results.last.len()
+    });
     last.signal("TERM");
     last.wait_success(LIMIT);
     let got = check(&log, &query, &load);
@@ -168,6 +176,9 @@ fn twenty_kills(kind: Kind, test: &str) {
     // The sums of the partitions are added at the end, so the last bits are not those of one long sum.
     oracle::assert_close("the fleet by kind", &got.cells(), &oracle::fold(&by_kind, 60_000));
     assert_eq!(got.stale, 0);
+    let got = results::read(&log, &ahead);
+    oracle::assert_close("the fleet by kind, ahead of the journal", &got.cells(), &oracle::fold(&by_kind, 60_000));
+    println!("ahead of the journal: {} rows, {} of them older than what was sent before a kill", got.rows, got.stale);
 }
 
 #[test]

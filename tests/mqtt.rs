@@ -306,6 +306,9 @@ fn a_full_buffer_leaves_the_rest_to_the_broker() {
     let ledger = dir.path().join("ledger");
     devices(dir.path(), &broker.url(), 9_000, &ledger).wait_success(LIMIT);
     wait_until("the budget to be used up", LIMIT, || producer.metric("tidemark_producer_dropped_total{reason=\"deferred\"} ") > 0.0);
+    // A log that hangs is not away, but it is said all the same.
+    wait_until("the silence to be said", LIMIT, || producer.process.output().contains("has acknowledged nothing for 10s"));
+    wait_until("it not to be ready", LIMIT, || http::get(producer.status, "/readyz").is_some_and(|answer| answer.code == 503));
     log.signal("CONT");
     nothing_is_lost(&log, &ledger);
     assert!(peak_memory(&producer.process) < 120, "{} MiB", peak_memory(&producer.process));

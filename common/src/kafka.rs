@@ -40,6 +40,9 @@ pub fn client(kafka: &Kafka, role: &str) -> ClientConfig {
         .set("reconnect.backoff.max.ms", "1000")
         // A new topic or a restarted broker should be seen soon.
         .set("topic.metadata.refresh.fast.interval.ms", "100")
+        // A broker that has just come back, or was put out of its cluster for a moment, may answer that a topic has no partitions. A client
+        // believes that until it asks again, which by default is after five minutes.
+        .set("topic.metadata.refresh.interval.ms", "10000")
         .set("allow.auto.create.topics", "false")
         .set("log.connection.close", "false");
     let optional = [

@@ -12,16 +12,20 @@
 //! | [`kafka`] | client configuration, explicit creation of topics |
 //! | [`telemetry`] | metrics registry, health, status, logs, and the HTTP listener that shows them |
 //! | [`shutdown`] | one signal to stop, with a deadline |
+//! | [`progress`] | how far a job with an end is: a bar, or lines in the log |
 //! | [`cli`] | the flags and commands that all binaries have |
+//! | [`why`] | the command that asks a processor what holds the next result back |
 
 pub mod cli;
 pub mod kafka;
+pub mod progress;
 pub mod reading;
 pub mod settings;
 pub mod shutdown;
 pub mod telemetry;
 pub mod topics;
 pub mod units;
+pub mod why;
 
 pub use settings::Settings;
 pub use shutdown::Shutdown;

@@ -1,11 +1,13 @@
 //! `processor`: streaming SQL over event time, from topic to topic.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use common::cli::{CommonArgs, ConfigCommand, Flags, config_command, fail};
+use common::why::{WhyArgs, why};
 use common::{Shutdown, Telemetry, telemetry};
 
 /// Runs streaming SQL queries over a Kafka topic: windows by event time, watermarks, results into another topic.
@@ -33,6 +35,13 @@ enum Command {
     Config(ConfigCommand),
     /// Compile the query files and print what they read and give, without starting anything.
     Check,
+    /// Ask a running processor what holds the next result of a query back.
+    Why(WhyArgs),
+}
+
+/// Where metrics, health and status are when nobody says.
+fn listen(settings: &common::Settings) -> SocketAddr {
+    settings.http.listen.unwrap_or_else(|| ([127, 0, 0, 1], 8082).into())
 }
 
 fn main() -> ExitCode {
@@ -53,6 +62,7 @@ fn start(args: Args) -> anyhow::Result<()> {
                 println!("{query}");
             }
         }
+        Some(Command::Why(args)) => why(args, listen(&loaded.settings))?,
         None => tokio::runtime::Runtime::new().context("the runtime cannot be started")?.block_on(serve(loaded.settings))?,
     }
     Ok(())
@@ -61,10 +71,9 @@ fn start(args: Args) -> anyhow::Result<()> {
 async fn serve(settings: common::Settings) -> anyhow::Result<()> {
     telemetry::init_logs(&settings.log.level);
     let (shutdown, telemetry) = (Shutdown::on_signals().context("signal handlers")?, Telemetry::default());
-    let listen = settings.http.listen.unwrap_or_else(|| ([127, 0, 0, 1], 8082).into());
     // The listener outlives the run, so that the drain can be watched.
     let listening = Shutdown::manual();
-    let (address, listener) = telemetry::serve(listen, telemetry.router(), listening.clone()).await?;
+    let (address, listener) = telemetry::serve(listen(&settings), telemetry.router(), listening.clone()).await?;
     println!("metrics, health and status on http://{address}");
     let result = processor::run(settings, telemetry, shutdown).await;
     listening.trigger();

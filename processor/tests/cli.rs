@@ -61,6 +61,27 @@ fn check_tells_the_zone_of_a_calendar() {
 }
 
 #[test]
+fn check_names_the_lookup_tables() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("q.toml");
+    let (table, path) = (folder.path().join("rooms.csv"), path.to_str().unwrap());
+    let sql = "SELECT room, count(*) AS n FROM iot JOIN rooms USING (sensor_id) GROUP BY window(ts, '1 minute'), room";
+    let lookup = "\n[[lookup]]\nname = 'rooms'\npath = 'rooms.csv'\nschema = 'sensor_id STRING, room STRING'\n";
+    std::fs::write(path, format!("{QUERY}sql = \"{sql}\"{lookup}")).unwrap();
+
+    let output = processor(&["--query", path, "check"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains(&format!("{} cannot be read", table.display())), "{}", stderr(&output));
+
+    std::fs::write(&table, "sensor_id,room,note\na,hall,\nb,attic,\n").unwrap();
+    let output = processor(&["--query", path, "check"]);
+    let text = String::from_utf8(output.stdout.clone()).unwrap();
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert!(text.contains(&format!("joins   rooms: sensor_id Utf8, room Utf8 ({}, 2 rows)", table.display())), "{text}");
+    assert!(text.contains("all input partitions together"), "{text}");
+}
+
+#[test]
 fn sql_that_does_not_stream_is_refused_before_the_log_is_touched() {
     let file = query_file(&format!("{QUERY}sql = 'SELECT sensor_id FROM iot ORDER BY ts'"));
     let output = processor(&["--query", file.path().to_str().unwrap()]);

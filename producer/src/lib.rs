@@ -18,7 +18,7 @@
 //! | `intake`, `doors` | the bounded queue behind MQTT and HTTP, and what opens them |
 //! | [`devices`] | the simulated fleet as MQTT devices |
 //! | `publisher` | one plain thread: takes from the source, hands to librdkafka, counts what the log acknowledged |
-//! | `metrics`, `progress` | what a run shows of itself |
+//! | `metrics` | what a run shows of itself |
 //! | [`settings_check`] | faults of the settings that only this house can see |
 //!
 //! [`run`] does everything; the binary and the appliance only wire it.
@@ -32,7 +32,6 @@ mod listener;
 mod metrics;
 mod mqtt;
 mod payload;
-mod progress;
 mod publisher;
 pub mod replay;
 mod run;

@@ -1,6 +1,7 @@
 //! Rows on their way to the database, and how far into the log they reach.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::time::Instant;
 
 use rdkafka::message::{Message, OwnedMessage};
@@ -27,6 +28,10 @@ pub(crate) struct Batch {
     pub(crate) dead: Vec<DeadRow>,
     pub(crate) offsets: Offsets,
     rows: usize,
+    /// Pieces of `points` that are still to be written, the next one last.
+    pub(crate) pieces: Vec<Range<usize>>,
+    /// The points have their types, and their series are admitted.
+    pub(crate) admitted: bool,
     since: Option<Instant>,
 }
 
@@ -35,11 +40,7 @@ impl Batch {
     pub(crate) fn push<M: Message>(&mut self, record: &M, detach: impl FnOnce(&M) -> OwnedMessage, mapped: Result<Point, Unreadable>) {
         self.since.get_or_insert_with(Instant::now);
         self.rows += 1;
-        let next = record.offset() + 1;
-        match self.offsets.iter_mut().find(|((topic, partition), _)| *partition == record.partition() && topic == record.topic()) {
-            Some((_, offset)) => *offset = next,
-            None => drop(self.offsets.insert((record.topic().to_owned(), record.partition()), next)),
-        }
+        self.reach(record);
         match mapped {
             Ok(point) => {
                 self.points.push(point);
@@ -49,9 +50,22 @@ impl Batch {
         }
     }
 
+    fn reach<M: Message>(&mut self, record: &M) {
+        let next = record.offset() + 1;
+        match self.offsets.iter_mut().find(|((topic, partition), _)| *partition == record.partition() && topic == record.topic()) {
+            Some((_, offset)) => *offset = next,
+            None => drop(self.offsets.insert((record.topic().to_owned(), record.partition()), next)),
+        }
+    }
+
     /// Rows since the batch began, those for the dead lane included.
     pub(crate) fn rows(&self) -> usize {
         self.rows
+    }
+
+    /// Bytes of the records behind the points.
+    pub(crate) fn bytes(&self) -> usize {
+        self.records.bytes()
     }
 
     /// When the first row came.
@@ -62,6 +76,10 @@ impl Batch {
     /// Takes the points at `at` out, for the dead lane.
     pub(crate) fn reject(&mut self, rejected: impl IntoIterator<Item = (usize, Unreadable)>) {
         let reasons: BTreeMap<usize, Unreadable> = rejected.into_iter().collect();
+        let moved = |at: usize| at - reasons.range(..at).count();
+        for piece in &mut self.pieces {
+            *piece = moved(piece.start)..moved(piece.end);
+        }
         let mut at = 0;
         self.points.retain(|_| {
             at += 1;

@@ -1,5 +1,7 @@
 //! From a batch to the database, and only then the offsets.
 
+use std::collections::VecDeque;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -9,9 +11,14 @@ use crate::SinkError;
 use crate::backoff::Backoff;
 use crate::batch::{Batch, Offsets};
 use crate::dead::DeadLane;
+use crate::guard::Guard;
 use crate::mapping::{Mapper, Unreadable};
+use crate::point::Place;
 use crate::status::Status;
-use crate::writer::{WriteError, Writer};
+use crate::writer::{WriteError, WriteOutcome, Writer};
+
+/// A database that asks for a wait of nothing is not asked without end.
+const LEAST_WAIT: Duration = Duration::from_millis(50);
 
 /// Where offsets are committed.
 pub(crate) trait Committer {
@@ -27,12 +34,18 @@ pub(crate) enum Delivered {
     All,
     /// Nothing is lost, and nothing more should be read before this time is over.
     Waits(Duration),
+    /// The database has lost rows: reading must go back to the committed position.
+    Lost,
 }
 
-/// What keeps a batch from being written, and how long to wait if the database said so.
-struct Hindrance {
-    detail: String,
-    after: Option<Duration>,
+/// What keeps a batch from being written.
+enum Hindrance {
+    /// The database or the lane is away; how long to wait if it said so.
+    Away { detail: String, after: Option<Duration> },
+    /// The database has lost what it had.
+    Lost(String),
+    /// Nothing: the search for a bad row takes many requests, and the consumer must be polled in between, or the log thinks it is dead.
+    Searching,
 }
 
 /// Steps, in this order: dead rows acknowledged; points written; offsets committed. A crash between any two repeats rows, and never
@@ -41,7 +54,12 @@ pub(crate) struct Delivery {
     writer: Box<dyn Writer>,
     lane: Box<dyn DeadLane>,
     mapper: Mapper,
+    /// Of the last record; there are few, and every point names its own.
+    topic: Arc<str>,
+    guard: Option<Guard>,
     batch: Batch,
+    /// Batches that the database has confirmed and may still lose: when, how many rows, how far they reach.
+    settling: VecDeque<(Instant, usize, Offsets)>,
     /// How far the database holds each of our partitions.
     written: Offsets,
     /// Whether that is news to the log.
@@ -51,12 +69,15 @@ pub(crate) struct Delivery {
 }
 
 impl Delivery {
-    pub(crate) fn new(writer: Box<dyn Writer>, lane: Box<dyn DeadLane>, status: Arc<Status>) -> Self {
+    pub(crate) fn new(writer: Box<dyn Writer>, mapper: Mapper, guard: Option<Guard>, lane: Box<dyn DeadLane>, status: Arc<Status>) -> Self {
         Self {
             writer,
             lane,
-            mapper: Mapper::default(),
+            mapper,
+            topic: Arc::from(""),
+            guard,
             batch: Batch::default(),
+            settling: VecDeque::new(),
             written: Offsets::new(),
             uncommitted: false,
             backoff: Backoff::default(),
@@ -68,13 +89,25 @@ impl Delivery {
     pub(crate) fn push<M: Message>(&mut self, record: &M, detach: impl FnOnce(&M) -> OwnedMessage) {
         let headers = record.headers().into_iter().flat_map(|headers| headers.iter());
         let headers = headers.filter_map(|header| Some((header.key, header.value?)));
-        let mapped = self.mapper.map(record.topic(), headers, record.payload());
-        self.status.metrics.rows.inc();
+        let mut mapped = self.mapper.map(record.topic(), headers, record.payload());
+        if let Ok(point) = &mut mapped {
+            if *self.topic != *record.topic() {
+                self.topic = Arc::from(record.topic());
+            }
+            point.place = Place { topic: Arc::clone(&self.topic), partition: record.partition(), offset: record.offset() };
+        }
         self.batch.push(record, detach, mapped);
+        self.show_waiting();
+        self.status.metrics.rows.inc();
     }
 
     pub(crate) fn rows(&self) -> usize {
         self.batch.rows()
+    }
+
+    /// Bytes of the records that wait.
+    pub(crate) fn bytes(&self) -> usize {
+        self.batch.bytes()
     }
 
     /// Since when the oldest row waits.
@@ -88,6 +121,8 @@ impl Delivery {
             tracing::warn!(rows = self.batch.rows(), "rows were not written before their partitions went; the next owner reads them again");
         }
         self.batch = Batch::default();
+        self.settling.clear();
+        self.show_waiting();
         self.written.clear();
         self.uncommitted = false;
     }
@@ -95,14 +130,21 @@ impl Delivery {
     /// # Errors
     /// When neither time nor another batch can help.
     pub(crate) fn deliver(&mut self, committer: &dyn Committer) -> Result<Delivered, SinkError> {
-        if let Some(hindrance) = self.write()? {
-            self.status.trouble(Some(&hindrance.detail));
-            self.status.metrics.retries.inc();
-            return Ok(Delivered::Waits(hindrance.after.unwrap_or_else(|| self.backoff.next())));
+        match self.write()? {
+            Some(Hindrance::Lost(detail)) => return Ok(self.lost(&detail)),
+            Some(Hindrance::Searching) => return Ok(Delivered::Waits(Duration::ZERO)),
+            Some(Hindrance::Away { detail, after }) => {
+                self.status.trouble(Some(&detail));
+                self.status.metrics.retries.inc();
+                let own = self.backoff.next();
+                return Ok(Delivered::Waits(after.map_or(own, |asked| asked.max(LEAST_WAIT))));
+            }
+            None => {}
         }
         self.backoff.reset();
         self.status.trouble(None);
         self.commit(committer);
+        self.show_waiting();
         Ok(Delivered::All)
     }
 
@@ -124,56 +166,148 @@ impl Delivery {
 
     /// # Errors
     /// As [`Writer::upkeep`], but only when nothing helps.
-    pub(crate) fn upkeep(&mut self) -> Result<(), SinkError> {
+    pub(crate) fn upkeep(&mut self) -> Result<Delivered, SinkError> {
         match self.writer.upkeep() {
-            Err(error @ WriteError::Fatal(_)) => Err(error.into()),
-            Err(error) => {
-                tracing::debug!(%error, "housekeeping waits");
-                Ok(())
-            }
-            Ok(()) => Ok(()),
+            Err(error @ WriteError::Fatal(_)) => return Err(error.into()),
+            Err(error) => tracing::debug!(%error, "housekeeping waits"),
+            Ok(()) => {}
         }
+        self.settle()
     }
 
     /// `None` when all is written and acknowledged, else what it waits for.
     fn write(&mut self) -> Result<Option<Hindrance>, SinkError> {
+        if !self.batch.admitted {
+            if let Some(hindrance) = self.admit()? {
+                return Ok(Some(hindrance));
+            }
+            self.batch.admitted = true;
+            self.batch.pieces.clear();
+            self.batch.pieces.push(0..self.batch.points.len());
+        }
+        let any = !self.batch.points.is_empty();
         loop {
             if !self.bury()? {
                 let detail = "the dead lane does not acknowledge; the sink waits for the Kafka log".into();
-                return Ok(Some(Hindrance { detail, after: None }));
+                return Ok(Some(Hindrance::Away { detail, after: None }));
             }
-            if self.batch.points.is_empty() {
-                break;
+            let Some(piece) = self.batch.pieces.last().cloned() else { break };
+            if piece.is_empty() {
+                self.batch.pieces.pop();
+                continue;
             }
             let started = Instant::now();
-            match self.writer.write(&self.batch.points) {
+            match self.writer.write(&self.batch.points[piece.clone()]) {
                 Ok(outcome) => {
                     self.status.metrics.write_seconds.observe(started.elapsed().as_secs_f64());
-                    self.status.metrics.written.inc_by(outcome.written);
-                    self.status.metrics.stale.inc_by(outcome.stale);
-                    self.status.metrics.batches.inc();
-                    self.status.wrote(self.batch.points.iter().map(|point| point.time_ms).max());
-                    break;
+                    self.count(&outcome);
+                    self.status.wrote(self.batch.points[piece].iter().map(|point| point.time_ms).max());
+                    self.batch.pieces.pop();
                 }
-                Err(WriteError::Retry { detail, after }) => return Ok(Some(Hindrance { detail, after })),
-                Err(WriteError::Rejected(rejected)) if !rejected.is_empty() => {
-                    let why = |reason, detail| Unreadable { reason, detail };
-                    self.batch.reject(rejected.into_iter().map(|one| (one.index, why(one.reason, one.detail))));
+                Err(error) => {
+                    if let Some(hindrance) = self.split(piece, error)? {
+                        return Ok(Some(hindrance));
+                    }
                 }
-                Err(error) => return Err(error.into()),
             }
         }
-        let mut offsets = std::mem::take(&mut self.batch).offsets;
+        self.status.metrics.batches.inc_by(u64::from(any));
+        let batch = std::mem::take(&mut self.batch);
+        if self.writer.settles_after().is_zero() {
+            self.is_safe(batch.offsets);
+        } else {
+            self.settling.push_back((Instant::now(), batch.rows(), batch.offsets));
+        }
+        Ok(None)
+    }
+
+    fn is_safe(&mut self, mut offsets: Offsets) {
         self.uncommitted |= !offsets.is_empty();
         self.written.append(&mut offsets);
-        Ok(None)
+    }
+
+    /// Batches that have had their time are safe, if the database says so.
+    fn settle(&mut self) -> Result<Delivered, SinkError> {
+        let patience = self.writer.settles_after();
+        let is_due = |(since, ..): &(Instant, usize, Offsets)| since.elapsed() >= patience;
+        if !self.settling.front().is_some_and(is_due) {
+            return Ok(Delivered::All);
+        }
+        let due = self.settling.iter().take_while(|batch| is_due(batch)).count();
+        match self.writer.check_settled() {
+            Ok(()) => {
+                let safe: Vec<_> = self.settling.drain(..due).collect();
+                safe.into_iter().for_each(|(.., offsets)| self.is_safe(offsets));
+                self.show_waiting();
+            }
+            Err(WriteError::Lost(detail)) => return Ok(self.lost(&detail)),
+            Err(error @ WriteError::Fatal(_)) => return Err(error.into()),
+            Err(error) => tracing::debug!(%error, "whether the database keeps its rows is asked again"),
+        }
+        Ok(Delivered::All)
+    }
+
+    fn lost(&mut self, detail: &str) -> Delivered {
+        tracing::warn!("{detail}");
+        self.forget();
+        Delivered::Lost
+    }
+
+    fn show_waiting(&self) {
+        self.status.waits(self.batch.rows() + self.settling.iter().map(|(_, rows, _)| rows).sum::<usize>());
+    }
+
+    /// What a failed write means for its piece: again later, without some of its points, or in halves until the bad one is alone.
+    fn split(&mut self, piece: Range<usize>, error: WriteError) -> Result<Option<Hindrance>, SinkError> {
+        let why = |reason, detail| Unreadable { reason, detail };
+        match error {
+            WriteError::Retry { detail, after } => Ok(Some(Hindrance::Away { detail, after })),
+            WriteError::Lost(detail) => Ok(Some(Hindrance::Lost(detail))),
+            WriteError::Rejected(rejected) if !rejected.is_empty() => {
+                self.batch.reject(rejected.into_iter().map(|one| (piece.start + one.index, why(one.reason, one.detail))));
+                Ok(None)
+            }
+            WriteError::Refused { reason, detail } if piece.len() == 1 => {
+                self.batch.reject([(piece.start, why(reason, detail))]);
+                Ok(None)
+            }
+            WriteError::Refused { .. } => {
+                let middle = piece.start + piece.len() / 2;
+                self.batch.pieces.pop();
+                self.batch.pieces.extend([middle..piece.end, piece.start..middle]);
+                Ok(Some(Hindrance::Searching))
+            }
+            error => Err(error.into()),
+        }
+    }
+
+    /// Types and series, once a batch.
+    fn admit(&mut self) -> Result<Option<Hindrance>, SinkError> {
+        let Some(guard) = &mut self.guard else { return Ok(None) };
+        match guard.admit(&mut self.batch.points, &self.status.metrics) {
+            Ok(refused) => {
+                self.batch.reject(refused);
+                Ok(None)
+            }
+            Err(WriteError::Retry { detail, after }) => Ok(Some(Hindrance::Away { detail, after })),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn count(&self, outcome: &WriteOutcome) {
+        let metrics = &self.status.metrics;
+        metrics.written.inc_by(outcome.written);
+        metrics.stale.inc_by(outcome.stale);
+        for (reason, count) in &outcome.left_out {
+            metrics.left_out(reason, *count);
+        }
     }
 
     /// Hands dead rows over, each once, and tells whether all are acknowledged.
     fn bury(&mut self) -> Result<bool, SinkError> {
         for row in self.batch.dead.drain(..) {
             self.lane.send(&row)?;
-            self.status.metrics.rejected.with_label_values(&[row.why.reason]).inc();
+            self.status.metrics.rejected(row.why.reason);
         }
         self.lane.flush()
     }

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use common::settings::Output;
 use common::telemetry::Part;
 use common::{Settings, Shutdown};
 use rdkafka::ClientContext;
@@ -21,6 +22,8 @@ use crate::status::Status;
 /// Longest wait for a row when nothing else is due.
 const IDLE: Duration = Duration::from_millis(250);
 const UPKEEP: Duration = Duration::from_secs(1);
+/// Longest wait for the log's answer when reading goes back.
+const GO_BACK: Duration = Duration::from_secs(30);
 
 /// What the callbacks of the consumer need. They run within `poll`, on the thread of the loop; the lock is never contended.
 pub(crate) struct Handover {
@@ -88,7 +91,7 @@ impl Handover {
             match delivery.deliver(consumer) {
                 Ok(Delivered::All) => break,
                 Ok(Delivered::Waits(wait)) if Instant::now() + wait < deadline => std::thread::sleep(wait),
-                Ok(Delivered::Waits(_)) => break,
+                Ok(Delivered::Waits(_) | Delivered::Lost) => break,
                 Err(error) => {
                     *self.fatal.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
                     break;
@@ -120,6 +123,7 @@ pub(crate) struct Intake {
     consumer: BaseConsumer<Handover>,
     part: Part,
     batch_rows: usize,
+    batch_size: usize,
     batch_wait: Duration,
     /// Set while the database does not take rows: reading pauses, so that memory stays bounded however long it lasts.
     paused_until: Option<Instant>,
@@ -127,7 +131,13 @@ pub(crate) struct Intake {
 }
 
 impl Intake {
-    pub(crate) fn new(settings: &Settings, database: &str, delivery: Delivery, status: Arc<Status>, part: Part) -> Result<Self, SinkError> {
+    pub(crate) fn new(
+        settings: &Settings,
+        output: &Output,
+        delivery: Delivery,
+        status: Arc<Status>,
+        part: Part,
+    ) -> Result<Self, SinkError> {
         let handover = Handover {
             delivery: Mutex::new(delivery),
             fatal: Mutex::default(),
@@ -136,14 +146,15 @@ impl Intake {
             status,
             drain_timeout: settings.sink.drain_timeout.duration(),
         };
-        let consumer: BaseConsumer<Handover> = config(settings, database).create_with_context(handover).map_err(SinkError::Client)?;
-        let topics = subscription(&settings.sink.topics);
+        let consumer: BaseConsumer<Handover> = config(settings, output.name()).create_with_context(handover).map_err(SinkError::Client)?;
+        let topics = subscription(&output.topics);
         consumer.subscribe(&topics.iter().map(String::as_str).collect::<Vec<_>>()).map_err(SinkError::Client)?;
         Ok(Self {
             consumer,
             part,
-            batch_rows: settings.sink.batch_rows,
-            batch_wait: settings.sink.batch_wait.duration(),
+            batch_rows: output.batch_rows(&settings.sink),
+            batch_size: usize::try_from(settings.sink.batch_size.bytes()).unwrap_or(usize::MAX),
+            batch_wait: output.batch_wait(&settings.sink).duration(),
             paused_until: None,
             upkeep_due: Instant::now(),
         })
@@ -179,7 +190,7 @@ impl Intake {
         }
         if self.is_due() {
             let delivered = self.context().delivery().deliver(&self.consumer)?;
-            self.after(delivered);
+            self.after(delivered)?;
         }
         if self.upkeep_due <= Instant::now() {
             self.upkeep_due = Instant::now() + UPKEEP;
@@ -187,8 +198,12 @@ impl Intake {
             if self.context().commit_failed.swap(false, Ordering::Relaxed) {
                 delivery.commit_again();
             }
+            let upkept = delivery.upkeep()?;
             delivery.commit(&self.consumer);
-            delivery.upkeep()?;
+            drop(delivery);
+            if upkept == Delivered::Lost {
+                self.after(upkept)?;
+            }
         }
         Ok(())
     }
@@ -197,7 +212,8 @@ impl Intake {
         let delivery = self.context().delivery();
         match self.paused_until {
             Some(until) => until <= Instant::now(),
-            None => delivery.rows() >= self.batch_rows || delivery.since().is_some_and(|since| since.elapsed() >= self.batch_wait),
+            None if delivery.rows() >= self.batch_rows || delivery.bytes() >= self.batch_size => true,
+            None => delivery.since().is_some_and(|since| since.elapsed() >= self.batch_wait),
         }
     }
 
@@ -207,20 +223,42 @@ impl Intake {
         due.map_or(IDLE, |due| due.saturating_duration_since(Instant::now()).min(IDLE))
     }
 
-    fn after(&mut self, delivered: Delivered) {
+    fn after(&mut self, delivered: Delivered) -> Result<(), SinkError> {
         match delivered {
+            Delivered::Lost => {
+                self.go_back().map_err(SinkError::Read)?;
+                self.resume();
+            }
             Delivered::Waits(wait) => {
                 if self.paused_until.replace(Instant::now() + wait).is_none() {
                     self.pause();
                 }
             }
-            Delivered::All => {
-                if self.paused_until.take().is_some() {
-                    let resumed = self.consumer.assignment().and_then(|all| self.consumer.resume(&all));
-                    self.log_fault("reading cannot be resumed", resumed);
-                }
-            }
+            Delivered::All => self.resume(),
         }
+        Ok(())
+    }
+
+    fn resume(&mut self) {
+        if self.paused_until.take().is_some() {
+            let resumed = self.consumer.assignment().and_then(|all| self.consumer.resume(&all));
+            self.log_fault("reading cannot be resumed", resumed);
+        }
+    }
+
+    /// To the committed position of every partition that is ours.
+    fn go_back(&self) -> KafkaResult<()> {
+        let committed = self.consumer.committed(GO_BACK)?;
+        let mut list = TopicPartitionList::with_capacity(committed.count());
+        for element in committed.elements() {
+            let offset = match element.offset() {
+                Offset::Offset(offset) => Offset::Offset(offset),
+                _ => Offset::Beginning,
+            };
+            list.add_partition_offset(element.topic(), element.partition(), offset)?;
+        }
+        self.consumer.seek_partitions(list, GO_BACK)?;
+        Ok(())
     }
 
     fn pause(&self) {
@@ -260,11 +298,11 @@ fn subscription(topics: &[String]) -> Vec<String> {
     vec![format!("^{}.*", common::topics::aggregate("").replace('.', r"\."))]
 }
 
-fn config(settings: &Settings, database: &str) -> rdkafka::ClientConfig {
-    let mut config = common::kafka::client(&settings.kafka, "sink");
+fn config(settings: &Settings, output: &str) -> rdkafka::ClientConfig {
+    let mut config = common::kafka::client(&settings.kafka, &format!("sink-{output}"));
     config
-        // Each database has its own place in the log.
-        .set("group.id", format!("tidemark.sink.{database}"))
+        // Each output has its own place in the log.
+        .set("group.id", format!("tidemark.sink.{output}"))
         .set("enable.auto.commit", "false")
         .set("enable.auto.offset.store", "false")
         .set("auto.offset.reset", "earliest")

@@ -1,20 +1,25 @@
 //! Results from the log into a time-series database, each once.
 //!
 //! ```text
-//! iot.agg.<query> ──▶ intake ──▶ mapping ──▶ delivery ──▶ Writer (SQLite, ...)
-//!                      (Kafka)      │ unreadable  │ refused      then: offsets committed
-//!                                   └──────▶ iot.dead ◀──┘
+//! iot.agg.<query> ──▶ intake ──▶ mapping ──▶ guard ──▶ delivery ──▶ Writer (SQLite, InfluxDB, ...)
+//!                      (Kafka)      │ unreadable  │ wrong type  │ refused       then: offsets committed
+//!                                   └──────────▶ iot.dead ◀─────┘
 //! ```
 //!
-//! A point's identity is (measurement, tags, window start), and a larger revision replaces a smaller one. So rows that are written
-//! twice, after a crash between the database's commit and that of the offsets, leave the database as it was.
+//! All of this once for each output. A point's identity is (measurement, tags, time), and a larger revision replaces a smaller one. So
+//! rows that are written twice, after a crash between the database's commit and that of the offsets, leave the database as it was.
 //!
 //! | file | what |
 //! |---|---|
 //! | [`point`] | what a row becomes: measurement, tags, time, fields |
 //! | `mapping`, `row`, `time` | from a record of a result topic to a point |
 //! | [`writer`] | the seam to the databases: points in; written, try again, refused, or give up out |
-//! | [`sqlite`] | the writer into SQLite |
+//! | `outputs` | from the settings to a writer |
+//! | [`sqlite`], [`influxdb`], [`victoriametrics`], [`lake`], [`post`], [`console`] | the writers |
+//! | `line`, `ndjson`, `web` | what several of them need: line protocol, JSON lines, a kept HTTP client and what its answers mean |
+//! | `newest` | of a batch only the newest row of each identity |
+//! | `guard` | types of fields, and how many series there may be |
+//! | [`verify`] | a database against the log |
 //! | [`store`] | the read side of that database, for a page |
 //! | `intake`, `batch`, `records`, `delivery`, `backoff` | batches from Kafka; database first, offsets after it |
 //! | `dead` | rows that no database takes, whole, into the dead lane |
@@ -23,13 +28,22 @@
 mod backoff;
 mod batch;
 mod client_stats;
+pub mod console;
 mod dead;
 mod delivery;
 mod error;
+mod guard;
+pub mod influxdb;
 mod intake;
+pub mod lake;
+mod line;
 mod mapping;
 mod metrics;
+mod ndjson;
+mod newest;
+mod outputs;
 pub mod point;
+pub mod post;
 mod records;
 mod row;
 mod run;
@@ -37,6 +51,9 @@ pub mod sqlite;
 mod status;
 pub mod store;
 mod time;
+pub mod verify;
+pub mod victoriametrics;
+mod web;
 pub mod writer;
 
 pub use error::SinkError;

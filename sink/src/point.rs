@@ -1,5 +1,7 @@
 //! A point: one row of a result as a time-series database holds it.
 
+use std::sync::Arc;
+
 use serde::ser::{Serialize, SerializeMap as _, Serializer};
 
 /// One value of a point.
@@ -13,6 +15,20 @@ pub enum FieldValue {
     Text(String),
 }
 
+/// Where a record is in the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    pub topic: Arc<str>,
+    pub partition: i32,
+    pub offset: i64,
+}
+
+impl Default for Place {
+    fn default() -> Self {
+        Self { topic: Arc::from(""), partition: 0, offset: 0 }
+    }
+}
+
 /// One row of a result. `(measurement, tags, time_ms)` is its identity: writing it again overwrites.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Point {
@@ -20,7 +36,7 @@ pub struct Point {
     pub measurement: String,
     /// The group's columns, sorted by name.
     pub tags: Vec<(String, String)>,
-    /// Start of the window, milliseconds since 1970-01-01T00:00:00Z.
+    /// Start of the window, or the row's own time, milliseconds since 1970-01-01T00:00:00Z; 0 for a group without a window.
     pub time_ms: i64,
     /// End (exclusive) of the window, in the same unit.
     pub end_ms: Option<i64>,
@@ -30,6 +46,16 @@ pub struct Point {
     pub revision: Option<i64>,
     /// The window has closed: the row will not change any more.
     pub is_final: bool,
+    /// The final row was written before, and this one corrects it.
+    pub restated: bool,
+    /// Fields that the row has, but without a value.
+    pub nulls: Vec<String>,
+    /// A column of the group is null: its tag is left out.
+    pub null_tag: bool,
+    /// The record behind it.
+    pub place: Place,
+    /// The row has left the result: the point with this identity is to be deleted. Has no fields.
+    pub deleted: bool,
 }
 
 impl Point {
@@ -46,14 +72,46 @@ impl Point {
         to_json(&Object(&self.tags))
     }
 
+    /// Equal for equal identities, and for hardly any others. The same in every run of the program: it is kept on the disk.
+    pub fn series_hash(&self) -> u64 {
+        let mut hash = Fnv::new();
+        hash.text(&self.measurement);
+        for (name, value) in &self.tags {
+            hash.text(name);
+            hash.text(value);
+        }
+        hash.0
+    }
+
+    /// Whether both are the same point of the database.
+    pub fn same_identity(&self, other: &Self) -> bool {
+        self.time_ms == other.time_ms && self.tags == other.tags && self.measurement == other.measurement
+    }
+
     /// The fields as a JSON object.
     pub fn fields_json(&self) -> String {
         to_json(&Object(&self.fields))
     }
 }
 
+/// FNV-1a.
+struct Fnv(u64);
+
+impl Fnv {
+    const fn new() -> Self {
+        Self(0xcbf2_9ce4_8422_2325)
+    }
+
+    fn text(&mut self, text: &str) {
+        // UTF-8 has no byte 0xff: it ends a text, so that "ab","c" and "a","bc" differ.
+        for byte in text.bytes().chain([0xff]) {
+            self.0 = (self.0 ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
+        }
+    }
+}
+
 /// Pairs as a JSON object, in their order.
-struct Object<'a, V>(&'a [(String, V)]);
+pub(crate) struct Object<'a, V>(pub(crate) &'a [(String, V)]);
 
 impl<V: Serialize> Serialize for Object<'_, V> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -96,6 +154,11 @@ pub(crate) mod tests {
             fields: vec![("avg".into(), FieldValue::Float(avg))],
             revision,
             is_final: false,
+            restated: false,
+            nulls: Vec::new(),
+            null_tag: false,
+            place: Place::default(),
+            deleted: false,
         }
     }
 

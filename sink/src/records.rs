@@ -49,6 +49,11 @@ impl Records {
         self.places.push(Place { topic, partition, offset, timestamp, begin, end: self.bytes.len() });
     }
 
+    /// Bytes held.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes.len()
+    }
+
     /// The record at `at` as it came.
     pub(crate) fn get(&self, at: usize) -> Option<OwnedMessage> {
         let place = self.places.get(at)?;

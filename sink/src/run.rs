@@ -1,27 +1,32 @@
-//! Wiring: the database, the log, one thread.
+//! Wiring: for each output a database, a consumer group, a thread.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use common::kafka::{LogError, TopicSpec, ensure_topics};
+use common::settings::Output;
+use common::telemetry::Part;
 use common::{Settings, Shutdown, Telemetry};
 use tokio::sync::oneshot;
+use tokio::task::JoinSet;
 
 use crate::SinkError;
 use crate::dead::KafkaDeadLane;
 use crate::delivery::Delivery;
+use crate::guard::Guard;
 use crate::intake::Intake;
-use crate::metrics::Metrics;
-use crate::sqlite::SqliteWriter;
+use crate::mapping::Mapper;
+use crate::metrics::{Family, Metrics};
+use crate::outputs;
 use crate::status::Status;
 use crate::writer::Writer;
 
-/// What a sink did from start to stop.
+/// What a sink did from start to stop, over all outputs.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Summary {
     /// Rows taken from the log.
     pub rows: u64,
-    /// Points that the database has confirmed.
+    /// Points that the databases have confirmed.
     pub points: u64,
     /// Rows left out because the database held a larger revision.
     pub stale: u64,
@@ -30,42 +35,103 @@ pub struct Summary {
 /// Leaving the consumer group waits for answers of the log; beyond this it is left to the end of the process.
 const CLOSE: Duration = Duration::from_millis(500);
 
-/// Writes results into SQLite until `shutdown`; then finishes the batch, commits and closes within `sink.drain_timeout`.
+/// Writes results into every output of the settings until `shutdown`; then finishes the batches, commits and closes within
+/// `sink.drain_timeout`. An output that cannot go on ends alone: the others go on, and the error is returned when they have ended.
 ///
 /// # Errors
-/// When the database cannot be opened, the log does not answer within `kafka.request_timeout` at the start, or either of them fails for
+/// When a database cannot be opened, the log does not answer within `kafka.request_timeout` at the start, or an output has failed for
 /// good. A log or database that goes away later is waited for.
 pub async fn run(settings: Settings, telemetry: Telemetry, shutdown: Shutdown) -> Result<Summary, SinkError> {
-    let writer = SqliteWriter::open(&settings.sink.sqlite)?;
-    tracing::info!(path = %writer.path().display(), "writing results into SQLite");
-    run_with(Box::new(writer), settings, telemetry, shutdown).await
+    let mut opened = Vec::new();
+    for output in settings.sink.all_outputs() {
+        opened.push((outputs::open(&output)?, output));
+    }
+    run_all(opened, settings, telemetry, shutdown).await
 }
 
-/// As [`run`], into any database.
+/// As [`run`], with one output, into any database.
 ///
 /// # Errors
 /// As [`run`].
 pub async fn run_with(writer: Box<dyn Writer>, settings: Settings, telemetry: Telemetry, shutdown: Shutdown) -> Result<Summary, SinkError> {
-    let database = writer.name();
-    let metrics = Metrics::register(telemetry.registry())?;
-    let status = Arc::new(Status::new(metrics.clone(), database));
-    let part = telemetry.part("sink", {
-        let status = Arc::clone(&status);
-        move || status.json()
-    });
-    let summary = || Summary { rows: metrics.rows.get(), points: metrics.written.get(), stale: metrics.stale.get() };
+    let mut output = settings.sink.all_outputs().into_iter().next().unwrap_or_default();
+    output.name.get_or_insert_with(|| writer.name().to_owned());
+    run_all(vec![(writer, output)], settings, telemetry, shutdown).await
+}
+
+/// An output that is set up.
+struct Ready {
+    intake: Intake,
+    part: Part,
+    status: Arc<Status>,
+}
+
+async fn run_all(
+    outputs: Vec<(Box<dyn Writer>, Output)>,
+    settings: Settings,
+    telemetry: Telemetry,
+    shutdown: Shutdown,
+) -> Result<Summary, SinkError> {
+    let family = Family::register(telemetry.registry())?;
+    let metrics: Vec<Metrics> = outputs.iter().map(|(_, output)| family.of(output.name())).collect();
+    let mut ready = Vec::new();
+    for (at, (writer, output)) in outputs.into_iter().enumerate() {
+        // The first one is the sink as the page knows it.
+        let name = if at == 0 { "sink".to_owned() } else { format!("sink-{}", output.name()) };
+        ready.push(set_up(writer, &output, &settings, metrics[at].clone(), &name, &telemetry)?);
+    }
+    let summary = || {
+        metrics.iter().fold(Summary::default(), |all, one| Summary {
+            rows: all.rows + one.rows.get(),
+            points: all.points + one.written.get(),
+            stale: all.stale + one.stale.get(),
+        })
+    };
     match ensure_topics(&settings.kafka, &[dead_lane(&settings)], &shutdown).await {
         Ok(_) => {}
         Err(LogError::Stopped { .. }) => return Ok(summary()),
         Err(error) => return Err(error.into()),
     }
+    let mut running = JoinSet::new();
+    for one in ready {
+        running.spawn(run_one(one, shutdown.clone(), settings.sink.drain_timeout.duration()));
+    }
+    let mut result = Ok(());
+    while let Some(ended) = running.join_next().await {
+        result = result.and(ended.unwrap_or(Err(SinkError::Panicked)));
+    }
+    result.map(|()| summary())
+}
 
-    let lane = Box::new(KafkaDeadLane::new(&settings));
-    let intake = Intake::new(&settings, database, Delivery::new(writer, lane, Arc::clone(&status)), status, part.clone())?;
-    let result = on_thread(intake, &shutdown, settings.sink.drain_timeout.duration()).await;
+fn set_up(
+    writer: Box<dyn Writer>,
+    output: &Output,
+    settings: &Settings,
+    metrics: Metrics,
+    name: &str,
+    telemetry: &Telemetry,
+) -> Result<Ready, SinkError> {
+    let status = Arc::new(Status::new(metrics, writer.name()));
+    let part = telemetry.part(name, {
+        let status = Arc::clone(&status);
+        move || status.json()
+    });
+    let guard = Guard::open(&settings.sink.state_path, output)?;
+    let lane = Box::new(KafkaDeadLane::new(settings));
+    let delivery = Delivery::new(writer, Mapper::new(&output.mapping), guard, lane, Arc::clone(&status));
+    let intake = Intake::new(settings, output, delivery, Arc::clone(&status), part.clone())?;
+    Ok(Ready { intake, part, status })
+}
+
+async fn run_one(ready: Ready, shutdown: Shutdown, drain: Duration) -> Result<(), SinkError> {
+    let Ready { intake, part, status } = ready;
+    let result = on_thread(intake, &shutdown, drain).await;
     part.set_ready(false);
     part.ended();
-    result.map(|()| summary())
+    if let Err(error) = &result {
+        status.ended(&error.to_string());
+    }
+    result
 }
 
 /// Runs the loop on a thread of its own: its calls into the database and librdkafka block.

@@ -1,7 +1,7 @@
 //! What the sink says of itself as JSON, and when it is ready.
 
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -17,6 +17,8 @@ pub(crate) struct Status {
     last_write_ms: AtomicI64,
     /// Start of the newest window written by this process.
     newest_ms: AtomicI64,
+    /// Rows that were read and that the database has not confirmed.
+    waiting: AtomicU64,
     log_away: AtomicBool,
     /// Topics and partitions that this sink reads.
     assigned: Mutex<BTreeSet<(String, i32)>>,
@@ -31,6 +33,7 @@ impl Status {
             database,
             last_write_ms: AtomicI64::new(0),
             newest_ms: AtomicI64::new(i64::MIN),
+            waiting: AtomicU64::new(0),
             log_away: AtomicBool::new(false),
             assigned: Mutex::default(),
             trouble: Mutex::default(),
@@ -44,6 +47,10 @@ impl Status {
         }
     }
 
+    pub(crate) fn waits(&self, rows: usize) {
+        self.waiting.store(rows as u64, Ordering::Relaxed);
+    }
+
     /// Sets or clears the trouble; says it once, and once when it is over.
     pub(crate) fn trouble(&self, trouble: Option<&str>) {
         let mut held = lock(&self.trouble);
@@ -54,6 +61,12 @@ impl Status {
             _ => {}
         }
         *held = trouble.map(str::to_owned);
+    }
+
+    /// The output has given up.
+    pub(crate) fn ended(&self, error: &str) {
+        tracing::error!(output = self.metrics.output(), "{error}");
+        *lock(&self.trouble) = Some(error.to_owned());
     }
 
     pub(crate) fn log_away(&self, away: bool) {
@@ -78,22 +91,21 @@ impl Status {
     pub(crate) fn json(&self) -> Value {
         let assigned = lock(&self.assigned).clone();
         let topics: BTreeSet<&str> = assigned.iter().map(|(topic, _)| topic.as_str()).collect();
-        let rejected: u64 = prometheus::core::Collector::collect(&self.metrics.rejected)
-            .iter()
-            .flat_map(|family| family.get_metric())
-            .map(|metric| metric.get_counter().get_value() as u64)
-            .sum();
         let last_write = self.last_write_ms.load(Ordering::Relaxed);
         let newest = self.newest_ms.load(Ordering::Relaxed);
         let away = self.log_away.load(Ordering::Relaxed).then(|| "the Kafka log does not answer".to_owned());
         json!({
+            "output": self.metrics.output(),
             "database": self.database,
             "rows": self.metrics.rows.get(),
+            "waiting": self.waiting.load(Ordering::Relaxed),
             "points": self.metrics.written.get(),
             "stale": self.metrics.stale.get(),
-            "rejected": rejected,
+            "rejected": self.metrics.rejected_total(),
+            "left_out": self.metrics.left_out_total(),
             "batches": self.metrics.batches.get(),
             "lag": self.metrics.lag.get(),
+            "series": self.metrics.series.get(),
             "last_write_ms": (last_write > 0).then_some(last_write),
             "newest_window_ms": (newest > i64::MIN).then_some(newest),
             "topics": topics,

@@ -6,12 +6,22 @@ use std::time::Duration;
 use crate::point::Point;
 
 /// What a write did.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct WriteOutcome {
     /// Points the database now holds, or that a later one of the same write has replaced.
     pub written: u64,
     /// Points that were left out because the database holds a larger revision.
     pub stale: u64,
+    /// What this kind of database cannot hold, by one word for counting, such as `not_final`; the documentation of the writer says why.
+    pub left_out: Vec<(&'static str, u64)>,
+}
+
+impl WriteOutcome {
+    pub(crate) fn leave_out(&mut self, reason: &'static str, count: u64) {
+        if count > 0 {
+            self.left_out.push((reason, count));
+        }
+    }
 }
 
 /// A point that the database will never take.
@@ -34,6 +44,13 @@ pub enum WriteError {
     /// These points never: the others again without them.
     #[error("the database refuses {} points, the first because: {}", .0.len(), .0.first().map_or("", |first| first.detail.as_str()))]
     Rejected(Vec<Rejection>),
+    /// Some of these points never, and the database does not say which: the sink tries smaller pieces until it knows. Others of them may
+    /// have been written.
+    #[error("{detail}")]
+    Refused { reason: &'static str, detail: String },
+    /// The database has lost rows that it had confirmed: all since the last commit are read again.
+    #[error("{0}")]
+    Lost(String),
     /// Nothing helps but a person. The position in the log is kept.
     #[error("{0}")]
     Fatal(String),
@@ -44,11 +61,25 @@ pub trait Writer: Send + fmt::Debug {
     /// The database's name for consumer groups and logs, such as `sqlite`.
     fn name(&self) -> &'static str;
 
-    /// Writes all `points`, in their order, or none. Has returned `Ok` only when they survive a power cut.
+    /// Writes all `points`, in their order. After an error any of them may be written, and the same come again: a point that is written twice
+    /// must stay one. Has returned `Ok` only when the database has confirmed that it keeps them.
     ///
     /// # Errors
     /// [`WriteError`] says whether trying again can help.
     fn write(&mut self, points: &[Point]) -> Result<WriteOutcome, WriteError>;
+
+    /// How long the database may lose a confirmed write when its process dies. The offsets of such rows are committed only after that.
+    fn settles_after(&self) -> Duration {
+        Duration::ZERO
+    }
+
+    /// Whether the database still has what was written [`Writer::settles_after`] ago and since.
+    ///
+    /// # Errors
+    /// [`WriteError::Lost`] when it may not have it; any other: ask again later.
+    fn check_settled(&mut self) -> Result<(), WriteError> {
+        Ok(())
+    }
 
     /// A moment for housekeeping such as retention; must be short. Called between batches, at least once a second.
     ///

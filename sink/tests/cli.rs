@@ -27,7 +27,7 @@ fn help_names_every_flag() {
     let output = sink(&["--help"], &[]);
     assert!(output.status.success());
     let text = String::from_utf8_lossy(&output.stdout);
-    for flag in ["--sqlite-path", "--topic", "--config", "--bootstrap-servers", "--http-listen", "--log-level"] {
+    for flag in ["--to", "verify", "--sqlite-path", "--topic", "--config", "--bootstrap-servers", "--http-listen", "--log-level"] {
         assert!(text.contains(flag), "{flag} is missing in:\n{text}");
     }
 }

@@ -1,5 +1,5 @@
 //! The sink as a whole: result rows in a log, points in a database.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, dead_code)]
 
 mod log;
 
@@ -207,6 +207,11 @@ fn as_point(row: &Row) -> Point {
         fields: vec![("avg".into(), sink::point::FieldValue::Float(value["avg"].as_f64().unwrap()))],
         revision: Some(number(result_header::REVISION)),
         is_final: false,
+        restated: false,
+        nulls: vec![],
+        null_tag: false,
+        place: sink::point::Place::default(),
+        deleted: false,
     }
 }
 
@@ -258,6 +263,40 @@ async fn the_binary_writes_and_ends_in_good_order_on_sigterm() {
     assert!(std::process::Command::new("kill").arg(child.id().to_string()).status().unwrap().success());
     assert!(child.wait().unwrap().success());
     assert!(began.elapsed() < Duration::from_secs(5), "it took {:?}", began.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn verify_compares_sqlite_with_the_log_and_says_what_differs() {
+    let log = Log::start().await;
+    log.create(&[TOPIC, "iot.dead"]).await;
+    let (_dir, path) = folder();
+    let settings = settings(&log, &path);
+    log.produce(TOPIC, &(0..50).map(|i| row(&format!("s{}", i % 5), (i / 10) * 10_000, i as f64, i)).collect::<Vec<_>>()).await;
+    log.produce(TOPIC, &[Row { key: "a".into(), value: "poison".into(), headers: vec![] }]).await;
+    let running = start(settings, None);
+    until("all is written", || running.status("rows") == 51 && running.status("waiting") == 0).await;
+    running.stop().await;
+    let verify = |more: &[&str]| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_sink"));
+        let output =
+            command.args(["verify", "--bootstrap-servers", &log.servers(), "--sqlite-path"]).arg(&path).args(more).output().unwrap();
+        (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())
+    };
+    let (code, text) = verify(&[]);
+    assert!(
+        code == Some(0) && text.contains("sqlite: 25 equal, 0 missing, 0 different, 0 only in the database, 0 not written yet"),
+        "{text}"
+    );
+    let mut tampered = SqliteWriter::open(&Sqlite { path: path.clone(), retention: None }).unwrap();
+    let point = |sensor: &str, time: i64| as_point(&row(sensor, time, -1.0, 1_000));
+    tampered.write(&[point("s1", 0), point("nobody", 10_000), Point { deleted: true, ..point("s2", 20_000) }]).unwrap();
+    let (code, text) = verify(&[]);
+    assert!(code == Some(1) && text.contains("23 equal, 1 missing, 1 different, 1 only in the database"), "{text}");
+    let expected = "different: q {\"sensor_id\": \"s1\"} at 1970-01-01T00:00:00+00:00: field 'avg' is -1.0, the log has Float(6.0)";
+    assert!(text.lines().any(|line| line == expected), "{text}");
+    assert!(verify(&["--limit", "2"]).1.contains("and 1 more"));
+    let (code, text) = verify(&["--from", "1970-01-01T00:00:30Z", "--until", "50000"]);
+    assert!(code == Some(0) && text.contains("10 equal"), "{text}");
 }
 
 /// A database that is locked for two seconds from the first write on.

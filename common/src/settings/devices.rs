@@ -206,7 +206,7 @@ pub enum TimeUnit {
 /// Where the parts of a reading stand in JSON of any shape. Pointers are RFC 6901: `/data/temp`, `/values/0`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct Mapping {
+pub struct PayloadMapping {
     /// Unset: the sensor's name comes from the topic.
     pub sensor_id: Option<String>,
     /// Unset: the time of receipt.
@@ -239,7 +239,7 @@ pub struct TopicFormat {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub time_unit: Option<TimeUnit>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub mapping: Option<Mapping>,
+    pub mapping: Option<PayloadMapping>,
 }
 
 /// `[producer.payload]`: what devices send, and how it is read.
@@ -252,7 +252,7 @@ pub struct Payload {
     /// The unit of times that are numbers: `s`, `ms`, `us`, `ns`. Unset: `ms`, and `ns` for line protocol. SenML and Sparkplug have their
     /// own.
     pub time_unit: Option<TimeUnit>,
-    pub mapping: Mapping,
+    pub mapping: PayloadMapping,
     /// The sensor's name when one message has several values: `{sensor_id}` is the device, `{kind}` the value's name.
     pub series: String,
     /// The tag that is the sensor's name in line protocol.
@@ -268,7 +268,7 @@ impl Default for Payload {
             topics: topics.collect(),
             format: PayloadFormat::default(),
             time_unit: None,
-            mapping: Mapping::default(),
+            mapping: PayloadMapping::default(),
             series: "{sensor_id}/{kind}".into(),
             sensor_tag: "sensor_id".into(),
         }

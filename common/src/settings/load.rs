@@ -137,6 +137,8 @@ fn rebase(key: &str, value: Value, folder: &Path) -> Value {
     match value {
         Value::String(text) if is_path(key) => Value::String(folder.join(text).to_string_lossy().into_owned()),
         Value::Array(items) => Value::Array(items.into_iter().map(|item| rebase(key, item, folder)).collect()),
+        // A table within a list, such as one of `[[sink.outputs]]`.
+        Value::Object(map) => map.into_iter().map(|(name, value)| (name.clone(), rebase(&name, value, folder))).collect(),
         other => other,
     }
 }
@@ -189,10 +191,12 @@ fn read_environment(environment: impl IntoIterator<Item = (String, String)>, def
 fn from_text(text: &str, key: &str, default: Option<&Value>) -> Value {
     let parsed = || serde_json::from_str::<Value>(text).ok();
     match default {
+        // A list of tables has no other spelling here.
+        Some(Value::Array(_)) if text.trim_start().starts_with('[') => parsed().unwrap_or_else(|| text.into()),
         Some(Value::Array(_)) => text.split(',').map(str::trim).filter(|item| !item.is_empty()).collect(),
         Some(Value::Number(_) | Value::Bool(_)) => parsed().unwrap_or_else(|| text.into()),
-        // An unset option shows no type; only `count` is a number.
-        Some(Value::Null) if key.ends_with(".count") => parsed().unwrap_or_else(|| text.into()),
+        // An unset option shows no type; only these are numbers.
+        Some(Value::Null) if matches!(key.rsplit('.').next(), Some("count" | "max_series")) => parsed().unwrap_or_else(|| text.into()),
         _ => text.into(),
     }
 }
@@ -273,13 +277,30 @@ impl Loaded {
             let value = lookup(&tree, key).unwrap_or(&Value::Null);
             let shown = match value {
                 Value::Null => "(unset)".to_owned(),
-                _ if is_secret(key) => "\"********\"".to_owned(),
-                value => value.to_string(),
+                _ if is_secret(key) => MASK.to_owned(),
+                value => masked(value.clone()).to_string(),
             };
             let origin = self.origins.get(key).unwrap_or(&Origin::Default);
             format!("{key} = {shown}   # {origin}\n")
         };
         keys.iter().map(line).collect()
+    }
+}
+
+const MASK: &str = "\"********\"";
+
+/// Hides the secrets of tables within a list.
+fn masked(value: Value) -> Value {
+    match value {
+        Value::Array(items) => items.into_iter().map(masked).collect(),
+        Value::Object(map) => {
+            let mask = |(name, value): (String, Value)| {
+                let hidden = is_secret(&name) && !value.is_null();
+                (name, if hidden { MASK.trim_matches('"').into() } else { masked(value) })
+            };
+            map.into_iter().map(mask).collect()
+        }
+        other => other,
     }
 }
 

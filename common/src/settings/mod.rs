@@ -7,11 +7,13 @@
 mod devices;
 mod load;
 mod sections;
+mod sink;
 
 pub use devices::*;
 pub use load::{Faults, Flag, Loaded, Origin, load};
 pub use sections::*;
 use serde::{Deserialize, Serialize};
+pub use sink::*;
 
 /// Everything that can be set. Each house reads its own section and the shared ones.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -60,12 +62,12 @@ impl Settings {
             self.processor.drain_timeout < self.processor.session_timeout,
             "processor.drain_timeout must be shorter than processor.session_timeout, or another processor takes over before the drain ends",
         );
-        check(self.sink.batch_rows >= 1, "sink.batch_rows is 0; a batch has at least 1 row");
         for name in [&self.topics.input, &self.topics.late, &self.topics.dead] {
             if let Err(fault) = crate::topics::check_name(name) {
                 check(false, &format!("topics: {fault}"));
             }
         }
+        faults.extend(self.sink.faults());
         faults
     }
 }

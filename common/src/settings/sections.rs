@@ -223,6 +223,8 @@ pub struct Processor {
     pub snapshot_every: Size,
     /// Refuse to grow a query's state beyond this, per partition.
     pub max_state: Size,
+    /// How often a query's progress report is a line of the log at level `info`; at `debug`, target `progress`, each one is.
+    pub progress_every: Span,
 }
 
 impl Default for Processor {
@@ -235,50 +237,8 @@ impl Default for Processor {
             max_rows_per_step: 100_000,
             snapshot_every: Size::from_mib(16),
             max_state: Size::from_mib(1024),
+            progress_every: Span::from_secs(60),
         }
-    }
-}
-
-/// `[sink]`
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Sink {
-    /// Result topics to write; every topic that begins with `iot.agg.` when empty.
-    pub topics: Vec<String>,
-    pub instance_id: Option<String>,
-    /// Most rows that one database transaction covers.
-    pub batch_rows: usize,
-    /// Longest time that a row waits for its batch to fill.
-    pub batch_wait: Span,
-    pub drain_timeout: Span,
-    pub sqlite: Sqlite,
-}
-
-impl Default for Sink {
-    fn default() -> Self {
-        Self {
-            topics: Vec::new(),
-            instance_id: None,
-            batch_rows: 5_000,
-            batch_wait: Span::from_millis(200),
-            drain_timeout: Span::from_secs(4),
-            sqlite: Sqlite::default(),
-        }
-    }
-}
-
-/// `[sink.sqlite]`
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Sqlite {
-    pub path: PathBuf,
-    /// Points whose window started longer ago than this, *counted back from the newest point*, are deleted; unset: kept for ever.
-    pub retention: Option<Span>,
-}
-
-impl Default for Sqlite {
-    fn default() -> Self {
-        Self { path: "tidemark.sqlite".into(), retention: None }
     }
 }
 

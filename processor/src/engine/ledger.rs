@@ -31,6 +31,18 @@ impl Ledger {
         let known = self.used + self.late + self.dead + self.filtered;
         i64::try_from(i128::from(self.read) - i128::from(known)).unwrap_or(i64::MAX)
     }
+
+    /// What has come since `before`; 0 where that was more, as after a new start from an older entry.
+    pub(crate) fn since(self, before: Self) -> Self {
+        Self {
+            read: self.read.saturating_sub(before.read),
+            used: self.used.saturating_sub(before.used),
+            late: self.late.saturating_sub(before.late),
+            dead: self.dead.saturating_sub(before.dead),
+            filtered: self.filtered.saturating_sub(before.filtered),
+            duplicates: self.duplicates.saturating_sub(before.duplicates),
+        }
+    }
 }
 
 impl Add for Ledger {

@@ -8,6 +8,9 @@
 //! `prepare` decides about every row and folds the used ones onto the old state; it changes nothing. `apply` puts the entry into the
 //! state and gives the result rows, which are a function of the entry and the state. Recovery applies the journal's entries with the
 //! same `apply`, so there is one path for life and for recovery.
+//!
+//! `apply` is `absorb_step`, `give`, `evict`. Steps may also be absorbed one after another and written as one [`Merged`] entry, with their
+//! results given step by step or all together; nothing is evicted before the entry is complete.
 
 mod cells;
 mod clock;
@@ -20,6 +23,8 @@ mod idle;
 mod judge;
 mod ledger;
 mod line;
+mod merge;
+mod outlook;
 mod output;
 mod panes;
 mod partition;
@@ -39,6 +44,8 @@ use judge::Judged;
 pub(crate) use judge::{Input, Refused};
 pub(crate) use ledger::Ledger;
 use line::Line;
+pub(crate) use merge::Merged;
+pub(crate) use outlook::NextClose;
 use output::Identity;
 pub(crate) use output::{Gone, Output, PlainRows};
 pub(crate) use partition::Partition;
@@ -72,9 +79,10 @@ pub(crate) struct Prepared {
 }
 
 /// Which timelines an entry has moved.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Moved {
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Moved {
     /// Those of the entry.
+    #[default]
     Touched,
     /// All: the partition's time gives devices up, or the wall clock closes.
     All,
@@ -128,7 +136,7 @@ impl Engine {
     }
 
     /// The time up to which every window is final: the smallest watermark of the shard's partitions, once all have one.
-    fn horizon(&self) -> Option<i64> {
+    pub(crate) fn horizon(&self) -> Option<i64> {
         let delay = self.delay();
         self.partitions.values().map(|partition| partition.time.watermark(delay)).min().flatten()
     }
@@ -204,11 +212,29 @@ impl Engine {
     /// # Errors
     /// When a result cannot be computed; the engine must then be thrown away and restored.
     pub(crate) fn apply(&mut self, entry: &Entry) -> Result<Output, EngineError> {
+        let moved = self.absorb_step(entry)?;
+        let output = self.give(entry, moved)?;
+        self.evict(entry, moved);
+        Ok(output)
+    }
+
+    /// Puts an entry into the state, whose results come later.
+    ///
+    /// # Errors
+    /// As [`Engine::apply`].
+    pub(crate) fn absorb_step(&mut self, entry: &Entry) -> Result<Moved, EngineError> {
         if self.rows_can_leave() && self.shown.is_none() {
             let whole = self.results(&Entry::default(), Moved::Touched)?;
             self.shown = Some(self.identities(&whole)?);
         }
-        let moved = self.absorb(entry)?;
+        self.absorb(entry)
+    }
+
+    /// The result rows of what was absorbed since results were last given; nothing may have been evicted since.
+    ///
+    /// # Errors
+    /// As [`Engine::apply`].
+    pub(crate) fn give(&mut self, entry: &Entry, moved: Moved) -> Result<Output, EngineError> {
         let failed = self.fold_second(entry, moved)?;
         // A snapshot changes nothing: what it holds was delivered before it.
         let mut output = if entry.snapshot { self.no_results()? } else { self.results(entry, moved)? };
@@ -216,8 +242,33 @@ impl Engine {
         if self.rows_can_leave() && !entry.snapshot {
             output.gone = self.gone(&output)?;
         }
-        self.evict(entry, moved);
+        self.mark_closed(entry, moved);
         Ok(output)
+    }
+
+    /// Remembers up to where windows have been given as final.
+    fn mark_closed(&mut self, entry: &Entry, moved: Moved) {
+        if self.query.is_complete() {
+            return;
+        }
+        let (query, delay) = (Arc::clone(&self.query), self.delay());
+        let Some(timeline) = &query.timeline else {
+            self.closed = self.horizon().or(self.closed);
+            return;
+        };
+        for (number, partition) in &mut self.partitions {
+            let time = partition.time;
+            let mark = |line: &mut Line| line.closed = timeline.time(line.time, time).watermark(delay).or(line.closed);
+            match moved {
+                Moved::All => partition.lines.values_mut().for_each(mark),
+                Moved::Touched => {
+                    let touched = entry.lines.iter().filter(|line| line.partition == *number);
+                    for device in touched.map(|line| &line.device) {
+                        partition.lines.get_mut(device).into_iter().for_each(mark);
+                    }
+                }
+            }
+        }
     }
 
     /// As [`Engine::apply`] without the results, for entries whose results were delivered before.
@@ -370,7 +421,7 @@ impl Engine {
     }
 
     /// Gives up what no row can reach any more.
-    fn evict(&mut self, entry: &Entry, moved: Moved) {
+    pub(crate) fn evict(&mut self, entry: &Entry, moved: Moved) {
         let query = Arc::clone(&self.query);
         if query.timeline.is_some() {
             self.evict_devices(entry, moved);

@@ -27,6 +27,16 @@ pub(super) fn misfit(field: &Field, token: Token<'_>, misfit: Misfit) -> String 
     }
 }
 
+/// What is wrong with a cell of a table.
+#[cold]
+pub(super) fn cell(field: &Field, token: Token<'_>, misfit: Misfit) -> String {
+    match misfit {
+        // A cell is always a text; which one, is what helps.
+        Misfit::Kind => format!("column '{}' is {}, found {}", field.name(), sql_name(field.data_type()), shown(token)),
+        _ => self::misfit(field, token, misfit),
+    }
+}
+
 fn kind(token: Token<'_>) -> &'static str {
     match token {
         Token::Null => "null",
@@ -52,7 +62,7 @@ fn shown(token: Token<'_>) -> String {
 }
 
 /// The type as it stands in a query file.
-fn sql_name(data_type: &DataType) -> String {
+pub(super) fn sql_name(data_type: &DataType) -> String {
     match data_type {
         DataType::Utf8 => "STRING".into(),
         DataType::Timestamp(..) => "TIMESTAMP".into(),

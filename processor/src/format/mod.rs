@@ -1,7 +1,8 @@
-//! Records in, records out: JSON to Arrow and back. No Kafka, no clock, no SQL.
+//! Records in, records out: JSON to Arrow and back, and tables. No Kafka, no clock, no SQL.
 //!
 //! * `decode`: many JSON records to one batch, the unreadable ones set aside with a reason.
 //! * `encode`: the rows of a batch to JSON objects and record keys.
+//! * `csv`, `parquet`: a whole file to one batch, for tables that queries look things up in.
 //!
 //! The rooms behind them: `json` walks over one record, `number` reads a JSON number exactly, `column` collects the values of
 //! one column, `explain` words what went wrong, `time` reads and writes dates and timestamps, `values` writes the values of one
@@ -9,10 +10,12 @@
 
 mod base64;
 mod column;
+pub mod csv;
 pub mod decode;
 pub mod encode;
 mod explain;
 mod json;
 mod number;
+pub mod parquet;
 mod time;
 mod values;

@@ -26,7 +26,9 @@ use super::ddl::parse_ddl;
 use super::file::{FileError, OutputMode, QueryFile};
 use super::functions::{Functions, LazyChoices, SparkText, cut_sensitive, refused};
 use super::grouping::{Grouping, Window, nullable, physical};
+use super::identity::shown_groups;
 use super::keys::GroupKeys;
+use super::lookup::{self, LookupJoin, LookupTable};
 use super::modes::Modal;
 use super::order::{Cut, Order};
 use super::shape::{GroupNode, Scope, Shape, Stage, Step, base_column};
@@ -56,7 +58,9 @@ pub struct StreamQuery {
     pub schema: SchemaRef,
     /// Which of them is the event time.
     pub(crate) event_time: usize,
-    /// Tells states of different queries apart: SQL, input, time settings and state layout.
+    /// The tables that it joins with the stream, with the columns that it uses.
+    pub lookups: Vec<LookupTable>,
+    /// Tells states of different queries apart: SQL, input, rows of lookup tables, time settings and state layout.
     pub fingerprint: u64,
     pub(crate) scope: Scope,
     /// The column that each record's key must be; `None` when the query does not depend on it.
@@ -118,6 +122,9 @@ impl fmt::Display for StreamQuery {
         let source = &self.file.source;
         writeln!(f, "query {} (fingerprint {:016x})", self.file.name, self.fingerprint)?;
         writeln!(f, "  reads   {}: {}", source.topic, columns(&self.schema))?;
+        for table in &self.lookups {
+            writeln!(f, "  joins   {table}")?;
+        }
         writeln!(f, "  time    {}, watermark {} behind, up to {} ahead", source.event_time, source.watermark, source.max_future)?;
         match (&self.groups, &self.second) {
             (None, _) => writeln!(f, "  groups  none: each row is a result")?,
@@ -168,6 +175,7 @@ struct Compiler {
     file: QueryFile,
     schema: SchemaRef,
     event_time: usize,
+    lookups: Vec<LookupTable>,
 }
 
 impl Compiler {
@@ -182,11 +190,15 @@ impl Compiler {
         if *schema.field(event_time).data_type() != timestamp_type() {
             return Err(format!("source.event_time: column '{name}' must be a TIMESTAMP"));
         }
-        Ok(Self { file, schema, event_time })
+        let lookups = lookup::load(&file.lookups, &schema)?;
+        Ok(Self { file, schema, event_time, lookups })
     }
 
-    fn compile(self) -> Result<StreamQuery, String> {
-        let statement = sql::parse(&self.file.query.sql, &self.schema)?;
+    fn compile(mut self) -> Result<StreamQuery, String> {
+        let mut statement = sql::parse(&self.file.query.sql, &lookup::merged(&self.schema, &self.lookups))?;
+        if !self.lookups.is_empty() {
+            self.lookups = lookup::spell(&mut statement, &self.file.source.topic, &self.lookups, &self.schema)?;
+        }
         let spelled = statement.to_string();
         let plan = self.plan(statement)?;
         check_functions(&plan)?;
@@ -215,7 +227,7 @@ impl Compiler {
         let key_column = self.schema.fields().iter().position(|field| field.name().eq_ignore_ascii_case(key));
         let keyed = dedup.is_some() || (scope == Scope::Partition && groups.is_some());
         let key_names = match groupings.last() {
-            Some(grouping) => grouping.group_keys.fields().iter().map(|field| field.name().clone()).collect(),
+            Some(grouping) => self.key_names(&plan, grouping),
             None => output.fields().iter().map(|field| field.name().clone()).filter(|name| name.eq_ignore_ascii_case(key)).collect(),
         };
         Ok(StreamQuery {
@@ -228,12 +240,33 @@ impl Compiler {
             file: self.file,
             schema: self.schema,
             event_time: self.event_time,
+            lookups: self.lookups,
             groups,
             second,
             after,
             key_names,
             output,
         })
+    }
+
+    /// The names that the result gives the grouping columns other than the window.
+    fn key_names(&self, plan: &LogicalPlan, grouping: &Grouping) -> Vec<String> {
+        let fields = grouping.group_keys.fields();
+        let mut shown = shown_groups(plan, fields.len() + usize::from(grouping.window.is_some()));
+        if let Some(window) = grouping.window_place() {
+            shown.remove(window);
+        }
+        let name = |(shown, field): (Option<String>, &FieldRef)| {
+            shown.unwrap_or_else(|| {
+                tracing::warn!(
+                    query = self.file.name,
+                    column = field.name(),
+                    "the result does not show this column of GROUP BY, and a database would take the rows of its groups for one; select it"
+                );
+                field.name().clone()
+            })
+        };
+        shown.into_iter().zip(fields).map(name).collect()
     }
 
     /// The aggregate over the aggregate.
@@ -297,7 +330,7 @@ impl Compiler {
     }
 
     fn plan(&self, statement: Statement) -> Result<LogicalPlan, String> {
-        let catalog = Catalog::new(&self.file.source.topic, Arc::clone(&self.schema));
+        let catalog = Catalog::new(&self.file.source.topic, Arc::clone(&self.schema), &self.lookups);
         if let ControlFlow::Break(fault) = visit_expressions(&statement, refused_call) {
             return Err(fault);
         }
@@ -361,6 +394,9 @@ impl Compiler {
         if !source.drop_duplicates_within_watermark.is_empty() {
             parts.push(format!("distinct {}", source.drop_duplicates_within_watermark.join(",")));
         }
+        for table in &self.lookups {
+            parts.push(format!("{} {:016x}", table.name, table.contents()?));
+        }
         parts.extend(self.file.query.zone()?.map(Zone::fingerprint));
         Ok(fnv1a(parts.join("\u{0}").as_bytes()))
     }
@@ -411,6 +447,7 @@ fn is_window_of(expr: &Expr, below: &LogicalPlan, inner: &Grouping) -> bool {
                 is_window_of(&Expr::Column((qualifier, field).into()), &alias.input, inner)
             }),
             LogicalPlan::Filter(filter) => is_window_of(expr, &filter.input, inner),
+            LogicalPlan::Join(join) => lookup::left_column(column, join).is_some_and(|left| is_window_of(&left, &join.left, inner)),
             LogicalPlan::Aggregate(aggregate) => aggregate.schema.maybe_index_of_column(column) == inner.window_place(),
             _ => false,
         },
@@ -422,16 +459,17 @@ fn is_window_of(expr: &Expr, below: &LogicalPlan, inner: &Grouping) -> bool {
 fn columns_after(steps: &[Step]) -> Option<SchemaRef> {
     steps.iter().rev().find_map(|step| match step {
         Step::Project(_, schema) => Some(Arc::clone(schema)),
+        Step::Lookup(join) => join.schema().cloned(),
         Step::Filter(_) | Step::Order(_) | Step::Cut(_) => None,
     })
 }
 
 /// FNV-1a, 64 bits: small, and the same in every release, which the standard library's hasher does not promise.
-fn fnv1a(bytes: &[u8]) -> u64 {
+pub(super) fn fnv1a(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3))
 }
 
-fn steps(nodes: &[&LogicalPlan]) -> Result<Vec<Step>> {
+pub(super) fn steps(nodes: &[&LogicalPlan]) -> Result<Vec<Step>> {
     let step = |node: &&LogicalPlan| match node {
         LogicalPlan::Filter(filter) => Ok(Some(Step::Filter(physical(&filter.predicate, filter.input.schema())?))),
         LogicalPlan::Projection(projection) => {
@@ -440,6 +478,7 @@ fn steps(nodes: &[&LogicalPlan]) -> Result<Vec<Step>> {
         }
         LogicalPlan::Sort(sort) => Ok(Some(Step::Order(Order::compile(sort)?))),
         LogicalPlan::Limit(limit) => Ok(Some(Step::Cut(Cut::compile(limit)?))),
+        LogicalPlan::Join(join) => Ok(Some(Step::Lookup(Box::new(LookupJoin::compile(join)?)))),
         // A new name for what is below: columns are found by their place.
         _ => Ok(None),
     };
@@ -532,20 +571,22 @@ pub(crate) fn sentence(error: &DataFusionError) -> String {
     rest.lines().map(str::trim).collect::<Vec<_>>().join(" ")
 }
 
-/// What the planner may know: one table, our functions, no variables, no clock.
+/// What the planner may know: the stream, the lookup tables, our functions, no variables, no clock.
 struct Catalog {
     table: String,
     source: Arc<dyn TableSource>,
+    lookups: Vec<(String, Arc<dyn TableSource>)>,
     functions: Functions,
     planners: Vec<Arc<dyn ExprPlanner>>,
     options: ConfigOptions,
 }
 
 impl Catalog {
-    fn new(table: &str, schema: SchemaRef) -> Self {
+    fn new(table: &str, schema: SchemaRef, lookups: &[LookupTable]) -> Self {
         Self {
             table: table.to_owned(),
             source: Arc::new(LogicalTableSource::new(schema)),
+            lookups: lookups.iter().map(|table| (table.name.clone(), table.source())).collect(),
             functions: Functions::new(),
             planners: vec![
                 Arc::new(super::division::SparkDivision),
@@ -566,7 +607,13 @@ impl ContextProvider for Catalog {
         if name.to_string().replace('"', "").eq_ignore_ascii_case(&self.table) {
             return Ok(Arc::clone(&self.source));
         }
-        plan_err!("there is no table '{name}'; select FROM {}, the topic of the source", self.table)
+        if let Some((_, source)) = self.lookups.iter().find(|(table, _)| name.table().eq_ignore_ascii_case(table)) {
+            return Ok(Arc::clone(source));
+        }
+        plan_err!(
+            "there is no table '{name}'; select FROM {}, the topic of the source, or name a file of that table under [[lookup]]",
+            self.table
+        )
     }
 
     fn get_expr_planners(&self) -> &[Arc<dyn ExprPlanner>] {

@@ -31,6 +31,9 @@ pub struct QueryFile {
     pub query: Query,
     #[serde(default)]
     pub sink: Sink,
+    /// Tables that the SQL joins with the stream.
+    #[serde(default, rename = "lookup")]
+    pub lookups: Vec<Lookup>,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -131,8 +134,19 @@ pub enum Trigger {
     AsSoonAsPossible,
     /// At multiples of the interval.
     ProcessingTime(Span),
-    /// All that is there at the start, in several steps, and then the end.
+    /// All that is there at the start, in several commits, and then the end.
     AvailableNow,
+    /// All that is there at the start, in one commit, and then the end.
+    Once,
+    /// Each row's result at once; a commit at each interval.
+    Continuous(Span),
+}
+
+impl Trigger {
+    /// Whether the query ends when it has read what was there at its start.
+    pub fn is_bounded(self) -> bool {
+        matches!(self, Self::AvailableNow | Self::Once)
+    }
 }
 
 #[derive(Deserialize)]
@@ -142,21 +156,28 @@ struct TriggerTable {
     continuous: Option<Span>,
 }
 
-const TRIGGERS: &str = "use { processing_time = \"1 second\" }, \"available_now\" or none";
+const TRIGGERS: &str = "use { processing_time = \"1 second\" }, { continuous = \"1 second\" }, \"available_now\", \"once\" or none";
 
 /// A word or a table, told apart by hand: serde's `untagged` would hide what is wrong inside the table.
 impl TryFrom<toml::Value> for Trigger {
     type Error = String;
 
     fn try_from(value: toml::Value) -> Result<Self, String> {
-        let soon = |what: &str| Err(format!("the trigger '{what}' is not supported yet; {TRIGGERS}"));
         match value {
             toml::Value::String(word) if word == "available_now" => Ok(Self::AvailableNow),
-            toml::Value::String(word) if word == "once" => soon("once"),
+            toml::Value::String(word) if word == "once" => Ok(Self::Once),
             toml::Value::Table(_) => {
                 let table: TriggerTable = value.try_into().map_err(|error: toml::de::Error| format!("trigger: {}", error.message()))?;
                 match table {
-                    TriggerTable { continuous: Some(_), .. } => soon("continuous"),
+                    TriggerTable { continuous: Some(_), processing_time: Some(_) } => {
+                        Err(format!("the trigger is both processing_time and continuous; {TRIGGERS}"))
+                    }
+                    TriggerTable { continuous: Some(span), .. } if span.millis() == 0 => {
+                        Err("trigger: continuous needs the interval between two commits, such as \"1 second\"; leave the trigger out to commit \
+                             each step"
+                            .into())
+                    }
+                    TriggerTable { continuous: Some(span), .. } => Ok(Self::Continuous(span)),
                     // Spark: an interval of 0 means as soon as possible.
                     TriggerTable { processing_time: Some(span), .. } if span.millis() == 0 => Ok(Self::AsSoonAsPossible),
                     TriggerTable { processing_time: Some(span), .. } => Ok(Self::ProcessingTime(span)),
@@ -177,6 +198,48 @@ pub struct Sink {
     pub topic: Option<String>,
 }
 
+/// A table that does not change while the query runs, such as the rooms that sensors stand in.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Lookup {
+    /// The table's name in the SQL: a letter, then letters, digits and `_`.
+    pub name: String,
+    /// Relative to the query file.
+    pub path: PathBuf,
+    /// By the file's ending unless given.
+    pub format: Option<TableFormat>,
+    /// Spark's DDL, as that of the source. A CSV file needs one; a Parquet file brings its own, and one here chooses among its columns.
+    pub schema: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TableFormat {
+    /// With a first line that names the columns.
+    Csv,
+    Parquet,
+}
+
+impl Lookup {
+    /// The format as it is given, or as the file's ending tells.
+    ///
+    /// # Errors
+    /// When neither says it.
+    pub fn table_format(&self) -> Result<TableFormat, String> {
+        let ending = self.path.extension().and_then(|ending| ending.to_str()).unwrap_or_default().to_ascii_lowercase();
+        match (self.format, ending.as_str()) {
+            (Some(format), _) => Ok(format),
+            (None, "csv") => Ok(TableFormat::Csv),
+            (None, "parquet") => Ok(TableFormat::Parquet),
+            (None, _) => Err(format!(
+                "lookup '{}': the ending of {} does not tell its format; write format = \"csv\" or format = \"parquet\"",
+                self.name,
+                self.path.display()
+            )),
+        }
+    }
+}
+
 impl QueryFile {
     /// Reads and checks one file.
     ///
@@ -195,12 +258,15 @@ impl QueryFile {
         Self::parse(DEFAULT, Path::new("(built-in) iot-10s.toml"))
     }
 
-    /// Parses the text of a query file; `path` is for messages.
+    /// Parses the text of a query file; `path` is for messages, and what the paths of lookup tables are relative to.
     ///
     /// # Errors
     /// As [`QueryFile::read`].
     pub fn parse(text: &str, path: &Path) -> Result<Self, FileError> {
-        let file: Self = toml::from_str(text).map_err(|cause| FileError::Toml { path: path.to_owned(), cause: Box::new(cause) })?;
+        let mut file: Self = toml::from_str(text).map_err(|cause| FileError::Toml { path: path.to_owned(), cause: Box::new(cause) })?;
+        for lookup in &mut file.lookups {
+            lookup.path = path.parent().unwrap_or(Path::new("")).join(&lookup.path);
+        }
         file.check().map_err(|cause| FileError::Content { path: path.to_owned(), cause })?;
         Ok(file)
     }
@@ -218,8 +284,35 @@ impl QueryFile {
             return Err(format!("sink.topic and source.topic are both '{}'; a query must not read its own results", self.source.topic));
         }
         self.query.zone()?;
+        self.check_lookups()?;
         if !self.source.watermark_by.is_empty() && self.source.max_silence.millis() < 1 {
             return Err("source.max_silence must be at least 1 millisecond".into());
+        }
+        if self.query.output_mode == OutputMode::Complete && matches!(self.query.trigger, Trigger::Continuous(_)) {
+            // A row that was sent ahead and then left the result before a crash would be nobody's to take away.
+            return Err(
+                "query.trigger: continuous does not fit output_mode \"complete\"; use { processing_time = \"1 second\" } with it, \
+                        or output_mode \"update\""
+                    .into(),
+            );
+        }
+        Ok(())
+    }
+
+    fn check_lookups(&self) -> Result<(), String> {
+        for (place, lookup) in self.lookups.iter().enumerate() {
+            let name = &lookup.name;
+            let plain = name.chars().all(|character| character.is_ascii_alphanumeric() || character == '_');
+            if !plain || !name.starts_with(|first: char| first.is_ascii_alphabetic()) {
+                return Err(format!("lookup.name: '{name}' must be a letter, then letters, digits and '_', so that the SQL can name it"));
+            }
+            if name.eq_ignore_ascii_case(&self.source.topic) {
+                return Err(format!("lookup.name: '{name}' is the topic's name, too; give the lookup table another one"));
+            }
+            if self.lookups.iter().take(place).any(|other| other.name.eq_ignore_ascii_case(name)) {
+                return Err(format!("lookup.name: there are two lookup tables '{name}'; give one of them another name"));
+            }
+            lookup.table_format()?;
         }
         Ok(())
     }
@@ -249,6 +342,12 @@ mod tests {
         assert_eq!(trigger("").unwrap(), Trigger::AsSoonAsPossible);
         assert_eq!(trigger("trigger = 'available_now'").unwrap(), Trigger::AvailableNow);
         assert_eq!(trigger("trigger = { processing_time = '0 seconds' }").unwrap(), Trigger::AsSoonAsPossible);
+        assert_eq!(trigger("trigger = 'once'").unwrap(), Trigger::Once);
+        assert_eq!(trigger("trigger = { continuous = '1 second' }").unwrap(), Trigger::Continuous(Span::from_secs(1)));
+        assert!(trigger("trigger = { continuous = '0 seconds' }").unwrap_err().to_string().contains("between two commits"));
+        let complete = trigger("output_mode = 'complete'\ntrigger = { continuous = '1s' }").unwrap_err().to_string();
+        assert!(complete.contains("does not fit output_mode"), "{complete}");
+        assert!(trigger("trigger = { continuous = '1s', processing_time = '1s' }").unwrap_err().to_string().contains("both"));
         assert!(trigger("trigger = 'sometimes'").unwrap_err().to_string().contains("available_now"));
         assert!(trigger("trigger = { processing_time = '1' }").unwrap_err().to_string().contains("a number with a unit"));
         assert!(trigger("trigger = { every = '1s' }").unwrap_err().to_string().contains("every"));
@@ -269,5 +368,24 @@ mod tests {
         let looped = parse(&format!("{SOURCE}[query]\nsql='x'\n[sink]\ntopic='iot'")).unwrap_err().to_string();
         assert!(looped.contains("its own results"), "{looped}");
         assert!(parse(&format!("{SOURCE}[query]\nsql='x'\n").replace("name='q'", "name='a b'")).is_err());
+    }
+
+    #[test]
+    fn lookup_tables_lie_beside_the_query_file() {
+        let text = |lookup: &str| format!("{SOURCE}[query]\nsql='x'\n[[lookup]]\n{lookup}");
+        let read = |lookup: &str| QueryFile::parse(&text(lookup), Path::new("/etc/queries/q.toml"));
+        let file = read("name='a'\npath='a.CSV'\nschema='k STRING'\n[[lookup]]\nname='b'\npath='/data/b.parquet'").unwrap();
+        let found: Vec<_> = file.lookups.iter().map(|lookup| (lookup.path.to_str().unwrap(), lookup.table_format().unwrap())).collect();
+        assert_eq!(found, [("/etc/queries/a.CSV", TableFormat::Csv), ("/data/b.parquet", TableFormat::Parquet)]);
+        for (lookup, part) in [
+            ("name='a b'\npath='a.csv'", "so that the SQL can name it"),
+            ("name='IOT'\npath='a.csv'", "the topic's name"),
+            ("name='a'\npath='a.csv'\n[[lookup]]\nname='A'\npath='b.csv'", "two lookup tables"),
+            ("name='a'\npath='a.txt'", "format = \"csv\""),
+            ("name='a'\npath='a.csv'\nsep=';'", "sep"),
+        ] {
+            let fault = read(lookup).unwrap_err().to_string();
+            assert!(fault.contains(part), "'{part}' is not in: {fault}");
+        }
     }
 }

@@ -4,7 +4,8 @@
 //! query file ──file.rs──▶ QueryFile ──sql.rs──▶ statement ──compile.rs──▶ logical plan ──shape.rs──▶ StreamQuery
 //!                                     (Spark's spelling)     (DataFusion)             (every node matched)
 //! ```
-//! This room knows DataFusion and not Kafka. `fold.rs` is the only file that touches accumulators.
+//! Files of metadata that the SQL joins with the stream are read in `lookup`. This room knows DataFusion and not Kafka. `fold.rs` is the only
+//! file that touches accumulators.
 
 mod calendar;
 mod compile;
@@ -14,8 +15,10 @@ pub mod file;
 mod fold;
 mod functions;
 mod grouping;
+mod identity;
 mod keys;
 mod length;
+mod lookup;
 mod modes;
 mod order;
 mod shape;
@@ -31,6 +34,7 @@ pub use file::QueryFile;
 pub(crate) use fold::Arguments;
 pub(crate) use grouping::{Grouping, Window};
 pub(crate) use keys::{GroupKeys, RowBytes, normalize};
+pub use lookup::LookupTable;
 pub(crate) use shape::{Scope, Step};
 pub use window::WindowSpec;
 pub(crate) use window::{Pane, PaneFinder};

@@ -9,6 +9,7 @@ use datafusion_common::{DataFusionError, Result};
 use datafusion_expr::{Aggregate, Distinct, Expr, LogicalPlan};
 use datafusion_physical_expr::PhysicalExpr;
 
+use super::lookup::{self, LookupJoin};
 use super::order::{Cut, Order};
 
 /// Whether one input partition has all rows of a group.
@@ -98,6 +99,11 @@ impl<'a> Shape<'a> {
                     part.push(node);
                     &limit.input
                 }
+                LogicalPlan::Join(join) => {
+                    lookup::check_join(join)?;
+                    part.push(node);
+                    &join.left
+                }
                 LogicalPlan::SubqueryAlias(alias) => &alias.input,
                 LogicalPlan::Aggregate(inner) if stages.len() < 2 => {
                     part.reverse();
@@ -109,7 +115,10 @@ impl<'a> Shape<'a> {
                     stages.push(Stage { node: GroupNode::Distinct(input), after: std::mem::take(&mut part) });
                     input
                 }
-                LogicalPlan::TableScan(_) => break,
+                LogicalPlan::TableScan(scan) => {
+                    lookup::check_scan(scan)?;
+                    break;
+                }
                 other => return Err(refusal(other)),
             };
         }
@@ -138,7 +147,6 @@ fn refusal(plan: &LogicalPlan) -> String {
         LogicalPlan::Distinct(_) => {
             "DISTINCT ON and a DISTINCT below another grouping are not supported; use SELECT DISTINCT at the top, or GROUP BY".into()
         }
-        LogicalPlan::Join(_) => "joins are not supported yet; send what you would join with the reading, or join where you read".into(),
         LogicalPlan::Union(_) => "UNION is not supported; run one query file per SELECT, all into the same topic".into(),
         LogicalPlan::Window(_) => {
             "OVER (...) needs rows in a final order, which a stream does not have; aggregate over window(ts, ...) instead".into()
@@ -162,7 +170,11 @@ fn refusal(plan: &LogicalPlan) -> String {
         | LogicalPlan::DescribeTable(_)
         | LogicalPlan::Extension(_) => "the SQL must be a SELECT".into(),
         // Accepted by the walk before it asks for a refusal.
-        LogicalPlan::Projection(_) | LogicalPlan::Filter(_) | LogicalPlan::SubqueryAlias(_) | LogicalPlan::TableScan(_) => {
+        LogicalPlan::Projection(_)
+        | LogicalPlan::Filter(_)
+        | LogicalPlan::SubqueryAlias(_)
+        | LogicalPlan::Join(_)
+        | LogicalPlan::TableScan(_) => {
             format!("this part of the query is at a place where it does not stream: {}", plan.display())
         }
     }
@@ -184,6 +196,7 @@ pub(crate) fn base_column(expr: &Expr, below: &LogicalPlan) -> Option<String> {
                 base_column(&Expr::Column((qualifier, field).into()), &alias.input)
             }
             LogicalPlan::Filter(filter) => base_column(expr, &filter.input),
+            LogicalPlan::Join(join) => lookup::base_column_below(column, join),
             LogicalPlan::TableScan(_) => Some(column.name.clone()),
             LogicalPlan::Aggregate(aggregate) => {
                 let index = aggregate.schema.maybe_index_of_column(column)?;
@@ -195,18 +208,19 @@ pub(crate) fn base_column(expr: &Expr, below: &LogicalPlan) -> Option<String> {
     }
 }
 
-/// A filter or a projection, ready for batches.
+/// A filter, a projection or a join with a lookup table, ready for batches.
 #[derive(Debug)]
 pub(crate) enum Step {
     Filter(Arc<dyn PhysicalExpr>),
     Project(Vec<Arc<dyn PhysicalExpr>>, SchemaRef),
+    Lookup(Box<LookupJoin>),
     /// Only above the aggregate, in complete mode; as is [`Step::Cut`].
     Order(Order),
     Cut(Cut),
 }
 
 impl Step {
-    /// Applies the steps in order. `rows` follows the rows of `batch` through the filters.
+    /// Applies the steps in order. `rows` follows the rows of `batch` through them.
     pub(crate) fn apply_all(steps: &[Self], mut batch: RecordBatch, mut rows: UInt32Array) -> Result<(RecordBatch, UInt32Array)> {
         for step in steps {
             match step {
@@ -218,6 +232,7 @@ impl Step {
                     }
                 }
                 Self::Project(exprs, schema) => batch = project(exprs, schema, &batch)?,
+                Self::Lookup(join) => (batch, rows) = join.apply(batch, rows)?,
                 Self::Order(order) => (batch, rows) = order.apply(&batch, &rows)?,
                 Self::Cut(cut) => (batch, rows) = cut.apply(&batch, &rows),
             }

@@ -36,7 +36,11 @@ pub(crate) fn range(consumer: &BaseConsumer<Quiet>, topic: &str, partition: i32,
                 tracing::warn!(topic, partition, %error, "the log does not say where this partition begins; trying on");
                 said = true;
             }
-            Err(_) => {}
+            Err(error) => {
+                // What the client believes of the topic may be out of date: asking for it anew replaces that.
+                let known = consumer.fetch_metadata(Some(topic), Duration::from_secs(1));
+                tracing::debug!(topic, partition, %error, known = known.is_ok(), "asking again");
+            }
         }
         owner.beat();
         if owner.stop.wait_timeout(Duration::from_millis(50)) {

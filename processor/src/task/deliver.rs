@@ -1,6 +1,6 @@
 //! Rows into their topics, and the wait for their acknowledgement.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use common::Settings;
@@ -8,36 +8,62 @@ use common::topics::lane_header;
 use rdkafka::ClientContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header, OwnedHeaders};
-use rdkafka::producer::{BaseRecord, DeliveryResult, Producer as _, ProducerContext, ThreadedProducer};
+use rdkafka::producer::{BaseRecord, DeliveryResult, ProducerContext, ThreadedProducer};
 
 use super::error::TaskError;
 use super::input::Records;
 use super::owner::Owner;
 use crate::engine::Refused;
 use crate::query::StreamQuery;
+use crate::query::file::Trigger;
 
 /// Largest record that is sent, bytes; the topics have limits of their own.
 const MAX_MESSAGE: usize = 16 * 1024 * 1024;
 
-/// Keeps the first error of any delivery until somebody asks.
+/// What has been sent and not reported yet, and the first error of any report until somebody asks.
+///
+/// Waiting is by our own condition and not by the client's flush: that one competes with the client's polling thread for the last report
+/// and, when it loses, sleeps for a tenth of a second.
 #[derive(Clone, Default)]
-struct FirstError(Arc<Mutex<Option<KafkaError>>>);
+struct Outstanding(Arc<(Mutex<Reports>, Condvar)>);
 
-impl ClientContext for FirstError {}
+#[derive(Default)]
+struct Reports {
+    waiting: u64,
+    first_error: Option<KafkaError>,
+}
 
-impl ProducerContext for FirstError {
+impl Outstanding {
+    fn reports(&self) -> MutexGuard<'_, Reports> {
+        self.0.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for a report that leaves `few` or less, or for the time to pass.
+    fn wait(&self, few: u64, time: Duration) -> bool {
+        let waited = self.0.1.wait_timeout_while(self.reports(), time, |reports| reports.waiting > few);
+        waited.unwrap_or_else(PoisonError::into_inner).0.waiting <= few
+    }
+}
+
+impl ClientContext for Outstanding {}
+
+impl ProducerContext for Outstanding {
     type DeliveryOpaque = ();
 
     fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
+        let mut reports = self.reports();
+        reports.waiting = reports.waiting.saturating_sub(1);
         if let Err((error, _)) = result {
-            self.0.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(|| error.clone());
+            reports.first_error.get_or_insert_with(|| error.clone());
         }
+        drop(reports);
+        self.0.1.notify_all();
     }
 }
 
 pub(crate) struct Deliverer {
-    producer: ThreadedProducer<FirstError>,
-    first_error: FirstError,
+    producer: ThreadedProducer<Outstanding>,
+    outstanding: Outstanding,
     pub(crate) output: String,
     late: String,
     dead: String,
@@ -48,10 +74,12 @@ pub(crate) struct Deliverer {
 
 impl Deliverer {
     pub(crate) fn new(settings: &Settings, query: &StreamQuery) -> Result<Self, TaskError> {
-        let first_error = FirstError::default();
+        let outstanding = Outstanding::default();
         let mut config = common::kafka::producer(&settings.kafka, "processor-results");
+        // Rows for which somebody waits leave at once; what a tick brings together may gather.
+        let linger = if matches!(query.file.query.trigger, Trigger::AsSoonAsPossible | Trigger::Continuous(_)) { "0" } else { "5" };
         config
-            .set("linger.ms", "5")
+            .set("linger.ms", linger)
             .set("compression.type", "lz4")
             .set("batch.size", "1048576")
             // What came in must go out again, with our headers on it.
@@ -59,8 +87,8 @@ impl Deliverer {
             .set("queue.buffering.max.messages", "500000")
             .set("queue.buffering.max.kbytes", "131072");
         Ok(Self {
-            producer: config.create_with_context(first_error.clone())?,
-            first_error,
+            producer: config.create_with_context(outstanding.clone())?,
+            outstanding,
             output: query.file.output_topic(),
             late: settings.topics.late.clone(),
             dead: settings.topics.dead.clone(),
@@ -99,6 +127,7 @@ impl Deliverer {
         K: rdkafka::message::ToBytes + ?Sized,
         P: rdkafka::message::ToBytes + ?Sized,
     {
+        self.outstanding.reports().waiting += 1;
         loop {
             match self.producer.send(record) {
                 Ok(()) => return Ok(()),
@@ -108,8 +137,9 @@ impl Deliverer {
                     }
                     owner.beat();
                     record = back;
-                    // Backpressure: an error here is only that the queue is not empty yet.
-                    self.producer.flush(Duration::from_millis(100)).unwrap_or_default();
+                    // Backpressure: until half of what is on its way has arrived.
+                    let half = self.outstanding.reports().waiting / 2;
+                    self.outstanding.wait(half, Duration::from_millis(100));
                 }
                 Err((error, _)) => return Err(not_taken(&error)),
             }
@@ -118,13 +148,13 @@ impl Deliverer {
 
     /// Waits until the log has everything that was sent.
     pub(crate) fn flush(&self, owner: &Owner) -> Result<(), TaskError> {
-        while self.producer.in_flight_count() > 0 {
-            if self.producer.flush(Duration::from_millis(200)).is_err() && owner.given_up() {
+        while !self.outstanding.wait(0, Duration::from_millis(200)) {
+            if owner.given_up() {
                 return Err(TaskError::Stopped);
             }
             owner.beat();
         }
-        match self.first_error.0.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        match self.outstanding.reports().first_error.take() {
             None => Ok(()),
             Some(error) => Err(not_taken(&error)),
         }

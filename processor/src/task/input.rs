@@ -15,7 +15,6 @@ use super::owner::Owner;
 use crate::engine::Input;
 use crate::format::decode::Decoder;
 use crate::query::StreamQuery;
-use crate::query::file::Trigger;
 
 /// Records of one partition in log order, whole, in a few large buffers instead of many small ones.
 #[derive(Debug)]
@@ -132,6 +131,8 @@ pub(crate) struct Reader {
     quiet: BTreeMap<i32, Quietness>,
     /// Of a bounded run: where each partition ended at the start.
     ends: Option<BTreeMap<i32, i64>>,
+    /// Where reading began.
+    firsts: BTreeMap<i32, i64>,
     /// No partition has been read before: there is nothing that could be lost.
     fresh: bool,
     said_away: bool,
@@ -188,10 +189,11 @@ impl Reader {
             list.add_partition_offset(&topic, *partition, Offset::Offset(offset))?;
             quiet.insert(*partition, Quietness { offset, since: Instant::now() });
         }
-        let ends = match query.file.query.trigger {
-            Trigger::AvailableNow => Some(ends(&consumer, &topic, positions.keys(), owner)?),
-            _ => None,
+        let ends = match query.file.query.trigger.is_bounded() {
+            true => Some(ends(&consumer, &topic, positions.keys(), owner)?),
+            false => None,
         };
+        let firsts = quiet.iter().map(|(partition, quiet): (&i32, &Quietness)| (*partition, quiet.offset)).collect();
         consumer.assign(&list)?;
         let pending = positions.keys().map(|partition| (*partition, Records::new(&topic, *partition))).collect();
         let fresh = positions.values().all(Option::is_none);
@@ -206,6 +208,7 @@ impl Reader {
             at_end,
             quiet,
             ends,
+            firsts,
             fresh,
             said_away: false,
         })
@@ -221,6 +224,37 @@ impl Reader {
         self.quiet.iter().all(|(partition, quiet)| {
             stop(partition).is_none_or(|end| quiet.offset >= *end || (self.at_end[partition] && self.pending[partition].len() == 0))
         })
+    }
+
+    /// Of a bounded run: each partition with the offsets from where and to where it is read.
+    pub(crate) fn goal(&self) -> BTreeMap<i32, (i64, i64)> {
+        let ends = self.ends.iter().flatten();
+        ends.filter_map(|(partition, end)| Some((*partition, (*self.firsts.get(partition)?, *end)))).collect()
+    }
+
+    /// For each partition its end as the log says it now, or the offset `most` beyond the one that it stands at when that is nearer.
+    pub(crate) fn ends_within(&self, most: i64, owner: &Owner) -> Result<BTreeMap<i32, i64>, TaskError> {
+        let mut targets = ends(&self.consumer, &self.topic, self.quiet.keys(), owner)?;
+        for (partition, quiet) in &self.quiet {
+            targets.entry(*partition).and_modify(|end| *end = (*end).min(quiet.offset + most));
+        }
+        Ok(targets)
+    }
+
+    /// Whether a step has taken all rows before `target`. The last offsets of a partition may have no rows.
+    pub(crate) fn has_passed(&self, partition: i32, target: i64) -> bool {
+        let at_end = self.at_end.get(&partition).copied().unwrap_or(false) && self.pending.get(&partition).is_none_or(|all| all.len() == 0);
+        at_end || self.quiet.get(&partition).is_none_or(|quiet| quiet.offset >= target)
+    }
+
+    /// Of each partition: whether it is read to its end, and for how long no row has come.
+    pub(crate) fn quiet(&self) -> impl Iterator<Item = (i32, bool, Duration)> {
+        self.quiet.iter().map(|(partition, quiet)| (*partition, self.at_end[partition], quiet.since.elapsed()))
+    }
+
+    /// Whether the log has not answered since it was last asked.
+    pub(crate) fn is_away(&self) -> bool {
+        self.said_away
     }
 
     /// Whether the log says that nothing lies beyond `offset`.
@@ -277,6 +311,7 @@ impl Reader {
         match error {
             KafkaError::PartitionEOF(partition) => {
                 self.at_end.insert(partition, true);
+                self.said_away = false;
                 Ok(())
             }
             KafkaError::MessageConsumption(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange) if self.fresh => {

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use common::progress::{Show, Unit};
 use common::telemetry::Part;
 use common::{Settings, Shutdown};
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext, Rebalance};
@@ -18,11 +19,12 @@ use super::error::{ProcessorError, TaskError};
 use super::owner::{Heartbeat, Owner};
 use super::status::QueryStatus;
 use super::worker::{Shard, Worker};
-use crate::query::file::Trigger;
 use crate::query::{Scope, StreamQuery};
 
 /// How often positions are shown to the group and ends are asked for.
 const REPORT: Duration = Duration::from_secs(1);
+/// How often the log is asked how many partitions the input has.
+const COUNT: Duration = Duration::from_secs(10);
 /// A worker that has not turned for this long holds the query's sign of life back.
 const STALLED: Duration = Duration::from_secs(60);
 /// Pause before a broken worker is started again.
@@ -65,6 +67,7 @@ impl Workers {
         status: Arc<QueryStatus>,
         runtime: tokio::runtime::Handle,
     ) -> Arc<Self> {
+        status.set_input_partitions(input_partitions);
         Arc::new(Self {
             settings,
             query,
@@ -101,7 +104,7 @@ impl Workers {
         let shard = self.shard(journal_partition);
         let (stop, heartbeat) = (Shutdown::manual(), Heartbeat::new());
         let drain = self.settings.processor.drain_timeout.duration();
-        let owner = Owner::new(stop.clone(), self.runtime.clone(), heartbeat.clone(), drain);
+        let owner = Owner::new(&self.query.file.name, stop.clone(), self.runtime.clone(), heartbeat.clone(), drain);
         let worker = Worker {
             settings: Arc::clone(&self.settings),
             query: Arc::clone(&self.query),
@@ -109,6 +112,7 @@ impl Workers {
             owner,
             status: Arc::clone(&self.status),
         };
+        self.status.worker_started(journal_partition, &shard.input_partitions, heartbeat.clone());
         let thread = std::thread::Builder::new()
             .name(format!("{}-{journal_partition}", self.query.file.name))
             .spawn(move || worker.run())
@@ -129,7 +133,7 @@ impl Workers {
 
     fn join(&self, worker: Running) -> Result<(), TaskError> {
         let result = worker.thread.join().unwrap_or_else(|_| Err(TaskError::Fatal("a worker ended by a fault of the program".into())));
-        self.status.forget(worker.shard.input_partitions.into_iter());
+        self.status.forget(worker.shard.journal_partition, worker.shard.input_partitions.into_iter());
         result
     }
 
@@ -143,13 +147,13 @@ impl Workers {
         if let Some(fault) = self.start_fault.lock().unwrap_or_else(PoisonError::into_inner).take() {
             return Err(fault);
         }
-        if self.running().values().all(|worker| worker.heartbeat.age() < STALLED) {
+        if self.running().values().all(|worker| worker.heartbeat.last().0 < STALLED) {
             self.part.beat();
         }
         let ended: Vec<i32> = self.running().iter().filter(|(_, worker)| worker.thread.is_finished()).map(|(number, _)| *number).collect();
         for number in ended {
             let Some(worker) = self.running().remove(&number) else { continue };
-            let bounded = self.query.file.query.trigger == Trigger::AvailableNow;
+            let bounded = self.query.file.query.trigger.is_bounded();
             let done = worker.thread.join().unwrap_or_else(|_| Err(TaskError::Fatal("a worker ended by a fault of the program".into())));
             match done {
                 Ok(()) | Err(TaskError::Stopped) => {}
@@ -162,6 +166,7 @@ impl Workers {
                 }
                 Err(error) => {
                     tracing::warn!(query = self.query.file.name, shard = number, %error, "taking over anew");
+                    self.status.worker_broke(error.to_string());
                     if !stop.wait_timeout(RETRY) {
                         self.start(number)?;
                     }
@@ -207,11 +212,7 @@ impl ConsumerContext for Group {
 /// Runs one query until `shutdown`, or until it is done. Blocks its thread.
 pub(crate) fn run_query(workers: &Arc<Workers>, shutdown: &Shutdown) -> Result<(), ProcessorError> {
     let fault = |error: TaskError| ProcessorError::Task(error.to_string());
-    let result = if workers.query.file.query.trigger == Trigger::AvailableNow {
-        run_bounded(workers, shutdown)
-    } else {
-        run_group(workers, shutdown)
-    };
+    let result = if workers.query.file.query.trigger.is_bounded() { run_bounded(workers, shutdown) } else { run_group(workers, shutdown) };
     // After a fault some may still run.
     let left = workers.stop_all();
     for error in result.map_err(fault)?.into_iter().chain(left).filter_map(Result::err) {
@@ -231,8 +232,13 @@ fn run_bounded(workers: &Arc<Workers>, shutdown: &Shutdown) -> Result<Vec<Ended>
         workers.start(i32::try_from(shard).unwrap_or(i32::MAX))?;
     }
     let mut reported = Instant::now();
+    let mut show = Show::new(&workers.query.file.name, Unit::Rows);
     while !shutdown.wait_timeout(Duration::from_millis(20)) {
-        if workers.tend(shutdown)? == 0 {
+        let running = workers.tend(shutdown)?;
+        if let Some((done, total)) = workers.status.done() {
+            show.update(done, total, || format!("{:.0} rows/s", workers.status.rows_per_second()));
+        }
+        if running == 0 {
             break;
         }
         if reported.elapsed() >= REPORT {
@@ -240,7 +246,9 @@ fn run_bounded(workers: &Arc<Workers>, shutdown: &Shutdown) -> Result<Vec<Ended>
             reported = Instant::now();
         }
     }
+    drop(show);
     report(workers, &reporter);
+    workers.status.log_last();
     Ok(workers.stop_all())
 }
 
@@ -248,7 +256,7 @@ fn run_group(workers: &Arc<Workers>, shutdown: &Shutdown) -> Result<Vec<Ended>, 
     let consumer: BaseConsumer<Group> = group_config(workers).create_with_context(Group { workers: Arc::clone(workers) })?;
     let journal = common::topics::journal(&workers.query.file.name);
     consumer.subscribe(&[&journal])?;
-    let mut reported = Instant::now();
+    let (mut reported, mut counted) = (Instant::now(), Instant::now());
     while !shutdown.is_set() {
         match consumer.poll(Duration::from_millis(50)) {
             None | Some(Ok(_)) => {}
@@ -268,6 +276,10 @@ fn run_group(workers: &Arc<Workers>, shutdown: &Shutdown) -> Result<Vec<Ended>, 
         if reported.elapsed() >= REPORT {
             report(workers, &consumer);
             reported = Instant::now();
+        }
+        if counted.elapsed() >= COUNT {
+            count_partitions(workers, &consumer);
+            counted = Instant::now();
         }
     }
     let ended = workers.stop_all();
@@ -296,7 +308,9 @@ fn report<C: ConsumerContext>(workers: &Workers, consumer: &BaseConsumer<C>) {
     let topic = &workers.query.file.source.topic;
     let (mut offsets, mut away) = (TopicPartitionList::new(), false);
     for (partition, position) in workers.status.positions() {
-        if let Err(error) = offsets.add_partition_offset(topic, partition, Offset::Offset(position)) {
+        if let Some(position) = position
+            && let Err(error) = offsets.add_partition_offset(topic, partition, Offset::Offset(position))
+        {
             tracing::debug!(%error, "a position cannot be shown to the group");
         }
         // One unanswered question is enough to know that the log is away; this thread has a group to look after.
@@ -308,9 +322,20 @@ fn report<C: ConsumerContext>(workers: &Workers, consumer: &BaseConsumer<C>) {
             Err(_) => away = true,
         }
     }
+    workers.status.set_answers(!away);
     if offsets.count() > 0
         && let Err(error) = consumer.commit(&offsets, CommitMode::Async)
     {
         tracing::debug!(%error, "positions could not be shown to the group");
+    }
+}
+
+/// Asks how many partitions the input has now.
+fn count_partitions<C: ConsumerContext>(workers: &Workers, consumer: &BaseConsumer<C>) {
+    let topic = workers.query.file.source.topic.as_str();
+    let Ok(metadata) = consumer.fetch_metadata(Some(topic), Duration::from_millis(500)) else { return };
+    let found = metadata.topics().iter().find(|found| found.name() == topic && found.error().is_none());
+    if let Some(found) = found {
+        workers.status.set_input_partitions(u32::try_from(found.partitions().len()).unwrap_or(u32::MAX));
     }
 }

@@ -45,12 +45,12 @@ pub fn compile_queries(paths: &[PathBuf]) -> Result<Vec<StreamQuery>, QueryError
 /// # Errors
 /// When a query cannot run or cannot go on; the others are then stopped in good order.
 pub async fn run(settings: Settings, telemetry: Telemetry, shutdown: Shutdown) -> Result<Summary, ProcessorError> {
-    let queries = compile_queries(&settings.processor.queries)?;
+    let queries: Vec<Arc<StreamQuery>> = compile_queries(&settings.processor.queries)?.into_iter().map(Arc::new).collect();
     let metrics = Metrics::register(telemetry.registry()).map_err(|error| ProcessorError::Task(format!("metrics: {error}")))?;
     let settings = Arc::new(settings);
     let mut statuses = Vec::new();
     for query in &queries {
-        statuses.push(QueryStatus::new(&query.file.name, query.file.source.watermark.millis(), metrics.clone()));
+        statuses.push(QueryStatus::new(query, &settings, metrics.clone()));
     }
     let shown = statuses.clone();
     let part = telemetry.part("processor", move || json!({ "queries": shown.iter().map(|status| status.to_json()).collect::<Vec<_>>() }));
@@ -60,7 +60,6 @@ pub async fn run(settings: Settings, telemetry: Telemetry, shutdown: Shutdown) -
     let stop = Shutdown::manual();
     let mut tasks = tokio::task::JoinSet::new();
     for (query, status) in queries.into_iter().zip(statuses) {
-        let query = Arc::new(query);
         let input_partitions = match ensure(&settings, &query, &shutdown).await {
             Ok(partitions) => partitions,
             // Stopped before the log was there: nothing has begun, so nothing is wrong.

@@ -12,11 +12,13 @@ const PATIENCE: Duration = Duration::from_millis(100);
 pub(crate) struct Pace {
     trigger: Trigger,
     due: Option<Instant>,
+    /// Of `continuous`: when the steps so far must be in the journal.
+    commit: Option<Instant>,
 }
 
 impl Pace {
     pub(crate) fn new(trigger: Trigger) -> Self {
-        Self { trigger, due: None }
+        Self { trigger, due: None, commit: None }
     }
 
     /// When the current step must be taken; `None`: as soon as there are rows.
@@ -31,13 +33,28 @@ impl Pace {
     }
 
     /// How long a reader may wait for a record.
-    pub(crate) fn patience(due: Option<Instant>, now: Instant) -> Duration {
+    pub(crate) fn patience(&self, now: Instant) -> Duration {
+        let due = self.due.into_iter().chain(self.commit).min();
         due.map_or(PATIENCE, |due| due.saturating_duration_since(now).min(PATIENCE))
     }
 
     /// Whether rows that are there may wait for the tick.
     pub(crate) fn waits(&self, now: Instant) -> bool {
         self.due.is_some_and(|due| now < due)
+    }
+
+    /// Whether steps that have not been committed must be now; `open`: whether there are any.
+    pub(crate) fn commits(&mut self, now: Instant, open: bool) -> bool {
+        let Trigger::Continuous(interval) = self.trigger else { return false };
+        if !open {
+            self.commit = None;
+            return false;
+        }
+        let due = *self.commit.get_or_insert(now + interval.duration());
+        if now >= due {
+            self.commit = None;
+        }
+        now >= due
     }
 
     pub(crate) fn stepped(&mut self, now: Instant) {
@@ -63,6 +80,21 @@ mod tests {
         assert!(!pace.waits(tick));
         pace.stepped(tick);
         assert_eq!(pace.due(tick, 1_700_000_001_000), Some(tick + Duration::from_secs(1)));
+    }
+
+    #[test]
+    fn commits_follow_the_first_open_step_by_the_interval() {
+        let mut pace = Pace::new(Trigger::Continuous(Span::from_secs(1)));
+        let now = Instant::now();
+        assert_eq!(pace.due(now, 5), None);
+        assert!(!pace.commits(now, false));
+        assert!(!pace.commits(now, true));
+        let later = now + Duration::from_millis(950);
+        assert!(!pace.commits(later, true));
+        assert_eq!(pace.patience(later), Duration::from_millis(50));
+        assert!(pace.commits(now + Duration::from_secs(1), true));
+        assert!(!pace.commits(now + Duration::from_secs(1), true), "a new interval");
+        assert!(!Pace::new(Trigger::AsSoonAsPossible).commits(now, true));
     }
 
     #[test]

@@ -1,14 +1,14 @@
 //! JSON of any shape, read through pointers (RFC 6901).
 
 use common::reading::Reading;
-use common::settings::Mapping;
+use common::settings::PayloadMapping;
 use serde_json::Value;
 
 use super::json::{kind_of, name, not_json, whole};
 use super::{Around, Fault, text, time};
 
 /// What is wrong with a mapping.
-pub(super) fn faults(mapping: &Mapping) -> Vec<String> {
+pub(super) fn faults(mapping: &PayloadMapping) -> Vec<String> {
     let single = [&mapping.sensor_id, &mapping.time, &mapping.seq, &mapping.kind, &mapping.value].into_iter().flatten();
     let mut faults: Vec<String> = single
         .chain(mapping.values.values())
@@ -24,7 +24,7 @@ pub(super) fn faults(mapping: &Mapping) -> Vec<String> {
     faults
 }
 
-pub(super) fn read(payload: &[u8], mapping: &Mapping, around: &Around<'_>) -> Result<Vec<Reading>, Fault> {
+pub(super) fn read(payload: &[u8], mapping: &PayloadMapping, around: &Around<'_>) -> Result<Vec<Reading>, Fault> {
     let message: Value = serde_json::from_str(text(payload)?).map_err(|error| not_json(&error))?;
     let at = |pointer: &Option<String>| pointer.as_deref().and_then(|pointer| message.pointer(pointer)).unwrap_or(&Value::Null);
     let ts = time::from_json(at(&mapping.time), around.unit)?;

@@ -28,7 +28,7 @@ mod tests;
 use std::sync::Mutex;
 
 use common::reading::{Reading, TsSource};
-use common::settings::{Mapping, Payload, PayloadFormat, TimeUnit, TopicSetting};
+use common::settings::{Payload, PayloadFormat, PayloadMapping, TimeUnit, TopicSetting};
 
 use self::sparkplug::Host;
 use self::topic::{Parts, Template};
@@ -135,7 +135,7 @@ struct Route {
     template: Template,
     format: PayloadFormat,
     unit: TimeUnit,
-    mapping: Mapping,
+    mapping: PayloadMapping,
 }
 
 /// Reads payloads by the settings. Shared by all doors: what Sparkplug's births declared is kept here.
@@ -219,7 +219,7 @@ impl Reader {
     pub(crate) fn read_as(&self, format: PayloadFormat, unit: TimeUnit, from: &str, payload: &[u8], received: i64) -> Vec<Content> {
         let parts = Parts::default();
         let around = Around { parts: &parts, received, unit, series: &self.series, sensor_tag: &self.sensor_tag };
-        contents(from, payload, decode(format, &Mapping::default(), payload, &around))
+        contents(from, payload, decode(format, &PayloadMapping::default(), payload, &around))
     }
 }
 
@@ -228,7 +228,7 @@ pub(crate) fn usual_unit(format: PayloadFormat) -> TimeUnit {
     if format == PayloadFormat::LineProtocol { TimeUnit::Nanos } else { TimeUnit::Millis }
 }
 
-fn decode(format: PayloadFormat, mapping: &Mapping, payload: &[u8], around: &Around<'_>) -> Result<Decoded, Fault> {
+fn decode(format: PayloadFormat, mapping: &PayloadMapping, payload: &[u8], around: &Around<'_>) -> Result<Decoded, Fault> {
     if payload.is_empty() {
         return Err(Fault::new("empty", "the payload is empty"));
     }

@@ -120,13 +120,13 @@ fn a_payload_larger_than_a_record_keeps_its_beginning() {
 fn json_of_any_shape_through_pointers() {
     let reader = reader("up/{site}", PayloadFormat::MappedJson, |full| {
         full.time_unit = Some(TimeUnit::Seconds);
-        full.mapping = Some(Mapping {
+        full.mapping = Some(PayloadMapping {
             sensor_id: Some("/dev/id".into()),
             time: Some("/t".into()),
             seq: Some("/n".into()),
             values: [("temp", "/data/0"), ("hum", "/data/1"), ("gone", "/data/9")].map(|(a, b)| (a.into(), b.into())).into(),
             labels: [("model".into(), "/dev/model".into())].into(),
-            ..Mapping::default()
+            ..PayloadMapping::default()
         });
     });
     let (readings, dead) = read(&reader, "up/hall", br#"{"dev":{"id":17,"model":"X"},"t":1700000000.5,"n":9,"data":["21.5",true]}"#);
@@ -219,7 +219,7 @@ proptest! {
     fn nothing_panics_and_nothing_vanishes(payload in prop::collection::vec(any::<u8>(), 0..200), format in 0..5_usize) {
         let format = [PayloadFormat::Json, PayloadFormat::MappedJson, PayloadFormat::Number, PayloadFormat::LineProtocol, PayloadFormat::Senml][format];
         let reader = reader("sensors/{site}/{sensor_id}/{kind}", format, |full| {
-            full.mapping = Some(Mapping { value: Some("/v".into()), ..Mapping::default() });
+            full.mapping = Some(PayloadMapping { value: Some("/v".into()), ..PayloadMapping::default() });
         });
         prop_assert!(!reader.read(TOPIC, &payload, NOW).contents.is_empty());
     }

@@ -11,6 +11,7 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use common::Shutdown;
+use common::progress::{Show, Unit};
 use common::settings::{Settings, Topics};
 use common::telemetry::Part;
 use common::topics::lane_header as lane;
@@ -21,7 +22,6 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 use self::delivery::{Context, InFlight, Lane};
 use crate::error::ProducerError;
 use crate::metrics::Metrics;
-use crate::progress::Show;
 use crate::source::{BATCH, Content, DeadRow, Delivery, Next, Progress, Source};
 use crate::summary::Summary;
 
@@ -31,6 +31,8 @@ const IDLE_TURN: Duration = Duration::from_millis(50);
 const FULL_QUEUE_TURN: Duration = Duration::from_millis(1);
 const DRAIN_TURN: Duration = Duration::from_millis(10);
 const REPORT_EVERY: Duration = Duration::from_millis(500);
+/// A log that owes acknowledgements for so long is not ready.
+const SILENCE: Duration = Duration::from_secs(10);
 
 pub(crate) use self::delivery::Counts;
 
@@ -63,6 +65,15 @@ pub(crate) struct Publisher {
     progress: Option<Progress>,
     next_report: Instant,
     reported: (Instant, u64),
+    silence: Silence,
+}
+
+/// A log that takes nothing: away, hanging, or full. Only the first of these the client can tell.
+struct Silence {
+    /// The last time that something was acknowledged, or nothing was awaited.
+    since: Instant,
+    acknowledged: u64,
+    said: bool,
 }
 
 impl Publisher {
@@ -71,13 +82,22 @@ impl Publisher {
         let producer = client::config(&settings).create_with_context(context).map_err(ProducerError::Client)?;
         let now = Instant::now();
         let topics = Arc::new(settings.topics.clone());
-        Ok(Self { producer, settings, topics, around, show: Show::Nothing, progress: None, next_report: now, reported: (now, 0) })
+        Ok(Self {
+            producer,
+            settings,
+            topics,
+            around,
+            show: Show::new("replay", Unit::Bytes),
+            progress: None,
+            next_report: now,
+            reported: (now, 0),
+            silence: Silence { since: now, acknowledged: 0, said: false },
+        })
     }
 
     /// Publishes until the source ends or the signal comes, then drains.
     pub(crate) fn run(mut self, source: &mut dyn Source) -> Result<Summary, ProducerError> {
         self.progress = source.progress();
-        self.show = Show::new(self.progress);
         source.start(chrono::Utc::now().timestamp_millis());
         let started = Instant::now();
         let ended = self.stream(source, started);
@@ -236,6 +256,31 @@ impl Publisher {
         }
     }
 
+    /// Whether the log owes acknowledgements for longer than it should; said once.
+    fn is_silent(&mut self, now: Instant) -> bool {
+        let counts = &self.around.counts;
+        let acknowledged = counts.published.load(Ordering::Relaxed) + counts.dead.load(Ordering::Relaxed);
+        let in_flight = self.producer.in_flight_count();
+        if in_flight == 0 || acknowledged != self.silence.acknowledged {
+            if self.silence.said {
+                tracing::info!("the log acknowledges again");
+            }
+            self.silence = Silence { since: now, acknowledged, said: false };
+            return false;
+        }
+        let silent = now.duration_since(self.silence.since) >= SILENCE;
+        if silent && !self.silence.said {
+            self.silence.said = true;
+            let servers = &self.settings.kafka.bootstrap_servers;
+            tracing::warn!(
+                servers,
+                in_flight,
+                "the log has acknowledged nothing for {SILENCE:?}; what is in flight is kept. Is it full, or does it hang?"
+            );
+        }
+        silent
+    }
+
     fn report(&mut self, now: Instant) {
         let counts = &self.around.counts;
         let published = counts.published.load(Ordering::Relaxed);
@@ -244,8 +289,12 @@ impl Publisher {
         let rate = if seconds > 0.0 { (published - then) as f64 / seconds } else { 0.0 };
         counts.set_rate(rate);
         self.around.metrics.in_flight.set(i64::from(self.producer.in_flight_count()));
-        self.around.part.set_ready(!counts.away.load(Ordering::Relaxed));
-        self.show.update(self.progress, published, rate);
+        let away = counts.away.load(Ordering::Relaxed);
+        let silent = self.is_silent(now);
+        self.around.part.set_ready(!away && !silent);
+        if let Some(Progress { done, total }) = self.progress {
+            self.show.update(done, total, || format!("{published} readings, {rate:.0}/s"));
+        }
     }
 
     /// Waits for what is in flight. After a stop signal for `drain_timeout` at most; after the end of the source for as long as

@@ -5,7 +5,7 @@ use rdkafka::Timestamp;
 
 use super::*;
 use crate::batch::DeadRow;
-use crate::metrics::Metrics;
+use crate::metrics::Family;
 use crate::point::Point;
 use crate::writer::{Rejection, WriteOutcome};
 
@@ -30,7 +30,7 @@ impl Writer for FakeWriter {
         }
         let times: Vec<i64> = points.iter().map(|point| point.time_ms).collect();
         self.diary.lock().unwrap().push(format!("write {times:?}"));
-        Ok(WriteOutcome { written: points.len() as u64, stale: 0 })
+        Ok(WriteOutcome { written: points.len() as u64, ..WriteOutcome::default() })
     }
 }
 
@@ -78,10 +78,10 @@ struct Bench {
 /// `lane_up` and `log_up`: whether the first flush and the first commit succeed.
 fn bench(faults: Vec<WriteError>, lane_up: bool, log_up: bool) -> Bench {
     let diary = Diary::default();
-    let status = Arc::new(Status::new(Metrics::register(&prometheus::Registry::new()).unwrap(), "fake"));
+    let status = Arc::new(Status::new(Family::register(&prometheus::Registry::new()).unwrap().of("fake"), "fake"));
     let writer = Box::new(FakeWriter { diary: Arc::clone(&diary), faults });
     let lane = Box::new(FakeLane(Arc::clone(&diary), lane_up));
-    let delivery = Delivery::new(writer, lane, Arc::clone(&status));
+    let delivery = Delivery::new(writer, Mapper::default(), None, lane, Arc::clone(&status));
     Bench { delivery, committer: FakeCommitter(Arc::clone(&diary), RefCell::new(log_up)), diary, status }
 }
 
@@ -163,4 +163,47 @@ fn what_no_retry_can_help_ends_the_sink_and_commits_nothing() {
     bench.push(record(0, 0, &row(1)));
     assert_eq!(bench.delivery.deliver(&bench.committer).unwrap_err().to_string(), "damaged");
     assert!(bench.diary().is_empty());
+}
+
+/// Refuses a write that has any of these times, without saying which; keeps where it was told to be.
+#[derive(Debug)]
+struct Picky {
+    diary: Diary,
+    bad: Vec<i64>,
+}
+
+impl Writer for Picky {
+    fn name(&self) -> &'static str {
+        "picky"
+    }
+
+    fn write(&mut self, points: &[Point]) -> Result<WriteOutcome, WriteError> {
+        if points.iter().any(|point| self.bad.contains(&point.time_ms)) {
+            return Err(WriteError::Refused { reason: "refused", detail: format!("one of {} is bad", points.len()) });
+        }
+        self.diary.lock().unwrap().push(format!("write {}", points.len()));
+        Ok(WriteOutcome { written: points.len() as u64, ..WriteOutcome::default() })
+    }
+}
+
+fn picky(bad: Vec<i64>) -> Bench {
+    let mut bench = bench(vec![], true, true);
+    bench.delivery.writer = Box::new(Picky { diary: Arc::clone(&bench.diary), bad });
+    bench
+}
+
+#[test]
+fn three_bad_rows_among_many_are_found_and_all_others_are_written() {
+    let mut bench = picky(vec![0, 4_321, 9_999]);
+    (0..10_000).for_each(|at| bench.push(record(0, at, &row(at))));
+    let mut requests = 0;
+    while bench.deliver() != Delivered::All {
+        requests += 1;
+        assert!(bench.status.is_ready(), "a search is no trouble");
+    }
+    assert!(requests < 100, "{requests} halvings");
+    let dead: Vec<String> = bench.diary().into_iter().filter(|line| line.starts_with("dead")).collect();
+    assert_eq!(dead, ["dead 0 refused", "dead 4321 refused", "dead 9999 refused"]);
+    assert_eq!((bench.status.metrics.written.get(), bench.status.metrics.rejected_total()), (9_997, 3));
+    assert_eq!(bench.diary().last().unwrap(), "commit iot.agg.q/0=10000");
 }

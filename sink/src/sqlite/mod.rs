@@ -1,6 +1,7 @@
 //! The writer into SQLite: one file, one transaction a batch.
 
 mod fault;
+pub(crate) mod read;
 mod retention;
 pub(crate) mod schema;
 mod series;

@@ -9,6 +9,10 @@ fn settings(path: &Path) -> Sqlite {
     Sqlite { path: path.to_owned(), retention: None }
 }
 
+fn outcome(written: u64, stale: u64) -> WriteOutcome {
+    WriteOutcome { written, stale, left_out: vec![] }
+}
+
 fn stored(path: &Path, sensor: &str) -> Vec<StoredPoint> {
     let mut store = Store::open(path);
     let all = store.series(None, None, 100).unwrap();
@@ -26,18 +30,33 @@ fn the_larger_revision_stays_across_batches_and_within_one() {
     let path = dir.path().join("deep/er/points.sqlite");
     let mut writer = SqliteWriter::open(&settings(&path)).unwrap();
     let first = writer.write(&[point("s", 0, 1.0, Some(5)), point("s", 0, 2.0, Some(7)), point("s", 0, 9.0, Some(6))]).unwrap();
-    assert_eq!(first, WriteOutcome { written: 2, stale: 1 });
+    assert_eq!(first, outcome(2, 1));
     // A paused former owner writes late: dropped and counted.
-    assert_eq!(writer.write(&[point("s", 0, 8.0, Some(6))]).unwrap(), WriteOutcome { written: 0, stale: 1 });
+    assert_eq!(writer.write(&[point("s", 0, 8.0, Some(6))]).unwrap(), outcome(0, 1));
     assert_eq!(avg(&stored(&path, "s")[0]), 2.0);
     // The same revision again, as recovery writes it, overwrites.
-    assert_eq!(writer.write(&[point("s", 0, 3.0, Some(7))]).unwrap(), WriteOutcome { written: 1, stale: 0 });
+    assert_eq!(writer.write(&[point("s", 0, 3.0, Some(7))]).unwrap(), outcome(1, 0));
     assert_eq!(avg(&stored(&path, "s")[0]), 3.0);
     // A row without a revision always does.
     writer.write(&[point("s", 0, 4.0, None)]).unwrap();
     assert_eq!(avg(&stored(&path, "s")[0]), 4.0);
     writer.write(&[point("s", 0, 5.0, Some(1))]).unwrap();
     assert_eq!(avg(&stored(&path, "s")[0]), 5.0);
+}
+
+#[test]
+fn a_row_that_left_the_result_is_deleted_unless_it_came_back_since() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("points.sqlite");
+    let mut writer = SqliteWriter::open(&settings(&path)).unwrap();
+    let gone = |revision| Point { deleted: true, fields: vec![], ..point("s", 0, 0.0, Some(revision)) };
+    writer.write(&[point("s", 0, 1.0, Some(5)), gone(4)]).unwrap();
+    writer.write(&[gone(4)]).unwrap();
+    assert_eq!(stored(&path, "s").len(), 1);
+    writer.write(&[gone(5)]).unwrap();
+    assert_eq!(stored(&path, "s").len(), 0);
+    writer.write(&[point("s", 0, 1.0, Some(6)), gone(7), point("s", 0, 2.0, Some(8))]).unwrap();
+    assert_eq!(avg(&stored(&path, "s")[0]), 2.0);
 }
 
 #[test]

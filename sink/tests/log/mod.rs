@@ -43,10 +43,27 @@ impl Log {
     }
 
     pub(crate) async fn produce(&self, topic: &str, rows: &[Row]) {
+        self.send(topic, rows, true);
+    }
+
+    /// Without their values.
+    pub(crate) async fn produce_nulls(&self, topic: &str, rows: &[Row]) {
+        self.send(topic, rows, false);
+    }
+
+    fn send(&self, topic: &str, rows: &[Row], with_value: bool) {
         let producer: BaseProducer = ClientConfig::new().set("bootstrap.servers", self.servers()).create().unwrap();
         for row in rows {
             let headers = row.headers.iter().fold(OwnedHeaders::new(), |all, (key, value)| all.insert(Header { key, value: Some(value) }));
-            producer.send(BaseRecord::to(topic).key(&row.key).payload(&row.value).headers(headers)).map_err(|(error, _)| error).unwrap();
+            let mut record = BaseRecord::to(topic).key(&row.key).headers(headers);
+            if with_value {
+                record = record.payload(&row.value);
+            }
+            while let Err((error, back)) = producer.send(record) {
+                assert_eq!(error.rdkafka_error_code(), Some(rdkafka::error::RDKafkaErrorCode::QueueFull));
+                producer.poll(Duration::from_millis(50));
+                record = back;
+            }
         }
         producer.flush(Duration::from_secs(10)).unwrap();
     }

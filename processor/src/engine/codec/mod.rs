@@ -44,8 +44,8 @@ pub(crate) enum CodecError {
     )]
     Version { found: u32 },
     #[error(
-        "it was written by another SQL, schema, watermark or time zone (fingerprint {found}, now {expected}); put the old query file back, or give \
-         the changed query another name to start it from the beginning of its input"
+        "it was written by another SQL, schema, watermark, time zone or lookup table (fingerprint {found}, now {expected}); put the old query \
+         file back, or give the changed query another name to start it from the beginning of its input"
     )]
     Fingerprint { found: String, expected: String },
     #[error("it is damaged: {0}")]

@@ -1,5 +1,5 @@
-//! Golden cases: `cases/NAME/` holds `query.toml`, `input.jsonl` and what must come out, `expected.jsonl`. Each is run straight, cut at
-//! random places, and killed and restored; all three must give the same bytes.
+//! Golden cases: `cases/NAME/` holds `query.toml`, `input.jsonl`, what must come out, `expected.jsonl`, and the lookup tables that the query
+//! joins. Each is run straight, cut at random places, and killed and restored; all three must give the same bytes.
 //!
 //! A line of the input is `{"p": partition, "at": time of receipt in ms, "v": value}`; `v` is an object, or a string for bytes that need
 //! not be JSON. The first line of the expectation is the ledger, then the lanes, then the rows in order of window and key.
@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use super::harness::{Outcome, Record, Way, compile, run};
+use super::harness::{Outcome, Record, Way, compile_at, run};
 
 fn cases() -> Vec<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("cases");
@@ -48,7 +48,8 @@ fn every_case_gives_its_rows_however_the_log_is_cut() {
     assert!(cases.len() >= 8, "the cases are there");
     for case in cases {
         let name = case.display();
-        let query = compile(&std::fs::read_to_string(case.join("query.toml")).unwrap());
+        let file = case.join("query.toml");
+        let query = compile_at(&std::fs::read_to_string(&file).unwrap(), &file);
         let log = input(&case.join("input.jsonl"));
         let straight = run(&query, &log, Way::Straight);
         assert_eq!(straight.ledger.imbalance(), 0, "{name}");

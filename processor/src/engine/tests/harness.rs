@@ -52,7 +52,12 @@ pub(super) fn cases(usual: u32) -> ProptestConfig {
 }
 
 pub(super) fn compile(text: &str) -> Arc<StreamQuery> {
-    let file = QueryFile::parse(text, Path::new("case.toml")).unwrap();
+    compile_at(text, Path::new("case.toml"))
+}
+
+/// Compiles the text of a query file; its lookup tables lie beside `path`.
+pub(super) fn compile_at(text: &str, path: &Path) -> Arc<StreamQuery> {
+    let file = QueryFile::parse(text, path).unwrap();
     Arc::new(StreamQuery::compile(file).unwrap_or_else(|error| panic!("{error}")))
 }
 

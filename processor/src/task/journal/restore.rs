@@ -9,6 +9,7 @@ use rdkafka::{Message as _, Offset, TopicPartitionList};
 use super::super::consumer::{Quiet, range};
 use super::super::error::TaskError;
 use super::super::owner::Owner;
+use super::super::points::Point;
 use super::record::{Piece, Record};
 use crate::engine::{Engine, Entry, codec};
 use crate::query::StreamQuery;
@@ -52,6 +53,7 @@ pub(crate) fn restore(
         newest: None,
         cut: first > 0,
         bytes: 0,
+        owner,
     };
     loop {
         // Nothing is in flight yet: a stop need not wait.
@@ -89,6 +91,7 @@ struct Replay<'a> {
     /// The journal does not begin at offset 0, and nothing of it has been read yet: it must go on with a snapshot.
     cut: bool,
     bytes: u64,
+    owner: &'a Owner,
 }
 
 impl Replay<'_> {
@@ -134,6 +137,7 @@ impl Replay<'_> {
             return Err(self.damaged(offset, "it does not go on where the entry before it ended"));
         }
         self.newest = Some(entry);
+        self.owner.at(Point::MidRestore);
         Ok(())
     }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use common::Settings;
 use rdkafka::admin::{AdminClient, AdminOptions};
@@ -13,6 +13,7 @@ use rdkafka::{ClientContext, Message as _, Offset, TopicPartitionList};
 
 use super::super::error::TaskError;
 use super::super::owner::Owner;
+use super::super::points::Point;
 use super::record::{Piece, fence};
 use crate::engine::{Entry, codec};
 use crate::query::StreamQuery;
@@ -54,6 +55,8 @@ pub(crate) struct Journal {
     epoch: i64,
     /// Offset of the newest record of ours.
     last: i64,
+    /// When the log last took a record of ours: until then at least, nobody else had the shard.
+    pub(crate) written: Instant,
     /// Bytes since the newest snapshot.
     pub(crate) bytes: u64,
 }
@@ -68,7 +71,18 @@ impl Journal {
         let producer = config.create_with_context(Reports(Mutex::new(sender)))?;
         let admin = common::kafka::client(&settings.kafka, "processor-admin").create()?;
         let runtime = owner.runtime.clone();
-        let mut journal = Self { topic: topic.to_owned(), partition, producer, reports, admin, runtime, epoch: -1, last: -1, bytes: 0 };
+        let mut journal = Self {
+            topic: topic.to_owned(),
+            partition,
+            producer,
+            reports,
+            admin,
+            runtime,
+            epoch: -1,
+            last: -1,
+            written: Instant::now(),
+            bytes: 0,
+        };
         journal.send(&fence())?;
         journal.epoch = journal.wait(owner)?;
         journal.last = journal.epoch;
@@ -79,8 +93,14 @@ impl Journal {
         self.epoch
     }
 
+    /// Offset of the newest record of ours: it names the entry that it ends.
+    pub(crate) fn last(&self) -> i64 {
+        self.last
+    }
+
     /// Appends an entry and waits until the log has it. Gives the number of bytes.
     pub(crate) fn append(&mut self, query: &StreamQuery, entry: &Entry, owner: &Owner) -> Result<u64, TaskError> {
+        let started = Instant::now();
         let bytes = codec::encode(query, entry).map_err(|error| TaskError::Fatal(format!("a journal entry cannot be written: {error}")))?;
         let chunks: Vec<&[u8]> = bytes.chunks(PIECE).collect();
         let pieces = u32::try_from(chunks.len()).unwrap_or(u32::MAX);
@@ -94,6 +114,8 @@ impl Journal {
             }
             self.last = offset;
         }
+        // When it was sent, not when we heard of it: what counts is what the log can have seen.
+        self.written = started;
         self.bytes += bytes.len() as u64;
         Ok(bytes.len() as u64)
     }
@@ -103,6 +125,7 @@ impl Journal {
         let first = self.last + 1;
         self.append(query, entry, owner)?;
         self.bytes = 0;
+        owner.at(Point::AfterSnapshot);
         let mut before = TopicPartitionList::new();
         before.add_partition_offset(&self.topic, self.partition, Offset::Offset(first))?;
         let patience = Some(Duration::from_secs(2));
@@ -113,6 +136,7 @@ impl Journal {
         if let Err(error) = cut {
             tracing::warn!(topic = self.topic, partition = self.partition, %error, "the journal could not be cut before its snapshot");
         }
+        owner.at(Point::AfterCut);
         Ok(())
     }
 

@@ -1,0 +1,428 @@
+//! `[sink]`: where results go, what they become there, and how they are delivered.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::units::{Size, Span};
+
+/// `[sink]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Sink {
+    /// The databases to write, each set up in the section of its name; each has its own place in the log.
+    pub to: Vec<Database>,
+    /// More freedom than `to`: any number of outputs, each with topics, mapping and database of its own. Instead of `to`.
+    pub outputs: Vec<Output>,
+    /// Topics to write; every topic that begins with `iot.agg.` when empty. A name that begins with `^` is a pattern.
+    pub topics: Vec<String>,
+    pub instance_id: Option<String>,
+    /// Most rows that one database transaction or request covers.
+    pub batch_rows: usize,
+    /// A batch is written when its records have this size, however few they are.
+    pub batch_size: Size,
+    /// Longest time that a row waits for its batch to fill.
+    pub batch_wait: Span,
+    pub drain_timeout: Span,
+    /// Folder for what a sink must remember besides its place in the log: types of fields, series.
+    pub state_path: PathBuf,
+    pub mapping: Mapping,
+    pub sqlite: Sqlite,
+    pub influxdb: Influxdb,
+    pub victoriametrics: Victoriametrics,
+    pub http: Post,
+    pub delta: Lake,
+    pub parquet: Lake,
+}
+
+impl Default for Sink {
+    fn default() -> Self {
+        Self {
+            to: vec![Database::Sqlite],
+            outputs: Vec::new(),
+            topics: Vec::new(),
+            instance_id: None,
+            batch_rows: 5_000,
+            batch_size: Size::from_mib(8),
+            batch_wait: Span::from_millis(200),
+            drain_timeout: Span::from_secs(4),
+            state_path: "tidemark-sink".into(),
+            mapping: Mapping::default(),
+            sqlite: Sqlite::default(),
+            influxdb: Influxdb::default(),
+            victoriametrics: Victoriametrics::default(),
+            http: Post::default(),
+            delta: Lake::default(),
+            parquet: Lake::default(),
+        }
+    }
+}
+
+impl Sink {
+    /// The outputs in full: those of `outputs`, else one for each of `to`.
+    pub fn all_outputs(&self) -> Vec<Output> {
+        if !self.outputs.is_empty() {
+            return self.outputs.clone();
+        }
+        let output = |to: &Database| Output {
+            name: None,
+            to: *to,
+            topics: self.topics.clone(),
+            batch_rows: None,
+            batch_wait: None,
+            mapping: self.mapping.clone(),
+            sqlite: self.sqlite.clone(),
+            influxdb: self.influxdb.clone(),
+            victoriametrics: self.victoriametrics.clone(),
+            http: self.http.clone(),
+            delta: self.delta.clone(),
+            parquet: self.parquet.clone(),
+        };
+        self.to.iter().map(output).collect()
+    }
+
+    /// Puts what the settings leave where the program happens to be started into `folder`: the appliance keeps all it has in one place. The
+    /// database that its page shows is always there.
+    pub fn keep_in(&mut self, folder: &Path) {
+        self.sqlite.path = folder.join("tidemark.sqlite");
+        if self.state_path == Self::default().state_path {
+            self.state_path = folder.join("sink");
+        }
+        for output in &mut self.outputs {
+            if output.sqlite == Sqlite::default() {
+                output.sqlite.path.clone_from(&self.sqlite.path);
+            }
+        }
+    }
+
+    pub(super) fn faults(&self) -> Vec<String> {
+        let mut faults = Vec::new();
+        if self.batch_rows == 0 {
+            faults.push("sink.batch_rows is 0; a batch has at least 1 row".into());
+        }
+        if !self.outputs.is_empty() && self.to != [Database::Sqlite] {
+            faults.push("sink.to and sink.outputs say different things; keep one of them".into());
+        }
+        let outputs = self.all_outputs();
+        if outputs.is_empty() {
+            faults.push("sink.to is empty; name at least one database, such as sqlite or influxdb".into());
+        }
+        let mut names = BTreeSet::new();
+        for output in &outputs {
+            if !names.insert(output.name()) {
+                faults.push(format!(
+                    "sink.outputs: two outputs are called '{0}'; give each a name of its own, or they would share one place in the log",
+                    output.name()
+                ));
+            }
+            faults.extend(output.faults().into_iter().map(|fault| format!("sink output '{}': {fault}", output.name())));
+        }
+        faults
+    }
+}
+
+/// A kind of database, or what stands for one.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Database {
+    #[default]
+    Sqlite,
+    /// InfluxDB 2, or another that takes `/api/v2/write`.
+    Influxdb,
+    Victoriametrics,
+    /// Parquet files, for readers that look at the files alone.
+    Parquet,
+    /// Tables of Delta Lake.
+    Delta,
+    /// Rows as text on standard output.
+    Console,
+    /// Rows as NDJSON to any address.
+    Http,
+}
+
+impl Database {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Sqlite => "sqlite",
+            Self::Influxdb => "influxdb",
+            Self::Victoriametrics => "victoriametrics",
+            Self::Parquet => "parquet",
+            Self::Delta => "delta",
+            Self::Console => "console",
+            Self::Http => "http",
+        }
+    }
+}
+
+/// `[[sink.outputs]]`: one database with a consumer group of its own, independent of the others.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Output {
+    /// Part of its consumer group, its metrics and its state; the database's kind unless told.
+    pub name: Option<String>,
+    pub to: Database,
+    pub topics: Vec<String>,
+    pub batch_rows: Option<usize>,
+    pub batch_wait: Option<Span>,
+    pub mapping: Mapping,
+    pub sqlite: Sqlite,
+    pub influxdb: Influxdb,
+    pub victoriametrics: Victoriametrics,
+    pub http: Post,
+    pub delta: Lake,
+    pub parquet: Lake,
+}
+
+impl Output {
+    pub fn name(&self) -> &str {
+        self.name.as_deref().unwrap_or(self.to.name())
+    }
+
+    /// Most rows of one batch. A commit of a table is a file, so its batches are large and patient unless the output says otherwise.
+    pub fn batch_rows(&self, sink: &Sink) -> usize {
+        self.batch_rows.unwrap_or(if self.is_lake() { sink.batch_rows.max(20_000) } else { sink.batch_rows })
+    }
+
+    /// Longest time that a row waits for its batch to fill.
+    pub fn batch_wait(&self, sink: &Sink) -> Span {
+        self.batch_wait.unwrap_or(if self.is_lake() { sink.batch_wait.max(Span::from_secs(30)) } else { sink.batch_wait })
+    }
+
+    fn is_lake(&self) -> bool {
+        matches!(self.to, Database::Delta | Database::Parquet)
+    }
+
+    fn faults(&self) -> Vec<String> {
+        let mut faults = Vec::new();
+        let mut check = |fine: bool, text: &str| {
+            if !fine {
+                faults.push(text.to_owned());
+            }
+        };
+        check(crate::topics::check_name(self.name()).is_ok(), "its name may have letters, digits, '.', '_' and '-' only");
+        check(self.batch_rows != Some(0), "batch_rows is 0; a batch has at least 1 row");
+        check(self.mapping.max_series != Some(0), "mapping.max_series is 0; leave it out for the database's own default");
+        let url = |url: &str| url.starts_with("http://") || url.starts_with("https://");
+        match self.to {
+            Database::Influxdb => {
+                check(url(&self.influxdb.url), "influxdb.url must begin with http:// or https://");
+                check(!self.influxdb.bucket.is_empty(), "influxdb.bucket is missing; name the bucket to write into");
+            }
+            Database::Victoriametrics => check(url(&self.victoriametrics.url), "victoriametrics.url must begin with http:// or https://"),
+            Database::Http => check(url(&self.http.url), "http.url is missing, or does not begin with http:// or https://"),
+            Database::Sqlite | Database::Parquet | Database::Delta | Database::Console => {}
+        }
+        faults
+    }
+}
+
+/// `[sink.mapping]`: which column becomes what.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Mapping {
+    /// Name of the measurement; `{query}` and `{topic}` stand for theirs. Unset: the query's name, else what follows `iot.agg.` in the
+    /// topic's name, else the topic's name.
+    pub measurement: Option<String>,
+    /// Columns that become tags, instead of the query's grouping columns (in rows without headers: instead of all texts).
+    pub tags: Vec<String>,
+    /// Columns that become fields, instead of all that are neither tag nor time.
+    pub fields: Vec<String>,
+    /// The column with the point's time, instead of the window's start.
+    pub time_column: Option<String>,
+    /// Types of fields by name, over what the registry has learnt.
+    pub types: BTreeMap<String, FieldType>,
+    /// Most series (measurement and tags) that this output may make; rows of further ones go to the dead lane. Unset: 1,000,000 in
+    /// databases that keep an index of series in memory, no limit in the others.
+    pub max_series: Option<usize>,
+}
+
+/// A field's type in a database that has types.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum FieldType {
+    Float,
+    Integer,
+    Unsigned,
+    Boolean,
+    Text,
+}
+
+impl FieldType {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Float => "float",
+            Self::Integer => "integer",
+            Self::Unsigned => "unsigned",
+            Self::Boolean => "boolean",
+            Self::Text => "text",
+        }
+    }
+}
+
+/// `[sink.sqlite]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Sqlite {
+    pub path: PathBuf,
+    /// Points whose window started longer ago than this, *counted back from the newest point*, are deleted; unset: kept for ever.
+    pub retention: Option<Span>,
+}
+
+impl Default for Sqlite {
+    fn default() -> Self {
+        Self { path: "tidemark.sqlite".into(), retention: None }
+    }
+}
+
+/// `[sink.influxdb]`: InfluxDB 2 and what speaks like it.
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Influxdb {
+    pub url: String,
+    pub org: String,
+    pub bucket: String,
+    /// A token that may write the bucket. Better in a file, which is read again when the database refuses it.
+    pub token: Option<String>,
+    pub token_file: Option<PathBuf>,
+    /// Certificates (PEM) to trust instead of the public ones.
+    pub ca_file: Option<PathBuf>,
+    pub gzip: bool,
+    /// Longest time for one request.
+    pub timeout: Span,
+}
+
+impl Default for Influxdb {
+    fn default() -> Self {
+        Self {
+            url: "http://127.0.0.1:8086".into(),
+            org: String::new(),
+            bucket: String::new(),
+            token: None,
+            token_file: None,
+            ca_file: None,
+            gzip: true,
+            timeout: Span::from_secs(30),
+        }
+    }
+}
+
+/// `[sink.victoriametrics]`
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Victoriametrics {
+    pub url: String,
+    /// A bearer token, for a proxy in front of it.
+    pub token: Option<String>,
+    pub token_file: Option<PathBuf>,
+    pub ca_file: Option<PathBuf>,
+    pub gzip: bool,
+    pub timeout: Span,
+}
+
+impl Default for Victoriametrics {
+    fn default() -> Self {
+        Self { url: "http://127.0.0.1:8428".into(), token: None, token_file: None, ca_file: None, gzip: true, timeout: Span::from_secs(30) }
+    }
+}
+
+/// `[sink.http]`: rows as NDJSON by POST.
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Post {
+    pub url: String,
+    pub token: Option<String>,
+    pub token_file: Option<PathBuf>,
+    pub ca_file: Option<PathBuf>,
+    pub gzip: bool,
+    pub timeout: Span,
+}
+
+impl Default for Post {
+    fn default() -> Self {
+        Self { url: String::new(), token: None, token_file: None, ca_file: None, gzip: false, timeout: Span::from_secs(30) }
+    }
+}
+
+// A token must not reach a log by way of `{:?}`.
+macro_rules! debug_url_only {
+    ($($type:ident),*) => {$(
+        impl fmt::Debug for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.debug_struct(stringify!($type)).field("url", &self.url).finish_non_exhaustive()
+            }
+        }
+    )*};
+}
+debug_url_only!(Influxdb, Victoriametrics, Post);
+
+/// `[sink.delta]`, `[sink.parquet]`: tables of a data lake.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Lake {
+    /// Folder of the tables; each measurement has one below it.
+    pub path: PathBuf,
+}
+
+impl Default for Lake {
+    fn default() -> Self {
+        Self { path: "tidemark-lake".into() }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use crate::settings::load;
+
+    fn faults(file: &str) -> Vec<String> {
+        let path = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(path.path(), file).unwrap();
+        load(Some(path.path()), [], &[]).unwrap_err().0
+    }
+
+    #[test]
+    fn outputs_are_read_shown_without_secrets_and_found_beside_the_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("s.toml");
+        let text = "[[sink.outputs]]\nname = 'raw'\nto = 'influxdb'\ntopics = ['iot']\ninfluxdb = { bucket = 'b', token = 'hunter2' }\n
+            [[sink.outputs]]\nto = 'sqlite'\nsqlite.path = 'p.sqlite'\nmapping.types = { n = 'integer' }\n";
+        std::fs::write(&path, text).unwrap();
+        let loaded = load(Some(&path), [], &[]).unwrap();
+        let outputs = loaded.settings.sink.all_outputs();
+        assert_eq!((outputs[0].name(), outputs[1].name()), ("raw", "sqlite"));
+        assert_eq!(outputs[1].sqlite.path, dir.path().join("p.sqlite"));
+        assert_eq!(outputs[0].influxdb.token.as_deref(), Some("hunter2"));
+        assert!(!loaded.show().contains("hunter2") && !format!("{loaded:?}").contains("hunter2"));
+    }
+
+    #[test]
+    fn the_environment_names_databases_and_lists_outputs() {
+        let environment = [("TIDEMARK_SINK__TO", "influxdb, console"), ("TIDEMARK_SINK__INFLUXDB__BUCKET", "b")];
+        let environment = environment.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let outputs = load(None, environment, &[]).unwrap().settings.sink.all_outputs();
+        assert_eq!(outputs.iter().map(|output| output.name()).collect::<Vec<_>>(), ["influxdb", "console"]);
+        let environment = [("TIDEMARK_SINK__OUTPUTS".to_owned(), r#"[{"to":"console","topics":["iot"]}]"#.to_owned())];
+        assert_eq!(load(None, environment, &[]).unwrap().settings.sink.all_outputs()[0].topics, ["iot"]);
+    }
+
+    #[test]
+    fn an_appliance_keeps_its_databases_in_its_folder() {
+        let environment = [("TIDEMARK_SINK__OUTPUTS".to_owned(), r#"[{"to":"sqlite"},{"name":"b","sqlite":{"path":"/b"}}]"#.to_owned())];
+        let mut sink = load(None, environment, &[]).unwrap().settings.sink;
+        sink.keep_in(std::path::Path::new("/data"));
+        let paths: Vec<_> = sink.all_outputs().into_iter().map(|output| output.sqlite.path).collect();
+        assert_eq!(paths, [std::path::PathBuf::from("/data/tidemark.sqlite"), "/b".into()]);
+        assert_eq!((sink.state_path, sink.sqlite.path), ("/data/sink".into(), "/data/tidemark.sqlite".into()));
+    }
+
+    #[test]
+    fn faults_name_the_output() {
+        assert!(faults("[[sink.outputs]]\nto = 'sqlite'\nbatch = 1\n")[0].contains("batch"));
+        let twice = faults("[[sink.outputs]]\nto = 'console'\n[[sink.outputs]]\nto = 'console'\n");
+        assert!(twice[0].contains("two outputs are called 'console'"), "{twice:?}");
+        assert!(faults("[sink]\nto = ['influxdb']\n")[0].contains("influxdb.bucket is missing"));
+        assert!(faults("[sink]\nto = ['oracle']\n")[0].contains("sqlite"));
+    }
+}

@@ -1,0 +1,277 @@
+//! One step, and the ways into the journal.
+//!
+//! ```text
+//! write ahead   step ─▶ lanes ─▶ journal ─▶ results      as soon as possible, processing_time, available_now; every decision of the clock
+//! once          step ─▶ lanes ┐
+//!               step ─▶ lanes ┴▶ journal ─▶ results      one entry of all steps
+//! continuous    step ─▶ lanes, results ┐
+//!               step ─▶ lanes, results ┴▶ journal        one entry at each interval
+//! ```
+//! With `continuous` results leave before their entry. They are right for their prefix of the log and carry their revision, so what a crash
+//! leaves uncovered is replaced by equal or newer rows. That holds when the new owner says nothing before it has read as far as its
+//! predecessor may have: it absorbs the steps up to there, and sends their results together ([`CatchUp`]).
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::deliver::Deliverer;
+use super::error::TaskError;
+use super::input::Reader;
+use super::journal::Journal;
+use super::keys::refuse_wrong_keys;
+use super::points::Point;
+use super::progress::Tally;
+use super::status::now_ms;
+use super::worker::Worker;
+use crate::engine::{Engine, EngineError, Entry, Input, Merged, Moved, Output, Prepared};
+use crate::format::decode::Decoder;
+use crate::query::file::Trigger;
+
+/// Most offsets of one partition whose results may be ahead of the journal: what a new owner must read before it speaks.
+const MOST_AHEAD: i64 = 100_000;
+
+/// The offsets that a new owner must have read before its first results leave.
+type CatchUp = BTreeMap<i32, i64>;
+
+/// What a worker holds while it owns its shard. After any error it is thrown away: the journal knows where to go on.
+pub(super) struct Running {
+    journal: Journal,
+    pub(super) engine: Engine,
+    deliverer: Deliverer,
+    pub(super) reader: Reader,
+    decoder: Decoder,
+    /// Absorbed steps that are not in the journal.
+    open: Merged,
+    catch_up: Option<CatchUp>,
+    tally: Tally,
+    /// Results may go ahead of the journal for this long after it was last written; then somebody else may own the shard.
+    lease: Duration,
+}
+
+impl Running {
+    pub(super) fn new(worker: &Worker, journal: Journal, engine: Engine, deliverer: Deliverer, reader: Reader) -> Result<Self, TaskError> {
+        let decoder = Decoder::new(Arc::clone(&worker.query.schema));
+        let lease = worker.settings.processor.session_timeout.duration() / 2;
+        let mut running =
+            Self { journal, engine, deliverer, reader, decoder, open: Merged::default(), catch_up: None, tally: Tally::start(), lease };
+        if matches!(worker.query.file.query.trigger, Trigger::Continuous(_)) {
+            running.catch_up = Some(running.reader.ends_within(MOST_AHEAD, &worker.owner)?);
+        }
+        Ok(running)
+    }
+
+    /// Whether there are steps that the journal does not have.
+    pub(super) fn is_open(&self) -> bool {
+        !self.open.is_empty() && self.catch_up.is_none()
+    }
+
+    /// Decodes, decides, folds, sends the lanes' rows, and goes on as the trigger wants it.
+    pub(super) fn step(&mut self, worker: &Worker) -> Result<(), TaskError> {
+        let (started, rows) = (Instant::now(), self.reader.rows() as u64);
+        let mut inputs: Vec<Input> = Vec::new();
+        for records in self.reader.taken() {
+            let mut input = records.decode(&mut self.decoder)?;
+            refuse_wrong_keys(&worker.query, records, &mut input)?;
+            self.tally.input(&worker.query, &input);
+            inputs.push(input);
+        }
+        self.tally.spent.decode += started.elapsed();
+        let prepared = Instant::now();
+        let Prepared { entry, late, dead, rows: plain } = self.engine.prepare(inputs)?;
+        self.tally.spent.fold += prepared.elapsed();
+        for (records, (late, dead)) in self.reader.taken().zip(late.iter().zip(&dead)) {
+            self.tally.refused(late, dead);
+            self.deliverer.lanes(records, late, dead, &worker.owner)?;
+        }
+        // These follow from the log alone, so they wait for nothing.
+        for (records, plain) in self.reader.taken().zip(&plain) {
+            self.deliverer.plain_rows(records, plain, &worker.owner)?;
+        }
+        let plain = plain.iter().map(|plain| plain.rows.num_rows() as u64).sum();
+        self.tally.plain(plain);
+        self.check_size(worker, &entry)?;
+        match worker.query.file.query.trigger {
+            Trigger::Once => self.absorb(entry)?,
+            Trigger::Continuous(_) => self.step_ahead(worker, entry)?,
+            _ => self.commit(worker, &entry)?,
+        }
+        self.reader.clear();
+        worker.status.update(&self.engine, rows);
+        if plain > 0 {
+            worker.status.metrics().results.with_label_values(&[&worker.query.file.name]).inc_by(plain);
+            worker.status.sent(&self.engine, plain);
+        }
+        worker.status.turned(&self.engine, &self.reader);
+        worker.status.metrics().step_seconds.observe(started.elapsed().as_secs_f64());
+        Ok(())
+    }
+
+    /// Puts a step into the state; results and journal come later.
+    fn absorb(&mut self, entry: Entry) -> Result<(), TaskError> {
+        let moved = self.put(&entry)?;
+        self.open.extend(entry, moved);
+        Ok(())
+    }
+
+    fn put(&mut self, entry: &Entry) -> Result<Moved, TaskError> {
+        let rows = self.engine.state_rows();
+        let moved = self.engine.absorb_step(entry)?;
+        self.tally.absorbed(entry, self.engine.state_rows().saturating_sub(rows));
+        Ok(moved)
+    }
+
+    /// A step whose results leave before its entry, as far as that is allowed.
+    fn step_ahead(&mut self, worker: &Worker, entry: Entry) -> Result<(), TaskError> {
+        if self.catch_up.is_some() {
+            return self.absorb(entry);
+        }
+        // Whoever stood still may have lost the shard: the journal tells before anything leaves.
+        let stood_still = self.journal.written.elapsed() > self.lease;
+        if stood_still || self.open.span_with(&entry) > MOST_AHEAD {
+            self.commit_open(worker)?;
+        }
+        if self.journal.written.elapsed() > self.lease || self.open.span_with(&entry) > MOST_AHEAD {
+            return self.commit(worker, &entry);
+        }
+        let moved = self.put(&entry)?;
+        let output = self.engine.give(&entry, moved)?;
+        self.open.extend(entry, moved);
+        self.send(worker, &output)
+    }
+
+    /// Sends what was held back, once everything is read that the owner before may have sent results of.
+    pub(super) fn check_catch_up(&mut self, worker: &Worker) -> Result<(), TaskError> {
+        let Some(targets) = &self.catch_up else { return Ok(()) };
+        if !targets.iter().all(|(partition, target)| self.reader.has_passed(*partition, *target)) {
+            return Ok(());
+        }
+        self.catch_up = None;
+        if self.open.is_empty() {
+            return Ok(());
+        }
+        self.give_open(worker)
+    }
+
+    /// The results of all open steps together.
+    fn give_open(&mut self, worker: &Worker) -> Result<(), TaskError> {
+        let moved = self.open.moved();
+        let output = self.engine.give(self.open.entry(), moved)?;
+        self.send(worker, &output)
+    }
+
+    /// Lets the wall clock close what idle partitions hold open.
+    pub(super) fn close_idle(&mut self, worker: &Worker) -> Result<(), TaskError> {
+        let idle = self.reader.idle(worker.query.file.source.idle_timeout.duration());
+        if idle.is_empty() || self.catch_up.is_some() {
+            return Ok(());
+        }
+        let Some(entry) = self.engine.close_idle(now_ms(), &idle) else { return Ok(()) };
+        // Quiet may also be a log that is away, or this process having slept: the log is asked before the clock may decide.
+        if entry.progress.iter().all(|progress| self.reader.stands_at_end(progress.partition, progress.to)) {
+            // A decision has an entry of its own.
+            self.commit_open(worker)?;
+            self.commit(worker, &entry)?;
+        }
+        Ok(())
+    }
+
+    /// Journal, then state and results: a step, or a decision of the clock. No step may be open.
+    fn commit(&mut self, worker: &Worker, entry: &Entry) -> Result<(), TaskError> {
+        self.append(worker, Some(entry))?;
+        let moved = self.put(entry)?;
+        let output = self.engine.give(entry, moved)?;
+        self.evict(Some((entry, moved)));
+        self.send(worker, &output)?;
+        self.committed(worker)
+    }
+
+    /// Writes the open steps as one entry. With `once` their results come then; with `continuous` they have gone before.
+    pub(super) fn commit_open(&mut self, worker: &Worker) -> Result<(), TaskError> {
+        if self.open.is_empty() || self.catch_up.is_some() {
+            return Ok(());
+        }
+        self.append(worker, None)?;
+        if worker.query.file.query.trigger == Trigger::Once {
+            self.give_open(worker)?;
+        }
+        self.evict(None);
+        self.open = Merged::default();
+        self.committed(worker)
+    }
+
+    /// Gives up what an entry, or the open steps, have closed.
+    fn evict(&mut self, entry: Option<(&Entry, Moved)>) {
+        let rows = self.engine.state_rows();
+        let moved = self.open.moved();
+        let (entry, moved) = entry.unwrap_or_else(|| (self.open.entry(), moved));
+        self.engine.evict(entry, moved);
+        self.tally.removed += rows.saturating_sub(self.engine.state_rows());
+    }
+
+    /// Appends `entry`, or the open steps.
+    fn append(&mut self, worker: &Worker, entry: Option<&Entry>) -> Result<(), TaskError> {
+        let started = Instant::now();
+        // The lanes' rows are in no entry, so they go first; and the last entry's results must be there before the next entry is,
+        // because recovery delivers those of one entry only.
+        self.deliverer.flush(&worker.owner)?;
+        self.tally.spent.deliver += started.elapsed();
+        worker.owner.at(Point::AfterLanes);
+        let started = Instant::now();
+        let entry = entry.unwrap_or_else(|| self.open.entry());
+        let bytes = self.journal.append(&worker.query, entry, &worker.owner)?;
+        self.tally.spent.journal += started.elapsed();
+        worker.owner.at(Point::AfterJournal);
+        worker.status.metrics().journal_bytes.with_label_values(&[&worker.query.file.name]).inc_by(bytes);
+        Ok(())
+    }
+
+    /// Sends result rows.
+    fn send(&mut self, worker: &Worker, output: &Output) -> Result<(), TaskError> {
+        let (query, started) = (&worker.query, Instant::now());
+        worker.owner.at(Point::BeforeResults);
+        self.deliverer.results(query, output, self.engine.revision(), &worker.owner)?;
+        worker.owner.at(Point::AfterResults);
+        self.tally.results(output, started.elapsed());
+        worker.status.sent(&self.engine, output.rows.num_rows() as u64);
+        let (name, metrics) = (&[query.file.name.as_str()], worker.status.metrics());
+        metrics.results.with_label_values(name).inc_by(output.rows.num_rows() as u64);
+        if let Some(first) = output.failed.first() {
+            metrics.failed_results.with_label_values(name).inc_by(output.failed.len() as u64);
+            tracing::warn!(query = query.file.name, rows = output.failed.len(), first, "results that could not be computed are left out");
+        }
+        Ok(())
+    }
+
+    /// After an entry and its results: tells, and starts the journal anew when it has grown.
+    fn committed(&mut self, worker: &Worker) -> Result<(), TaskError> {
+        let (query, owner) = (&worker.query, &worker.owner);
+        worker.status.metrics().steps.with_label_values(&[query.file.name.as_str()]).inc();
+        worker.status.committed(&self.engine);
+        let tally = std::mem::replace(&mut self.tally, Tally::start());
+        worker.status.report(tally.report(worker.shard.journal_partition, self.journal.last(), &self.engine));
+        if self.journal.bytes >= worker.settings.processor.snapshot_every.bytes() {
+            // A snapshot has no results of its own: those before it must have arrived.
+            self.deliverer.flush(owner)?;
+            owner.at(Point::BeforeSnapshot);
+            self.journal.snapshot(query, &self.engine.snapshot(), owner)?;
+        }
+        Ok(())
+    }
+
+    /// The end of a run, by its own or on demand: what is open is committed, but for a `once` that has not read everything.
+    pub(super) fn end(&mut self, worker: &Worker) -> Result<(), TaskError> {
+        if worker.query.file.query.trigger != Trigger::Once || self.reader.is_done() {
+            self.commit_open(worker)?;
+        }
+        self.deliverer.flush(&worker.owner)
+    }
+
+    fn check_size(&self, worker: &Worker, entry: &Entry) -> Result<(), TaskError> {
+        let (found, limit) = (self.engine.bytes_with(entry), worker.settings.processor.max_state.bytes());
+        if found > limit {
+            return Err(EngineError::StateFull { query: worker.query.file.name.clone(), found, limit }.into());
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,57 @@
+//! Small files of one day put together, so that readers open few.
+
+use std::collections::BTreeMap;
+
+use chrono::Utc;
+use serde_json::json;
+
+use super::file;
+use super::log::{DataFile, Fault};
+use super::table::Table;
+use crate::writer::WriteError;
+
+/// A day with as many small files is put together.
+const MANY: usize = 16;
+/// Files from this size on are left as they are. All files that are put together at once come to four times that at most, which bounds
+/// memory and time.
+const SMALL: u64 = 8 << 20;
+const AT_ONCE: u64 = 4 * SMALL;
+
+/// Puts the small files of each day that has many of them together, a commit each. The rows stay the same.
+pub(super) fn compact(table: &mut Table) -> Result<(), WriteError> {
+    let mut days: BTreeMap<String, Vec<DataFile>> = BTreeMap::new();
+    for file in table.state.files.values().filter(|file| file.bytes < SMALL) {
+        days.entry(file.day.clone()).or_default().push(file.clone());
+    }
+    for (day, files) in days.into_iter().filter(|(_, files)| files.len() >= MANY) {
+        let mut bytes = 0;
+        let files: Vec<DataFile> = files
+            .into_iter()
+            .take_while(|file| {
+                bytes += file.bytes;
+                bytes <= AT_ONCE
+            })
+            .collect();
+        match put_together(table, &day, &files) {
+            // Another writer has made a commit in between; the next round looks anew.
+            Ok(()) => {}
+            Err(Fault::Taken) => table.log.catch_up(&mut table.state).map_err(|cause| table.retry(&cause))?,
+            Err(Fault::Io(cause)) => return Err(table.retry(&cause)),
+        }
+    }
+    Ok(())
+}
+
+fn put_together(table: &mut Table, day: &str, files: &[DataFile]) -> Result<(), Fault> {
+    let now = Utc::now().timestamp_millis();
+    let mut batches = Vec::new();
+    for file in files {
+        batches.extend(file::read(&table.folder.join(&file.path), &table.state.columns).map_err(Fault::Io)?);
+    }
+    let whole = table.new_file(day, &batches)?;
+    let mut actions = vec![json!({ "commitInfo": { "timestamp": now, "operation": "OPTIMIZE", "operationParameters": {},
+        "engineInfo": concat!("tidemark/", env!("CARGO_PKG_VERSION")) } })];
+    actions.extend(files.iter().map(|file| file.remove(now)));
+    actions.push(whole.add(now, false));
+    table.log.commit(&mut table.state, &actions)
+}

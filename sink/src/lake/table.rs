@@ -1,0 +1,179 @@
+//! One table: rows in, each once.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use serde_json::{Value, json};
+
+use super::file;
+use super::log::{DataFile, Fault, Log, State};
+use super::schema::{Kind, check_name};
+use crate::point::Point;
+use crate::writer::{Rejection, WriteError};
+
+/// A file that has been without a commit for this long will never have one.
+const ORPHAN: Duration = Duration::from_secs(3600);
+
+#[derive(Debug)]
+pub(super) struct Table {
+    pub(super) folder: PathBuf,
+    output: String,
+    pub(super) log: Log,
+    pub(super) state: State,
+}
+
+impl Table {
+    /// Reads the table's log, and deletes files that no commit has: a crash left them.
+    pub(super) fn open(folder: PathBuf, output: &str) -> Result<Self, WriteError> {
+        let mut table = Self { log: Log::of(&folder), folder, output: output.to_owned(), state: State::new() };
+        table.log.catch_up(&mut table.state).map_err(|cause| {
+            WriteError::Fatal(format!("the table {} cannot be written: {cause}; name another folder", table.folder.display()))
+        })?;
+        table.clean().map_err(|error| table.retry(&error.to_string()))?;
+        Ok(table)
+    }
+
+    pub(super) fn retry(&self, cause: &str) -> WriteError {
+        let detail = format!("the table {} cannot be written now ({cause}); the sink keeps trying", self.folder.display());
+        WriteError::Retry { detail, after: None }
+    }
+
+    fn clean(&self) -> std::io::Result<()> {
+        for day in std::fs::read_dir(&self.folder)? {
+            let day = day?;
+            let name = day.file_name().to_string_lossy().into_owned();
+            if !name.starts_with("day=") {
+                continue;
+            }
+            let ours = format!("part-{}-", self.output);
+            for file in std::fs::read_dir(day.path())? {
+                let file = file?;
+                let path = format!("{name}/{}", file.file_name().to_string_lossy());
+                // A younger one may be another sink's, on its way into a commit.
+                let is_old = file.metadata()?.modified()?.elapsed().is_ok_and(|age| age > ORPHAN);
+                let is_ours = is_old && file.file_name().to_string_lossy().starts_with(&ours);
+                if is_ours && !self.state.files.contains_key(&path) && !self.state.removed.contains(&path) {
+                    std::fs::remove_file(file.path())?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Why the row can never be in the table.
+    pub(super) fn fault(&self, at: usize, point: &Point) -> Option<Rejection> {
+        let reject = |reason, detail| Some(Rejection { index: at, reason, detail });
+        let columns = point.tags.iter().map(|(name, _)| (name, Kind::Text));
+        for (name, kind) in columns.chain(point.fields.iter().map(|(name, value)| (name, Kind::of(value)))) {
+            if let Err(detail) = check_name(name) {
+                return reject("unwritable", detail);
+            }
+            if let Some(held) = self.state.columns.kind(name)
+                && held != kind
+            {
+                return reject("wrong_type", format!("column '{name}' of the table is {held:?}, and the row has {kind:?}"));
+            }
+        }
+        if day(point.time_ms).is_none() || point.fields.iter().any(|(_, value)| matches!(value, crate::point::FieldValue::UInt(_))) {
+            return reject("unwritable", "its time or a number is larger than the table can hold".into());
+        }
+        None
+    }
+
+    /// Appends those of `rows` that the table does not have yet, in one commit. Returns how many.
+    pub(super) fn append(&mut self, rows: &[&Point]) -> Result<u64, WriteError> {
+        loop {
+            let new: Vec<&Point> = rows.iter().filter(|row| !self.has(row)).copied().collect();
+            if new.is_empty() {
+                return Ok(0);
+            }
+            match self.try_append(&new) {
+                Ok(()) => return Ok(new.len() as u64),
+                // Another writer was quicker: what it has written counts, then again.
+                Err(Fault::Taken) => self.log.catch_up(&mut self.state).map_err(|cause| self.retry(&cause))?,
+                Err(Fault::Io(cause)) => return Err(self.retry(&cause)),
+            }
+        }
+    }
+
+    fn application(&self, row: &Point) -> String {
+        format!("tidemark-{}-{}-{}", self.output, row.place.topic, row.place.partition)
+    }
+
+    fn has(&self, row: &Point) -> bool {
+        self.state.transactions.get(&self.application(row)).is_some_and(|next| row.place.offset < *next)
+    }
+
+    fn try_append(&mut self, rows: &[&Point]) -> Result<(), Fault> {
+        let now = Utc::now().timestamp_millis();
+        let mut columns = self.state.columns.clone();
+        let mut grown = self.state.id.is_none();
+        for row in rows {
+            row.tags.iter().for_each(|(name, _)| grown |= columns.add(name, Kind::Text));
+            row.fields.iter().for_each(|(name, value)| grown |= columns.add(name, Kind::of(value)));
+        }
+        let mut actions = vec![json!({ "commitInfo": { "timestamp": now, "operation": "WRITE",
+            "operationParameters": { "mode": "Append" }, "engineInfo": concat!("tidemark/", env!("CARGO_PKG_VERSION")) } })];
+        if self.state.id.is_none() {
+            actions.push(json!({ "protocol": { "minReaderVersion": 1, "minWriterVersion": 2 } }));
+        }
+        if grown {
+            let id = self.state.id.clone().unwrap_or_else(new_id);
+            actions.push(self.state.metadata(&id, &columns, now));
+        }
+        let mut days: BTreeMap<String, Vec<&Point>> = BTreeMap::new();
+        for row in rows {
+            days.entry(day(row.time_ms).unwrap_or_default()).or_default().push(row);
+        }
+        for (day, rows) in days {
+            let batch = file::batch(&columns, &rows).map_err(Fault::Io)?;
+            actions.push(self.new_file(&day, &[batch])?.add(now, true));
+        }
+        actions.extend(self.positions(rows, now));
+        self.log.commit(&mut self.state, &actions)
+    }
+
+    /// Writes rows into a file that no reader sees before a commit has it.
+    pub(super) fn new_file(&self, day: &str, batches: &[arrow::array::RecordBatch]) -> Result<DataFile, Fault> {
+        let io = |error: std::io::Error| Fault::Io(error.to_string());
+        let folder = self.folder.join(format!("day={day}"));
+        std::fs::create_dir_all(&folder).map_err(io)?;
+        let name = format!("part-{}-{:016x}.snappy.parquet", self.output, rand::random::<u64>());
+        let bytes = file::write(&folder.join(&name), batches).map_err(Fault::Io)?;
+        sync(&folder).and_then(|()| sync(&self.folder)).map_err(io)?;
+        let rows = batches.iter().map(|batch| batch.num_rows() as u64).sum();
+        Ok(DataFile { path: format!("day={day}/{name}"), day: day.to_owned(), bytes, rows })
+    }
+
+    /// How far the table is in each partition of a topic, once these rows are in.
+    fn positions(&self, rows: &[&Point], now: i64) -> Vec<Value> {
+        let mut positions: BTreeMap<String, i64> = BTreeMap::new();
+        for row in rows {
+            let next = positions.entry(self.application(row)).or_insert(0);
+            *next = (*next).max(row.place.offset + 1);
+        }
+        let action = |(application, version)| json!({ "txn": { "appId": application, "version": version, "lastUpdated": now } });
+        positions.into_iter().map(action).collect()
+    }
+}
+
+fn sync(folder: &Path) -> std::io::Result<()> {
+    std::fs::File::open(folder)?.sync_all()
+}
+
+fn day(time_ms: i64) -> Option<String> {
+    // What microseconds reach.
+    time_ms.checked_mul(1_000)?;
+    DateTime::from_timestamp_millis(time_ms)
+        .filter(|time| (0..=9999).contains(&chrono::Datelike::year(time)))
+        .map(|time| time.format("%Y-%m-%d").to_string())
+}
+
+/// A random UUID, version 4.
+fn new_id() -> String {
+    let bits: u128 = rand::random::<u128>() & !(0xf000_u128 << 64) & !(0xc000_u128 << 48) | (0x4000_u128 << 64) | (0x8000_u128 << 48);
+    let hex = format!("{bits:032x}");
+    [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-")
+}

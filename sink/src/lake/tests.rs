@@ -1,0 +1,113 @@
+use super::*;
+use crate::point::tests::point;
+use crate::point::{FieldValue, Place};
+
+const DAY_MS: i64 = 86_400_000;
+
+fn row(offset: i64, sensor: &str, time_ms: i64) -> Point {
+    let place = Place { topic: "iot.agg.m".into(), partition: 0, offset };
+    Point { place, is_final: true, ..point(sensor, time_ms, offset as f64, Some(offset)) }
+}
+
+/// Every row of the table as its log has it: `(sensor, avg)`.
+fn rows(path: &Path) -> Vec<(String, f64)> {
+    use arrow::array::AsArray as _;
+    let table = Table::open(path.join("m"), "reader").unwrap();
+    let mut rows = Vec::new();
+    for file in table.state.files.values() {
+        for batch in file::read(&table.folder.join(&file.path), &table.state.columns).unwrap() {
+            let names = batch.column_by_name("sensor_id").unwrap().as_string::<i32>().clone();
+            let values = batch.column_by_name("avg").unwrap().as_primitive::<arrow::datatypes::Float64Type>().clone();
+            rows.extend((0..batch.num_rows()).map(|at| (names.value(at).to_owned(), values.value(at))));
+        }
+    }
+    rows.sort_by(|a, b| a.partial_cmp(b).unwrap());
+    rows
+}
+
+#[test]
+fn rows_are_there_once_however_often_they_are_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let all: Vec<Point> = (0..10).map(|i| row(i, &format!("s{i}"), i * DAY_MS / 4)).collect();
+    let mut writer = LakeWriter::open(dir.path(), "parquet", false).unwrap();
+    assert_eq!(writer.write(&all[..6]).unwrap().written, 6);
+    // Another process, which begins before where the first one was.
+    let mut again = LakeWriter::open(dir.path(), "parquet", false).unwrap();
+    let outcome = again.write(&all[2..]).unwrap();
+    assert_eq!((outcome.written, outcome.stale), (4, 4));
+    // The first one has not seen that commit, and its own would have the same number.
+    assert_eq!(writer.write(&all[4..]).unwrap().written, 0);
+    assert_eq!(rows(dir.path()).len(), 10);
+    assert!(dir.path().join("m/day=1970-01-03").is_dir());
+}
+
+#[test]
+fn files_that_no_commit_has_go_at_the_next_start() {
+    let dir = tempfile::tempdir().unwrap();
+    LakeWriter::open(dir.path(), "parquet", false).unwrap().write(&[row(0, "a", 0)]).unwrap();
+    let orphan = dir.path().join("m/day=1970-01-01/part-parquet-0.snappy.parquet");
+    let foreign = dir.path().join("m/day=1970-01-01/part-other-0.snappy.parquet");
+    // A commit that did not come about is none.
+    std::fs::write(dir.path().join("m/_delta_log/.00000000000000000001.0"), "half").unwrap();
+    let young = dir.path().join("m/day=1970-01-01/part-parquet-1.snappy.parquet");
+    for path in [&orphan, &foreign, &young] {
+        std::fs::write(path, "half").unwrap();
+    }
+    let hours_ago = std::time::SystemTime::now() - Duration::from_secs(7200);
+    for path in [&orphan, &foreign] {
+        std::fs::File::options().write(true).open(path).unwrap().set_modified(hours_ago).unwrap();
+    }
+    LakeWriter::open(dir.path(), "parquet", false).unwrap().write(&[row(1, "b", 0)]).unwrap();
+    assert!(!orphan.exists() && foreign.exists() && young.exists());
+    assert_eq!(rows(dir.path()).len(), 2);
+}
+
+#[test]
+fn only_final_rows_are_appended_and_new_columns_may_come() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut writer = LakeWriter::open(dir.path(), "parquet", false).unwrap();
+    let open = Point { is_final: false, ..row(0, "a", 0) };
+    let gone = Point { deleted: true, ..row(1, "a", 0) };
+    let outcome = writer.write(&[open, gone, row(2, "a", 0)]).unwrap();
+    assert_eq!((outcome.written, outcome.left_out), (1, vec![("undeletable", 1), ("not_final", 1)]));
+    let mut more = row(3, "b", 0);
+    more.fields.push(("note".into(), FieldValue::Text("x".into())));
+    writer.write(&[more]).unwrap();
+    assert_eq!(rows(dir.path()).len(), 2);
+    let wrong = Point { fields: vec![("note".into(), FieldValue::Float(1.0))], ..row(4, "c", 0) };
+    let named = Point { fields: vec![("a b".into(), FieldValue::Float(1.0))], ..row(5, "c", 0) };
+    let Err(WriteError::Rejected(rejected)) = writer.write(&[wrong, row(6, "c", 0), named]) else { panic!("both are refused") };
+    assert_eq!(rejected.iter().map(|one| (one.index, one.reason)).collect::<Vec<_>>(), [(0, "wrong_type"), (2, "unwritable")]);
+}
+
+#[test]
+fn small_files_are_put_together_and_no_row_is_lost_or_doubled() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut writer = LakeWriter::open(dir.path(), "delta", true).unwrap();
+    for i in 0..20 {
+        let mut one = row(i, "a", i * 1000);
+        if i > 10 {
+            one.fields.push(("late_column".into(), FieldValue::Bool(true)));
+        }
+        writer.write(&[one]).unwrap();
+    }
+    let before = rows(dir.path());
+    writer.compact_due = Instant::now();
+    writer.upkeep().unwrap();
+    assert_eq!(writer.tables["m"].state.files.len(), 1);
+    assert_eq!(rows(dir.path()), before);
+    writer.write(&[row(20, "a", 20_000), row(19, "a", 19_000)]).unwrap();
+    assert_eq!(rows(dir.path()).len(), 21);
+}
+
+#[test]
+fn a_log_that_is_not_whole_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut writer = LakeWriter::open(dir.path(), "delta", true).unwrap();
+    writer.write(&[row(0, "a", 0)]).unwrap();
+    writer.write(&[row(1, "a", 0)]).unwrap();
+    std::fs::remove_file(dir.path().join("m/_delta_log/00000000000000000000.json")).unwrap();
+    let fault = LakeWriter::open(dir.path(), "delta", true).unwrap().write(&[row(2, "a", 0)]).unwrap_err().to_string();
+    assert!(fault.contains("does not begin with commit 0"), "{fault}");
+    assert_eq!((folder("a b/é"), folder("_x")), ("a%20b%2F%E9".to_owned(), "%_x".to_owned()));
+}
