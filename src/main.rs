@@ -6,6 +6,7 @@ mod data_dir;
 mod page;
 mod run;
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -63,6 +64,18 @@ struct RunArgs {
     /// Begin the state of this query anew from the log when it does not fit the query [env: TIDEMARK_PROCESSOR__REBUILD]
     #[arg(long, value_name = "NAME")]
     rebuild: Vec<String>,
+    /// Real devices instead of the simulated fleet: they connect to an MQTT broker here, and by HTTP to the page's port (POST /ingest)
+    /// [default address: 127.0.0.1:1883] [env: TIDEMARK_PRODUCER__MQTT_LISTENER__LISTEN]
+    #[arg(long, value_name = "ADDRESS", num_args = 0..=1, default_missing_value = "127.0.0.1:1883", global = true)]
+    devices: Option<SocketAddr>,
+    /// Real devices instead of the simulated fleet, from another MQTT broker: mqtt://host[:port], or mqtts:// for TLS
+    /// [env: TIDEMARK_PRODUCER__MQTT__URL]
+    #[arg(long, value_name = "URL", global = true)]
+    mqtt: Option<String>,
+    /// Topics of the devices, with wildcards and named parts such as 'plant/{site}/{sensor_id}/{kind}'
+    /// [env: TIDEMARK_PRODUCER__PAYLOAD__TOPICS]
+    #[arg(long, value_name = "TEMPLATE", num_args = 1.., global = true)]
+    topic: Vec<String>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -109,6 +122,10 @@ fn load(cli: &Cli) -> Result<Loaded, Faults> {
         .set("producer.simulator.seed", "--seed", args.seed)
         .set("processor.rebuild", "--rebuild", (!args.rebuild.is_empty()).then(|| args.rebuild.clone()))
         .set("producer.replay.speed", "--speed", args.speed.clone())
+        .set("producer.mqtt_listener.listen", "--devices", args.devices.map(|address| address.to_string()))
+        .set("producer.ingest.enabled", "--devices", args.devices.map(|_| true))
+        .set("producer.mqtt.url", "--mqtt", args.mqtt.clone())
+        .set("producer.payload.topics", "--topic", (!args.topic.is_empty()).then(|| args.topic.clone()))
         .set_paths("processor.queries", "--query", &queries)
         .set_paths("producer.replay.files", "--replay", &args.replay);
     cli.common.load(flags)

@@ -36,7 +36,9 @@ pub(crate) async fn run(mut settings: Settings) -> anyhow::Result<()> {
     let telemetry = Telemetry::default();
     let listening = Shutdown::manual();
     let page = page::router(page::PageState { sqlite: settings.sink.sqlite.path.clone(), telemetry: telemetry.clone() });
-    let (http, listener) = telemetry::serve(listen(&settings), telemetry.router().merge(page), listening.clone()).await?;
+    let ingest = producer::Ingest::default();
+    let router = telemetry.router().merge(page).merge(ingest.router(&settings.producer.ingest));
+    let (http, listener) = telemetry::serve(listen(&settings), router, listening.clone()).await?;
 
     let broker = Arc::new(start_broker(&settings, &data_dir).await?);
     show_broker(&broker, &telemetry)?;
@@ -44,7 +46,7 @@ pub(crate) async fn run(mut settings: Settings) -> anyhow::Result<()> {
     let result = match create_topics(&settings, &queries, &shutdown).await {
         Ok(()) => {
             say_where(http, &broker, &data_dir, &settings);
-            run_parts(&settings, &telemetry, &shutdown).await
+            run_parts(&settings, &telemetry, &ingest, &shutdown).await
         }
         // Ctrl-C before anything ran is a good end.
         Err(LogError::Stopped { .. }) => Ok(()),
@@ -123,6 +125,7 @@ async fn create_topics(settings: &Settings, queries: &[StreamQuery], shutdown: &
 
 fn say_where(http: SocketAddr, broker: &Broker, data_dir: &Path, settings: &Settings) {
     let source = match settings.producer.replay.files.len() {
+        0 if producer::takes_devices(settings) => producer::describe_devices(settings),
         0 => format!("{} simulated sensors, {} readings/s", settings.producer.simulator.sensors, settings.producer.simulator.rate),
         files => format!("{files} replayed file{}", if files == 1 { "" } else { "s" }),
     };
@@ -137,13 +140,14 @@ fn say_where(http: SocketAddr, broker: &Broker, data_dir: &Path, settings: &Sett
 }
 
 /// Runs the three parts; stops them in the order of the data, each after the one before it has ended.
-async fn run_parts(settings: &Settings, telemetry: &Telemetry, shutdown: &Shutdown) -> anyhow::Result<()> {
+async fn run_parts(settings: &Settings, telemetry: &Telemetry, ingest: &producer::Ingest, shutdown: &Shutdown) -> anyhow::Result<()> {
     let stops = PARTS.map(|_| Shutdown::manual());
     let mut parts = tokio::task::JoinSet::new();
     let parameters = |part: usize| (settings.clone(), telemetry.clone(), stops[part].clone());
     {
         let (settings, telemetry, stop) = parameters(0);
-        parts.spawn(async move { (0, producer::run(settings, telemetry, stop).await.map(drop).map_err(anyhow::Error::from)) });
+        let ingest = ingest.clone();
+        parts.spawn(async move { (0, producer::run_with(settings, telemetry, stop, ingest).await.map(drop).map_err(anyhow::Error::from)) });
         let (settings, telemetry, stop) = parameters(1);
         parts.spawn(async move { (1, processor::run(settings, telemetry, stop).await.map(drop).map_err(anyhow::Error::from)) });
         let (settings, telemetry, stop) = parameters(2);

@@ -188,3 +188,53 @@ fn the_first_chart_comes_soon() {
     println!("first point after {:?}", started.elapsed());
     appliance.stop();
 }
+
+/// One command, and a real device: its reading is acknowledged, in the log, and in a window on the page.
+#[test]
+fn real_devices_connect_to_the_appliance() {
+    let dir = temp_dir();
+    let mut appliance = Appliance::start(dir.path(), &["--devices", "127.0.0.1:0"]);
+    let listen = wait_until_some("the MQTT listener", || {
+        let status = http::get_json(appliance.page, "/status")?;
+        status.pointer("/parts/producer/status/mqtt_listener/listen")?.as_str()?.parse().ok()
+    });
+    if harness::mosquitto::is_installed("real_devices_connect_to_the_appliance") {
+        for version in ["mqttv311", "mqttv5"] {
+            let mut publish = harness::mosquitto::publish(listen);
+            assert!(publish.args(["-V", version, "-t", "sensors/pump-1/temperature", "-m", "21.5"]).status().unwrap().success());
+        }
+        // Acknowledged is in the log: no waiting.
+        let published = http::get_json(appliance.page, "/status").unwrap();
+        assert!(published.pointer("/parts/producer/status/published").unwrap().as_u64() >= Some(2), "{published}");
+        wait_until("its window", LIMIT, || points::count(&appliance.database(), "iot-10s") >= 1);
+    }
+    appliance.stop();
+}
+
+/// The README's lines of Python, as they stand there, but for the address.
+#[test]
+fn the_readmes_python_publishes() {
+    let ready = std::process::Command::new("python3").args(["-c", "import kafka"]).output();
+    if !ready.is_ok_and(|output| output.status.success()) {
+        harness::skipped("the_readmes_python_publishes", "kafka-python is missing; python3 -m pip install kafka-python");
+        return;
+    }
+    let readme = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
+    let script = readme.split("```python").nth(1).and_then(|rest| rest.split("```").next()).expect("a block of Python in the README");
+    let log = harness::log::Log::start(harness::log::Kind::Embedded, "python").unwrap();
+    harness::topic::create(&log, "iot", 2);
+    let script = script.replace("127.0.0.1:9092", &log.servers());
+    let output = std::process::Command::new("python3").args(["-c", &script]).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let records = harness::topic::read(&log, "iot");
+    assert_eq!(records.len(), 10);
+    for (seq, record) in records.iter().enumerate() {
+        let reading: serde_json::Value = serde_json::from_slice(&record.value).unwrap();
+        assert_eq!((reading["sensor_id"].as_str(), reading["seq"].as_u64()), (Some("py-1"), Some(seq as u64)));
+        assert_eq!(record.key.as_deref(), Some(&b"py-1"[..]));
+    }
+}
+
+fn wait_until_some<T>(what: &str, condition: impl FnMut() -> Option<T>) -> T {
+    harness::wait::wait_for(what, LIMIT, condition)
+}

@@ -1,15 +1,17 @@
 //! The flags of the binary. Each sets a key of the settings; what is not given is left to environment, file and default.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 use common::cli::{CommonArgs, ConfigCommand, Flags};
 use producer::replay::Speed;
 
-/// Publishes sensor readings into the Kafka log: from a simulated fleet, or from CSV files.
+/// Publishes sensor readings into the Kafka log: from real devices over MQTT and HTTP, from a simulated fleet, or from CSV files.
 ///
-/// Without --replay, a seeded fleet is simulated until stopped (or until --count). Every reading is acknowledged by the log before it
-/// counts as published; Ctrl-C or SIGTERM drains what is in flight and ends.
+/// Without --mqtt, --devices, --ingest or --replay, a seeded fleet is simulated until stopped (or until --count). Every reading is
+/// acknowledged by the log before it counts as published, and before its device hears of it; Ctrl-C or SIGTERM drains what is in flight
+/// and ends.
 #[derive(Debug, Parser)]
 #[command(name = "producer", version, after_help = EXAMPLES, subcommand_precedence_over_arg = true)]
 pub(crate) struct Args {
@@ -32,6 +34,27 @@ pub(crate) struct Args {
     /// Times real time, such as 1 or 60, or `max` [default: 1] [env: TIDEMARK_PRODUCER__REPLAY__SPEED]
     #[arg(long, value_name = "SPEED", value_parser = speed, global = true, help_heading = "Replay")]
     speed: Option<String>,
+    /// Take readings from the devices of this MQTT broker: mqtt://host[:port], or mqtts:// for TLS [env: TIDEMARK_PRODUCER__MQTT__URL]
+    #[arg(long, value_name = "URL", global = true, help_heading = "Devices")]
+    mqtt: Option<String>,
+    /// Be the MQTT broker: devices connect here [default address: 127.0.0.1:1883] [env: TIDEMARK_PRODUCER__MQTT_LISTENER__LISTEN]
+    #[arg(long, value_name = "ADDRESS", num_args = 0..=1, default_missing_value = "127.0.0.1:1883", global = true, help_heading = "Devices")]
+    devices: Option<SocketAddr>,
+    /// Take readings by HTTP: POST /ingest at --http-listen [env: TIDEMARK_PRODUCER__INGEST__ENABLED]
+    #[arg(long, global = true, help_heading = "Devices")]
+    ingest: bool,
+    /// Topics of the devices, with wildcards and named parts [default: sensors/{sensor_id}, sensors/{sensor_id}/{kind},
+    /// sensors/{site}/{sensor_id}/{kind}, and Sparkplug B below spBv1.0/] [env: TIDEMARK_PRODUCER__PAYLOAD__TOPICS, with commas]
+    #[arg(long, value_name = "TEMPLATE", num_args = 1.., global = true, help_heading = "Devices")]
+    topic: Vec<String>,
+    /// How payloads are written: json, mapped_json, number, line_protocol, senml, sparkplug [default: json]
+    /// [env: TIDEMARK_PRODUCER__PAYLOAD__FORMAT]
+    #[arg(long, value_name = "FORMAT", global = true, help_heading = "Devices")]
+    format: Option<String>,
+    /// The session's name at the MQTT broker; each producer its own [default: tidemark-producer]
+    /// [env: TIDEMARK_PRODUCER__MQTT__CLIENT_ID]
+    #[arg(long, value_name = "NAME", global = true, help_heading = "Devices")]
+    client_id: Option<String>,
     #[command(flatten)]
     pub(crate) common: CommonArgs,
     #[command(subcommand)]
@@ -43,6 +66,9 @@ Examples:
   producer --sensors 100 --rate 5000
   producer --rate 0 --count 3000000
   producer --replay machine_temperature.csv pump.csv --speed max
+  producer --mqtt mqtt://broker:1883 --topic 'plant/{site}/{sensor_id}/{kind}'
+  producer --devices                     # then: mosquitto_pub -q 1 -t sensors/pump-1/temperature -m 21.5
+  producer simulate --to mqtt://127.0.0.1:1883 --sensors 200 --rate 1000
   producer config show
 
 More settings (shares of late, duplicate and out-of-order readings, compression,
@@ -51,6 +77,13 @@ or in the environment (TIDEMARK_PRODUCER__SIMULATOR__LATE=0.01).";
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    /// Simulate the fleet; the same as no command, but for --to.
+    Simulate {
+        /// Publish as MQTT devices, each with a connection of its own, instead of into the log: mqtt://host[:port]
+        /// [env: TIDEMARK_PRODUCER__SIMULATOR__MQTT__URL]
+        #[arg(long, value_name = "URL")]
+        to: Option<String>,
+    },
     /// Show or check the settings.
     Config {
         #[command(subcommand)]
@@ -72,7 +105,16 @@ impl Args {
             .set("producer.simulator.seed", "--seed", self.seed)
             .set("producer.simulator.count", "--count", self.count)
             .set_paths("producer.replay.files", "--replay", &self.replay)
-            .set("producer.replay.speed", "--speed", self.speed.clone());
+            .set("producer.replay.speed", "--speed", self.speed.clone())
+            .set("producer.mqtt.url", "--mqtt", self.mqtt.clone())
+            .set("producer.mqtt.client_id", "--client-id", self.client_id.clone())
+            .set("producer.mqtt_listener.listen", "--devices", self.devices.map(|address| address.to_string()))
+            .set("producer.ingest.enabled", "--ingest", self.ingest.then_some(true))
+            .set("producer.payload.topics", "--topic", (!self.topic.is_empty()).then(|| self.topic.clone()))
+            .set("producer.payload.format", "--format", self.format.clone());
+        if let Some(Command::Simulate { to }) = &self.command {
+            flags.set("producer.simulator.mqtt.url", "--to", to.clone());
+        }
         flags
     }
 }

@@ -27,6 +27,8 @@ pub enum ProducerError {
         "{count} record(s) were still without acknowledgement from the log at {servers} after {waited:?}; look after the log, and send them again or raise {setting}"
     )]
     Undelivered { servers: String, count: u64, waited: Duration, setting: &'static str },
+    #[error("{0}")]
+    Door(String),
     #[error("the producer's metrics cannot be registered: {0}; run one producer for each telemetry")]
     Metrics(#[from] prometheus::Error),
     #[error("the producer's thread cannot be started: {0}; check the limits of this process")]

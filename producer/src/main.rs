@@ -30,17 +30,24 @@ fn start(args: &Args) -> anyhow::Result<()> {
         return Ok(());
     }
     init_logs(&loaded.settings.log.level);
-    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(work(loaded.settings))
+    let simulate = matches!(args.command, Some(Command::Simulate { .. }));
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(work(loaded.settings, simulate))
 }
 
-async fn work(settings: Settings) -> anyhow::Result<()> {
+async fn work(settings: Settings, simulate: bool) -> anyhow::Result<()> {
     let shutdown = Shutdown::on_signals()?;
     let telemetry = Telemetry::default();
     // The listener outlives the stop signal, so that the drain can be watched.
     let listening = Shutdown::manual();
-    let (address, server) = serve(settings.http.listen.unwrap_or(DEFAULT_LISTEN), telemetry.router(), listening.clone()).await?;
+    let ingest = producer::Ingest::default();
+    let router = telemetry.router().merge(ingest.router(&settings.producer.ingest));
+    let (address, server) = serve(settings.http.listen.unwrap_or(DEFAULT_LISTEN), router, listening.clone()).await?;
     say(&format!("status, metrics and health: http://{address}/status /metrics /livez /readyz"));
-    let result = producer::run(settings, telemetry, shutdown).await;
+    let result = if simulate && settings.producer.simulator.mqtt.connection.url.is_some() {
+        producer::devices::run(settings, telemetry, shutdown).await
+    } else {
+        producer::run_with(settings, telemetry, shutdown, ingest).await
+    };
     listening.trigger();
     server.await?;
     say(&result?.to_string());

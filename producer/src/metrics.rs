@@ -50,6 +50,52 @@ impl Metrics {
     }
 }
 
+/// What comes through the doors: MQTT and HTTP.
+#[derive(Debug, Clone)]
+pub(crate) struct Doors {
+    /// Messages and requests, by door.
+    pub(crate) messages: IntCounterVec,
+    /// Messages that were not taken, by why; those of quality of service 1 come again.
+    pub(crate) dropped: IntCounterVec,
+    /// 1 while the MQTT broker has us subscribed.
+    pub(crate) connected: IntGauge,
+    pub(crate) sessions_lost: IntCounter,
+    /// Devices at our own MQTT listener.
+    pub(crate) devices: IntGauge,
+    /// Connections that it refused or ended, by why.
+    pub(crate) refused: IntCounterVec,
+}
+
+impl Doors {
+    /// # Errors
+    /// When the registry has these names already.
+    pub(crate) fn register(registry: &Registry) -> prometheus::Result<Self> {
+        let by = |name: &str, help: &str, label: &str| IntCounterVec::new(Opts::new(name, help), &[label]);
+        let doors = Self {
+            messages: by("tidemark_producer_messages_total", "Messages from devices, by door.", "door")?,
+            dropped: by("tidemark_producer_dropped_total", "Messages that were not taken, by reason; deferred ones come again.", "reason")?,
+            connected: IntGauge::new("tidemark_producer_mqtt_connected", "1 while subscribed at the MQTT broker.")?,
+            sessions_lost: IntCounter::new("tidemark_producer_mqtt_sessions_lost_total", "Sessions that the MQTT broker has lost.")?,
+            devices: IntGauge::new("tidemark_producer_listener_devices", "Devices connected to the MQTT listener.")?,
+            refused: by(
+                "tidemark_producer_listener_refused_total",
+                "Connections that the MQTT listener refused or ended, by reason.",
+                "reason",
+            )?,
+        };
+        registry.register(Box::new(doors.messages.clone()))?;
+        registry.register(Box::new(doors.dropped.clone()))?;
+        registry.register(Box::new(doors.connected.clone()))?;
+        registry.register(Box::new(doors.sessions_lost.clone()))?;
+        registry.register(Box::new(doors.devices.clone()))?;
+        registry.register(Box::new(doors.refused.clone()))?;
+        for reason in ["retained", "deferred", "qos0_full"] {
+            doors.dropped.with_label_values(&[reason]);
+        }
+        Ok(doors)
+    }
+}
+
 /// Kinds of `tidemark_producer_errors_total`.
 pub(crate) mod kind {
     /// A record that the log did not take.

@@ -5,6 +5,7 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use common::Shutdown;
 use common::reading::Reading;
 
 /// How many deliveries a source should give in one turn: enough to make the turn cheap, few enough to keep its memory small.
@@ -36,6 +37,27 @@ pub trait Source: Send + fmt::Debug {
     fn progress(&self) -> Option<Progress> {
         None
     }
+
+    /// Sleeps for up to `time`, less when the source has something or `shutdown` is set.
+    fn rest(&self, time: Duration, shutdown: &Shutdown) {
+        shutdown.wait_timeout(time);
+    }
+
+    /// Longest sleep while acknowledgements are awaited, so that their senders get them soon.
+    fn ack_turn(&self) -> Duration {
+        Duration::from_millis(5)
+    }
+
+    /// Whether the senders keep what the log has not acknowledged: then a log that stays away costs nothing but time.
+    fn keeps_what_is_not_acknowledged(&self) -> bool {
+        false
+    }
+
+    /// Nothing is asked for any more; called before the drain. What the source still has is dropped.
+    fn close(&mut self) {}
+
+    /// After [`Source::close`], for another try: only where the senders keep what is not acknowledged.
+    fn reopen(&mut self) {}
 }
 
 /// When to ask a source again.

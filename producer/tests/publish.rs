@@ -87,7 +87,8 @@ async fn a_replay_arrives_whole_in_order_and_its_bad_lines_in_the_dead_lane() {
         of_sensor.entry(reading.sensor_id.clone()).or_default().push(reading);
     }
     assert!(partitions.values().all(|partitions| partitions.len() == 1), "{partitions:?}");
-    let expected = |i: i64| Reading { sensor_id: "pump".into(), ts: i * 100, value: i as f64, kind: None, seq: Some(i + 1) };
+    let expected =
+        |i: i64| Reading { sensor_id: "pump".into(), ts: i * 100, value: i as f64, kind: None, seq: Some(i + 1), ..Reading::default() };
     assert_eq!(of_sensor["pump"], (0..300).map(expected).collect::<Vec<_>>());
     assert_eq!(of_sensor["fan"].iter().map(|r| (r.ts, r.value, r.seq)).collect::<Vec<_>>(), [(-5, 0.5, Some(7)), (90_000, 1e300, Some(8))]);
 
@@ -210,4 +211,73 @@ async fn a_run_that_is_dropped_stops_publishing() {
         std::mem::replace(&mut last, now) == now
     })
     .await;
+}
+
+/// A log that refuses is no end for devices: what it did not take is taken from them again, and arrives.
+#[tokio::test(flavor = "multi_thread")]
+async fn devices_outlast_a_log_that_refuses() {
+    let (mock, mut settings) = log();
+    let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    settings.producer.mqtt_listener.listen = Some(address);
+    // Not for ever: the first two attempts are refused.
+    let refused = RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED;
+    mock.request_errors(RDKafkaApiKey::Produce, &[refused; 2]);
+    let shutdown = Shutdown::manual();
+    let (telemetry, stop) = (Telemetry::default(), shutdown.clone());
+    let run = tokio::spawn(producer::run(settings.clone(), telemetry.clone(), shutdown));
+    let mut options = rumqttc::MqttOptions::new("device", "127.0.0.1", address.port());
+    // The session keeps what is not acknowledged when the listener ends the connection.
+    options.set_clean_session(false);
+    let (client, mut events) = rumqttc::AsyncClient::new(options, 10);
+    client.publish("sensors/p-1", rumqttc::QoS::AtLeastOnce, false, "21.5").await.unwrap();
+    let acknowledged = async {
+        loop {
+            match events.poll().await {
+                Ok(rumqttc::Event::Incoming(rumqttc::Packet::PubAck(_))) => return,
+                Ok(_) => {}
+                Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), acknowledged).await.unwrap();
+    let messages = read(&settings, &settings.topics.input, 1);
+    assert_eq!(readings(&messages)[0].sensor_id, "p-1");
+    assert_eq!(status(&telemetry, "failed"), 0);
+    stop.trigger();
+    assert_eq!(run.await.unwrap().unwrap().published, 1);
+}
+
+/// A record that the log finds too large is set aside, and its neighbours pass.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_that_is_too_large_for_the_log_is_set_aside() {
+    let (_mock, mut settings) = log();
+    let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    settings.producer.mqtt_listener.listen = Some(address);
+    settings.kafka.properties.insert("message.max.bytes".into(), "20000".into());
+    let shutdown = Shutdown::manual();
+    let stop = shutdown.clone();
+    let run = tokio::spawn(producer::run(settings.clone(), Telemetry::default(), shutdown));
+    let mut options = rumqttc::MqttOptions::new("device", "127.0.0.1", address.port());
+    options.set_max_packet_size(1 << 20, 1 << 20);
+    let (client, mut events) = rumqttc::AsyncClient::new(options, 10);
+    let large = format!(r#"{{"sensor_id":"p","value":1,"note":"{}"}}"#, "x".repeat(50_000));
+    for payload in [large, "oops".repeat(10_000), "2".to_owned()] {
+        client.publish("sensors/p", rumqttc::QoS::AtLeastOnce, false, payload).await.unwrap();
+    }
+    let acknowledged = async {
+        let mut count = 0;
+        while count < 3 {
+            match events.poll().await {
+                Ok(rumqttc::Event::Incoming(rumqttc::Packet::PubAck(_))) => count += 1,
+                Ok(_) => {}
+                Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), acknowledged).await.unwrap();
+    stop.trigger();
+    let summary = run.await.unwrap().unwrap();
+    assert_eq!((summary.published, summary.dead), (1, 2));
+    let dead = read(&settings, &settings.topics.dead, 2);
+    assert!(dead.iter().all(|row| row.payload().unwrap().len() <= 16 * 1024), "cut");
 }

@@ -54,6 +54,11 @@ impl Log {
         self.address.to_string()
     }
 
+    /// `STOP`: it hangs, with its connections open; `CONT`: it goes on.
+    pub(crate) fn signal(&self, signal: &str) {
+        self.process.as_ref().unwrap().signal(signal);
+    }
+
     /// SIGKILL, and up again on the same port and the same files.
     pub(crate) fn kill_and_restart(&mut self) {
         self.process = None;

@@ -7,6 +7,7 @@
 //! | `appliance` | `tidemark` with everything in one process |
 //! | `binaries` | where the binaries are, and each one started with settings of this test only |
 //! | `log` | the log that a test runs on: the embedded one, or Apache Kafka |
+//! | `mosquitto` | a real MQTT broker |
 //! | `topic` | reading and writing topics |
 //! | `query` | query files |
 //! | `results` | result rows as the processor wrote them |
@@ -27,6 +28,7 @@ pub(crate) mod browser;
 pub(crate) mod http;
 pub(crate) mod ledger;
 pub(crate) mod log;
+pub(crate) mod mosquitto;
 pub(crate) mod oracle;
 pub(crate) mod points;
 pub(crate) mod process;

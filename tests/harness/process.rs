@@ -31,6 +31,10 @@ impl Process {
         self.started
     }
 
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// What it wrote so far, standard output and standard error as they came.
     pub(crate) fn output(&self) -> String {
         self.lines.lock().unwrap_or_else(PoisonError::into_inner).join("\n")

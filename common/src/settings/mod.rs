@@ -4,10 +4,12 @@
 //! Every key of the tree has a default, so the tree of defaults is also the list of the keys that exist: a key that is not in it is a
 //! fault. All faults of all sources are reported together.
 
+mod devices;
 mod load;
 mod sections;
 mod sink;
 
+pub use devices::*;
 pub use load::{Faults, Flag, Loaded, Origin, load};
 pub use sections::*;
 use serde::{Deserialize, Serialize};
@@ -46,6 +48,15 @@ impl Settings {
             "producer.simulator.rate must be 0 (as fast as it goes) or a positive number of readings per second",
         );
         check(self.producer.simulator.sensors >= 1, "producer.simulator.sensors is 0; simulate at least 1 sensor");
+        check(self.producer.mqtt.receive_maximum >= 1, "producer.mqtt.receive_maximum is 0; the broker could never send");
+        check(self.producer.mqtt_listener.receive_maximum >= 1, "producer.mqtt_listener.receive_maximum is 0; no device could send");
+        check(self.producer.simulator.mqtt.in_flight >= 1, "producer.simulator.mqtt.in_flight is 0; no device could send");
+        for (key, span) in [
+            ("producer.mqtt.keep_alive", self.producer.mqtt.connection.keep_alive),
+            ("producer.simulator.mqtt.keep_alive", self.producer.simulator.mqtt.connection.keep_alive),
+        ] {
+            check((1_000..=65_535_000).contains(&span.millis()), &format!("{key} is {span}; it lies between 1s and 65535s"));
+        }
         check(self.processor.max_rows_per_step >= 1, "processor.max_rows_per_step is 0; a step takes at least 1 row");
         check(
             self.processor.drain_timeout < self.processor.session_timeout,

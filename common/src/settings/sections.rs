@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::{Ingest, Mqtt, MqttListener, Payload, SimulatedDevices};
 use crate::units::{Size, Span};
 
 /// `[kafka]`: how every client reaches the log, ours or Apache Kafka.
@@ -110,6 +111,12 @@ impl Default for Log {
 pub struct Producer {
     pub simulator: Simulator,
     pub replay: Replay,
+    pub payload: Payload,
+    pub mqtt: Mqtt,
+    pub mqtt_listener: MqttListener,
+    pub ingest: Ingest,
+    /// Most memory of messages from devices that wait for the log; beyond it the devices wait.
+    pub max_buffer: Size,
     /// `none`, `gzip`, `snappy`, `lz4` or `zstd`.
     pub compression: String,
     /// How long a batch waits for company.
@@ -123,6 +130,11 @@ impl Default for Producer {
         Self {
             simulator: Simulator::default(),
             replay: Replay::default(),
+            payload: Payload::default(),
+            mqtt: Mqtt::default(),
+            mqtt_listener: MqttListener::default(),
+            ingest: Ingest::default(),
+            max_buffer: Size::from_mib(64),
             compression: "lz4".into(),
             linger: Span::from_millis(5),
             drain_timeout: Span::from_secs(4),
@@ -151,6 +163,7 @@ pub struct Simulator {
     pub late_by: Span,
     /// Share of *sensors* whose clock is wrong: a day ahead, at 1970, or drifting.
     pub bad_clock: f64,
+    pub mqtt: SimulatedDevices,
 }
 
 impl Simulator {
@@ -172,6 +185,7 @@ impl Default for Simulator {
             late: 0.0,
             late_by: Span::from_secs(60),
             bad_clock: 0.0,
+            mqtt: SimulatedDevices::default(),
         }
     }
 }

@@ -15,7 +15,9 @@ pub(super) fn config(settings: &Settings) -> ClientConfig {
         .set("batch.num.messages", "20000")
         .set("batch.size", "1000000")
         // Records without a key (dead lines) keep to one partition for a while, so that they share batches.
-        .set("sticky.partitioning.linger.ms", "100");
+        .set("sticky.partitioning.linger.ms", "100")
+        // A log that swallows packets is asked again over a new connection after this long.
+        .set("socket.timeout.ms", "20000");
     common::kafka::apply_properties(&mut config, &settings.kafka);
     config
 }

@@ -5,12 +5,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use rdkafka::ClientContext;
+use rdkafka::Message as _;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{DeliveryResult, ProducerContext};
 
 use crate::metrics::{Metrics, kind};
-use crate::source::Ack;
+use crate::source::{Ack, DeadRow};
+use crate::summary::Summary;
 
 /// Where a record is going.
 #[derive(Debug, Clone, Copy)]
@@ -31,6 +33,15 @@ pub(crate) struct InFlight {
 impl InFlight {
     pub(super) fn new(lane: Lane, ack: Option<Ack>) -> Self {
         Self { lane, since: Instant::now(), ack }
+    }
+
+    /// A message of a device that keeps it until it is acknowledged would come again and again; a line of a file ends the run.
+    pub(super) fn can_be_set_aside(&self) -> bool {
+        self.ack.is_some()
+    }
+
+    pub(super) fn into_ack(self) -> Option<Ack> {
+        self.ack
     }
 }
 
@@ -84,6 +95,18 @@ impl Counts {
         first.as_ref().map(|(cause, advice)| (failed, cause.clone(), *advice))
     }
 
+    /// For another try.
+    pub(crate) fn forget_failure(&self) {
+        *self.first_failure.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        self.failed.store(0, Ordering::Relaxed);
+        self.given_up.store(false, Ordering::Relaxed);
+    }
+
+    /// A run that was stopped between two tries.
+    pub(crate) fn summary(&self) -> Summary {
+        Summary { published: self.published.load(Ordering::Relaxed), dead: self.dead.load(Ordering::Relaxed), ..Summary::default() }
+    }
+
     fn fail(&self, cause: &KafkaError) {
         let mut first = self.first_failure.lock().unwrap_or_else(PoisonError::into_inner);
         first.get_or_insert_with(|| (cause.to_string(), advice(cause)));
@@ -110,6 +133,13 @@ pub(super) fn advice(error: &KafkaError) -> &'static str {
     }
 }
 
+pub(super) fn is_too_large(error: &KafkaError) -> bool {
+    matches!(error.rdkafka_error_code(), Some(RDKafkaErrorCode::MessageSizeTooLarge | RDKafkaErrorCode::InvalidMessageSize))
+}
+
+/// Most bytes of a record that the log found too large; each further refusal takes the half.
+const SET_ASIDE: usize = 16 * 1024;
+
 /// librdkafka's callbacks; served by the publisher's own thread in `poll`.
 #[derive(Debug)]
 pub(super) struct Context {
@@ -117,11 +147,30 @@ pub(super) struct Context {
     counts: Arc<Counts>,
     /// Why the last connection broke.
     last_trouble: Mutex<String>,
+    /// What the log found too large, on its way into the dead lane.
+    aside: Mutex<Vec<(DeadRow, Option<Ack>)>>,
 }
 
 impl Context {
     pub(super) fn new(metrics: Metrics, counts: Arc<Counts>) -> Self {
-        Self { metrics, counts, last_trouble: Mutex::default() }
+        Self { metrics, counts, last_trouble: Mutex::default(), aside: Mutex::default() }
+    }
+
+    /// Keeps the beginning of a record that the log found too large for the dead lane.
+    pub(super) fn set_aside(&self, topic: &str, mut value: Vec<u8>, in_flight: InFlight, cause: &KafkaError) {
+        let bytes = value.len();
+        value.truncate(SET_ASIDE.min(bytes / 2));
+        let detail = format!("the log refused {bytes} bytes ({cause}); the first {} are kept", value.len());
+        let row = DeadRow { topic: topic.to_owned(), offset: 0, value, reason: "too_large", detail };
+        self.put_back(row, in_flight.ack);
+    }
+
+    pub(super) fn put_back(&self, row: DeadRow, ack: Option<Ack>) {
+        self.aside.lock().unwrap_or_else(PoisonError::into_inner).push((row, ack));
+    }
+
+    pub(super) fn take_set_aside(&self) -> Vec<(DeadRow, Option<Ack>)> {
+        std::mem::take(&mut self.aside.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     fn acknowledged(&self, in_flight: InFlight) {
@@ -185,6 +234,10 @@ impl ProducerContext for Context {
         match result {
             Ok(_) => self.acknowledged(*in_flight),
             Err(_) if self.counts.given_up.load(Ordering::Relaxed) => {}
+            Err((error, record)) if is_too_large(error) && in_flight.can_be_set_aside() => {
+                let payload = record.payload().map(<[u8]>::to_vec).unwrap_or_default();
+                self.set_aside(record.topic(), payload, *in_flight, error);
+            }
             Err((error, _)) => {
                 self.metrics.errors.with_label_values(&[kind::DELIVERY]).inc();
                 self.counts.fail(error);

@@ -27,19 +27,19 @@ use crate::summary::Summary;
 
 /// Longest sleep of a turn.
 const IDLE_TURN: Duration = Duration::from_millis(50);
-/// Longest sleep while acknowledgements are awaited, so that their senders get them soon.
-const BUSY_TURN: Duration = Duration::from_millis(5);
 /// While the queue is full; librdkafka's own threads go on sending meanwhile.
 const FULL_QUEUE_TURN: Duration = Duration::from_millis(1);
 const DRAIN_TURN: Duration = Duration::from_millis(10);
 const REPORT_EVERY: Duration = Duration::from_millis(500);
+/// A log that owes acknowledgements for so long is not ready.
+const SILENCE: Duration = Duration::from_secs(10);
 
 pub(crate) use self::delivery::Counts;
 
 type Record<'a> = BaseRecord<'a, [u8], [u8], Box<InFlight>>;
 
 /// What the publisher is to others: how it is told to stop, and where it shows itself.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Surroundings {
     pub(crate) shutdown: Shutdown,
     pub(crate) part: Part,
@@ -65,6 +65,15 @@ pub(crate) struct Publisher {
     progress: Option<Progress>,
     next_report: Instant,
     reported: (Instant, u64),
+    silence: Silence,
+}
+
+/// A log that takes nothing: away, hanging, or full. Only the first of these the client can tell.
+struct Silence {
+    /// The last time that something was acknowledged, or nothing was awaited.
+    since: Instant,
+    acknowledged: u64,
+    said: bool,
 }
 
 impl Publisher {
@@ -82,6 +91,7 @@ impl Publisher {
             progress: None,
             next_report: now,
             reported: (now, 0),
+            silence: Silence { since: now, acknowledged: 0, said: false },
         })
     }
 
@@ -91,8 +101,20 @@ impl Publisher {
         source.start(chrono::Utc::now().timestamp_millis());
         let started = Instant::now();
         let ended = self.stream(source, started);
+        source.close();
         // Whatever ended the stream, what was handed over gets its time to arrive; only a record that the log refused ends it at once.
-        let drained = self.drain(matches!(ended, Ok(true)));
+        let drained = match self.drain(matches!(ended, Ok(true))) {
+            Err(ProducerError::Undelivered { servers, count, waited, .. }) if source.keeps_what_is_not_acknowledged() => {
+                tracing::warn!(
+                    count,
+                    servers,
+                    ?waited,
+                    "records without acknowledgement from the log: their senders keep them and send again"
+                );
+                Ok(())
+            }
+            drained => drained,
+        };
         // What is thrown away with the client is in the error already.
         self.around.counts.give_up();
         let complete = ended?;
@@ -121,7 +143,12 @@ impl Publisher {
             match next.inspect_err(|error| tracing::error!(%error, "the source broke; draining what it gave before"))? {
                 Next::End => return Ok(true),
                 Next::More => self.turn(Duration::ZERO)?,
-                Next::Wait(time) => self.turn(time)?,
+                Next::Wait(time) => {
+                    let longest = if self.producer.in_flight_count() > 0 { source.ack_turn() } else { IDLE_TURN };
+                    // Sleeping in `poll` would cost a core: rdkafka spins through the last millisecond of each poll.
+                    source.rest(time.min(longest), &self.around.shutdown);
+                    self.turn(Duration::ZERO)?;
+                }
             }
         }
         Ok(false)
@@ -154,6 +181,11 @@ impl Publisher {
             match self.producer.send(record) {
                 Ok(()) => return Ok(true),
                 Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), back)) => record = back,
+                Err((error, record)) if delivery::is_too_large(&error) && record.delivery_opaque.can_be_set_aside() => {
+                    let payload = record.payload.map(<[u8]>::to_vec).unwrap_or_default();
+                    self.producer.context().set_aside(record.topic, payload, *record.delivery_opaque, &error);
+                    return Ok(true);
+                }
                 Err((error, record)) => return Err(self.refused(&error, &record)),
             }
             self.turn(FULL_QUEUE_TURN)?;
@@ -161,6 +193,23 @@ impl Publisher {
                 return Ok(false);
             }
         }
+    }
+
+    /// Puts into the dead lane what the log found too large, cut until it fits: one message must not hold up its neighbours.
+    fn set_aside(&mut self) -> Result<(), ProducerError> {
+        let rows = self.producer.context().take_set_aside();
+        let topics = self.topics.clone();
+        for (row, ack) in rows {
+            let in_flight = Box::new(InFlight::new(Lane::Dead(row.reason), ack));
+            let record = BaseRecord::with_opaque_to(&topics.dead, in_flight);
+            let ack = match self.producer.send(record.payload(row.value.as_slice()).headers(headers(&row))) {
+                Ok(()) => continue,
+                Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), record)) => record.delivery_opaque.into_ack(),
+                Err((error, record)) => return Err(self.refused(&error, &record)),
+            };
+            self.producer.context().put_back(row, ack);
+        }
+        Ok(())
     }
 
     fn refused(&self, error: &KafkaError, record: &Record<'_>) -> ProducerError {
@@ -175,12 +224,11 @@ impl Publisher {
 
     /// Sleeps for up to `time`, serves acknowledgements, shows itself and looks for failures.
     fn turn(&mut self, time: Duration) -> Result<(), ProducerError> {
-        // Sleeping in `poll` would cost a core: rdkafka spins through the last millisecond of each poll.
         if !time.is_zero() {
-            let longest = if self.producer.in_flight_count() > 0 { BUSY_TURN } else { IDLE_TURN };
-            self.around.shutdown.wait_timeout(time.min(longest));
+            self.around.shutdown.wait_timeout(time);
         }
         self.serve();
+        self.set_aside()?;
         self.around.part.beat();
         let now = Instant::now();
         if now >= self.next_report {
@@ -208,6 +256,31 @@ impl Publisher {
         }
     }
 
+    /// Whether the log owes acknowledgements for longer than it should; said once.
+    fn is_silent(&mut self, now: Instant) -> bool {
+        let counts = &self.around.counts;
+        let acknowledged = counts.published.load(Ordering::Relaxed) + counts.dead.load(Ordering::Relaxed);
+        let in_flight = self.producer.in_flight_count();
+        if in_flight == 0 || acknowledged != self.silence.acknowledged {
+            if self.silence.said {
+                tracing::info!("the log acknowledges again");
+            }
+            self.silence = Silence { since: now, acknowledged, said: false };
+            return false;
+        }
+        let silent = now.duration_since(self.silence.since) >= SILENCE;
+        if silent && !self.silence.said {
+            self.silence.said = true;
+            let servers = &self.settings.kafka.bootstrap_servers;
+            tracing::warn!(
+                servers,
+                in_flight,
+                "the log has acknowledged nothing for {SILENCE:?}; what is in flight is kept. Is it full, or does it hang?"
+            );
+        }
+        silent
+    }
+
     fn report(&mut self, now: Instant) {
         let counts = &self.around.counts;
         let published = counts.published.load(Ordering::Relaxed);
@@ -216,7 +289,9 @@ impl Publisher {
         let rate = if seconds > 0.0 { (published - then) as f64 / seconds } else { 0.0 };
         counts.set_rate(rate);
         self.around.metrics.in_flight.set(i64::from(self.producer.in_flight_count()));
-        self.around.part.set_ready(!counts.away.load(Ordering::Relaxed));
+        let away = counts.away.load(Ordering::Relaxed);
+        let silent = self.is_silent(now);
+        self.around.part.set_ready(!away && !silent);
         if let Some(Progress { done, total }) = self.progress {
             self.show.update(done, total, || format!("{published} readings, {rate:.0}/s"));
         }

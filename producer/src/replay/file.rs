@@ -160,6 +160,7 @@ impl CsvFile {
             value: value(field(header.value))?,
             kind: optional(header.kind).map(str::to_owned),
             seq: optional(header.seq).map(number).transpose()?,
+            ..Reading::default()
         })
     }
 

@@ -21,6 +21,7 @@ use common::settings;
 
 use self::file::{CsvFile, Row};
 pub use self::speed::Speed;
+pub(crate) use self::time::parse as civil_time;
 use crate::source::{BATCH, Delivery, Next, Progress, Source, SourceError, Tally};
 
 /// Sleeping for less costs more turns than it gives precision.

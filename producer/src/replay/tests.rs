@@ -77,7 +77,7 @@ proptest::proptest! {
 }
 
 fn reading(sensor_id: &str, ts: i64, value: f64, kind: Option<&str>, seq: i64) -> Reading {
-    Reading { sensor_id: sensor_id.into(), ts, value, kind: kind.map(Into::into), seq: Some(seq) }
+    Reading { sensor_id: sensor_id.into(), ts, value, kind: kind.map(Into::into), seq: Some(seq), ..Reading::default() }
 }
 
 #[test]

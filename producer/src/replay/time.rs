@@ -4,7 +4,7 @@ use chrono::NaiveDate;
 
 /// Milliseconds since 1970 from epoch milliseconds (`1700000000123`, `-5`), RFC 3339 (`2013-07-04T00:00:00.5+02:00`), or the same
 /// without a zone (`2013-07-04 00:00:00[.fff]`), which is taken as UTC. Finer fractions are cut to the millisecond before.
-pub(super) fn parse(text: &str) -> Option<i64> {
+pub(crate) fn parse(text: &str) -> Option<i64> {
     match text.parse() {
         Ok(millis) => Some(millis),
         Err(_) => civil(text.as_bytes()),

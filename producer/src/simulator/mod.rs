@@ -72,6 +72,7 @@ impl Simulator {
             value: sensor.value(offset),
             kind: Some(sensor.kind.name.to_owned()),
             seq: Some(sensor.seq),
+            ..Reading::default()
         };
         if self.faults.twice() {
             self.tally.duplicates += 1;

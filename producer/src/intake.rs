@@ -1,0 +1,267 @@
+//! Where the doors (MQTT, HTTP) meet the publisher: a queue that never holds more memory than it was given.
+//!
+//! A message takes its share of the budget before it is read and gives it back when its fate is known, so what waits for the log is
+//! bounded whatever the log does: beyond it the doors stop reading, and the devices keep what they have.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use common::Shutdown;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::source::{Ack, BATCH, Content, Delivery, Next, Source, SourceError};
+
+/// What a message costs beside its payload: the queues, the acknowledgement, the record's own allocations.
+const OVERHEAD: usize = 512;
+/// Asked again after this long at the latest.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// Acknowledgements are handed on this soon, because a device that waits for one may not send.
+const ACK_TURN: Duration = Duration::from_millis(1);
+
+#[derive(Default)]
+struct Queue {
+    deliveries: VecDeque<Delivery>,
+    /// Nothing is taken any more.
+    closed: bool,
+}
+
+struct Shared {
+    queue: Mutex<Queue>,
+    filled: Condvar,
+    budget: Arc<Semaphore>,
+    capacity: usize,
+}
+
+impl Shared {
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The publisher's end: a [`Source`] of what the doors took.
+pub(crate) struct Intake {
+    shared: Arc<Shared>,
+    doors: String,
+}
+
+impl fmt::Debug for Intake {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Intake").field("doors", &self.doors).finish_non_exhaustive()
+    }
+}
+
+/// A door's end; clones feed the same queue.
+#[derive(Clone)]
+pub(crate) struct Feeder(Arc<Shared>);
+
+impl fmt::Debug for Feeder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Feeder")
+    }
+}
+
+/// A message's share of the budget; given back when dropped.
+#[derive(Debug)]
+pub(crate) struct Hold {
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Intake {
+    /// A queue for `max_bytes` of messages, and the end for the doors, which `doors` names for people.
+    pub(crate) fn new(max_bytes: u64, doors: String) -> (Self, Feeder) {
+        // The semaphore counts in 32 bits.
+        let capacity = usize::try_from(max_bytes).unwrap_or(usize::MAX).clamp(64 * OVERHEAD, u32::MAX as usize / 2);
+        let shared =
+            Arc::new(Shared { queue: Mutex::default(), filled: Condvar::new(), budget: Arc::new(Semaphore::new(capacity)), capacity });
+        (Self { shared: shared.clone(), doors }, Feeder(shared))
+    }
+}
+
+impl Source for Intake {
+    fn describe(&self) -> String {
+        self.doors.clone()
+    }
+
+    fn next(&mut self, _elapsed: Duration, out: &mut Vec<Delivery>) -> Result<Next, SourceError> {
+        let mut queue = self.shared.queue();
+        let count = queue.deliveries.len().min(BATCH);
+        out.extend(queue.deliveries.drain(..count));
+        Ok(if queue.deliveries.is_empty() { Next::Wait(PATIENCE) } else { Next::More })
+    }
+
+    fn rest(&self, time: Duration, shutdown: &Shutdown) {
+        let queue = self.shared.queue();
+        if queue.deliveries.is_empty() && !shutdown.is_set() {
+            drop(self.shared.filled.wait_timeout(queue, time).unwrap_or_else(PoisonError::into_inner));
+        }
+    }
+
+    fn ack_turn(&self) -> Duration {
+        ACK_TURN
+    }
+
+    fn keeps_what_is_not_acknowledged(&self) -> bool {
+        true
+    }
+
+    fn close(&mut self) {
+        let left = {
+            let mut queue = self.shared.queue();
+            queue.closed = true;
+            std::mem::take(&mut queue.deliveries)
+        };
+        // Outside of the lock: a door hears of each.
+        drop(left);
+    }
+
+    fn reopen(&mut self) {
+        self.shared.queue().closed = false;
+    }
+}
+
+impl Feeder {
+    /// Bytes of the budget that a message takes; one message never takes more than all of it.
+    fn cost(&self, payload: usize) -> u32 {
+        u32::try_from((payload + OVERHEAD).min(self.0.capacity)).unwrap_or(u32::MAX)
+    }
+
+    /// A share for a payload of this many bytes, when it is there.
+    pub(crate) fn try_hold(&self, payload: usize) -> Option<Hold> {
+        let permit = self.0.budget.clone().try_acquire_many_owned(self.cost(payload)).ok()?;
+        Some(Hold { _permit: permit })
+    }
+
+    /// Waits for a share.
+    pub(crate) async fn hold(&self, payload: usize) -> Option<Hold> {
+        let permit = self.0.budget.clone().acquire_many_owned(self.cost(payload)).await.ok()?;
+        Some(Hold { _permit: permit })
+    }
+
+    /// Hands over what one message became; `settled` is called once: with `true` when the log has all of it, with `false` when a part
+    /// was given up. A message that became nothing is settled at once.
+    pub(crate) fn push(&self, contents: Vec<Content>, hold: Hold, settled: impl FnOnce(bool) + Send + Sync + 'static) {
+        if contents.is_empty() {
+            drop(hold);
+            return settled(true);
+        }
+        let message =
+            Arc::new(Message { left: AtomicUsize::new(contents.len()), settled: Mutex::new(Some(Box::new(settled))), _hold: hold });
+        let mut queue = self.0.queue();
+        if queue.closed {
+            drop(queue);
+            return drop(message);
+        }
+        for content in contents {
+            let message = message.clone();
+            queue.deliveries.push_back(Delivery { content, ack: Some(Ack::new(move || message.one_done())) });
+        }
+        drop(queue);
+        self.0.filled.notify_one();
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.0.queue().closed
+    }
+}
+
+type Settled = Box<dyn FnOnce(bool) + Send + Sync>;
+
+/// A message on its way; its deliveries share it.
+struct Message {
+    left: AtomicUsize,
+    settled: Mutex<Option<Settled>>,
+    _hold: Hold,
+}
+
+impl Message {
+    fn one_done(&self) {
+        if self.left.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.settle(true);
+        }
+    }
+
+    fn settle(&self, whole: bool) {
+        let settled = self.settled.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(settled) = settled {
+            settled(whole);
+        }
+    }
+}
+
+impl Drop for Message {
+    fn drop(&mut self) {
+        self.settle(false);
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use common::reading::Reading;
+
+    use super::*;
+
+    fn readings(count: usize) -> Vec<Content> {
+        (0..count).map(|_| Content::Reading(Reading::default())).collect()
+    }
+
+    fn take(intake: &mut Intake) -> Vec<Delivery> {
+        let mut out = Vec::new();
+        intake.next(Duration::ZERO, &mut out).unwrap();
+        out
+    }
+
+    #[test]
+    fn a_message_is_settled_when_the_log_has_its_last_reading() {
+        let (mut intake, feeder) = Intake::new(1 << 20, "test".into());
+        let fate = Arc::new(Mutex::new(Vec::new()));
+        let tell = fate.clone();
+        feeder.push(readings(3), feeder.try_hold(10).unwrap(), move |whole| tell.lock().unwrap().push(whole));
+        for delivery in take(&mut intake) {
+            assert!(fate.lock().unwrap().is_empty());
+            delivery.ack.unwrap().give();
+        }
+        assert_eq!(*fate.lock().unwrap(), [true]);
+    }
+
+    #[test]
+    fn what_is_dropped_is_told() {
+        let (mut intake, feeder) = Intake::new(1 << 20, "test".into());
+        let fate = Arc::new(Mutex::new(Vec::new()));
+        let push = |count| {
+            let tell = fate.clone();
+            feeder.push(readings(count), feeder.try_hold(10).unwrap(), move |whole| tell.lock().unwrap().push(whole));
+        };
+        push(2);
+        let mut two = take(&mut intake);
+        two.remove(0).ack.unwrap().give();
+        drop(two);
+        push(1);
+        intake.close();
+        push(1);
+        assert_eq!(*fate.lock().unwrap(), [false, false, false]);
+        assert!(feeder.is_closed());
+    }
+
+    #[test]
+    fn the_budget_bounds_what_waits() {
+        let (mut intake, feeder) = Intake::new(100_000, "test".into());
+        let mut taken = 0;
+        while let Some(hold) = feeder.try_hold(9_488) {
+            feeder.push(readings(1), hold, |_| {});
+            taken += 1;
+        }
+        assert_eq!(taken, 10);
+        for delivery in take(&mut intake) {
+            delivery.ack.unwrap().give();
+        }
+        // One message larger than the whole budget still passes, alone.
+        let hold = feeder.try_hold(1 << 30).unwrap();
+        assert!(feeder.try_hold(1).is_none());
+        drop(hold);
+        assert!(feeder.try_hold(1).is_some());
+    }
+}

@@ -1,0 +1,375 @@
+//! One device's connection.
+//!
+//! The reader takes packets, the writer sends them; they share a queue. The acknowledgement of a reading comes into that queue when the log
+//! has it, from whichever thread knows it first, and in the order in which the readings came. A device that is ahead by more than it may
+//! be, or a log that is behind, stops the reader: the device's own socket then holds what it sends.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use bytes::BytesMut;
+use common::Shutdown;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::time::timeout;
+
+use super::Shared;
+use super::hub::Arrival;
+use super::wire::{self, Connect, Farewell, Incoming, Malformed, Outgoing, Publish, Qos, Refusal, Version};
+use crate::mqtt::window::Window;
+
+/// A device that connects says who it is within this time.
+const CONNECT: Duration = Duration::from_secs(10);
+/// A device takes what is written to it within this time.
+const WRITE: Duration = Duration::from_secs(30);
+/// A first packet is not larger than this.
+const MAX_CONNECT: usize = 128 * 1024;
+/// What a reading costs until the log has it, beside the payload that it came from.
+const PER_READING: usize = 256;
+
+/// Why a connection ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// The device said farewell; its will is not published.
+    Farewell,
+    /// The device is gone, or asked for its will.
+    Gone,
+    /// We ended it.
+    Ours(Farewell),
+}
+
+type Acks = Window<Box<dyn Fn(u16) -> bool + Send + Sync>>;
+
+struct Session<'a> {
+    shared: &'a Arc<Shared>,
+    client_id: String,
+    version: Version,
+    packets: UnboundedSender<Outgoing>,
+    backlog: Arc<AtomicU64>,
+    window: Arc<Acks>,
+    /// Messages of quality of service 2 on their way to the log.
+    on_their_way: Vec<u16>,
+}
+
+/// Serves one connection to its end. `user` is what the device's certificate says.
+pub(super) async fn serve<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
+    shared: Arc<Shared>,
+    stream: S,
+    user: Option<String>,
+    stop: Shutdown,
+) {
+    let (mut reader, writer) = tokio::io::split(stream);
+    let mut buffer = BytesMut::with_capacity(4096);
+    let (packets, queue) = unbounded_channel();
+    let backlog = Arc::new(AtomicU64::new(0));
+    let begin = async {
+        let version = loop {
+            match wire::version(&buffer) {
+                Ok(Some(version)) => break version,
+                Ok(None) => fill(&mut reader, &mut buffer).await?,
+                Err(Malformed::Version) => return Err("version"),
+                Err(_) => return Err("malformed"),
+            }
+        };
+        loop {
+            match wire::read(version, &mut buffer, MAX_CONNECT) {
+                Ok(Some(Incoming::Connect(connect))) => return Ok((version, connect)),
+                Ok(Some(_)) | Err(_) => return Err("malformed"),
+                Ok(None) => fill(&mut reader, &mut buffer).await?,
+            }
+        }
+    };
+    let begun = tokio::select! {
+        begun = timeout(CONNECT, begin) => begun.unwrap_or(Err("connect_timeout")),
+        () = stop.wait() => return,
+    };
+    let (version, connect) = match begun {
+        Ok(begun) => begun,
+        Err(reason) => return shared.metrics.refused.with_label_values(&[reason]).inc(),
+    };
+    let writing = tokio::spawn(write_all(writer, queue, version, backlog.clone()));
+    if let Some(refusal) = refusal(&shared, &connect, user.as_deref()) {
+        shared.metrics.refused.with_label_values(&["not_authorized"]).inc();
+        tracing::warn!(client_id = connect.client_id, "a device was refused: its name or password is wrong");
+        queue_packet(&packets, &backlog, Outgoing::Refused(refusal));
+    } else {
+        run(&shared, &mut reader, &mut buffer, (version, connect), (packets.clone(), backlog), &stop).await;
+    }
+    drop(packets);
+    // The writer ends when everything is written and nobody can queue any more.
+    if timeout(WRITE, writing).await.is_err() {
+        tracing::debug!("a device did not take its last packets");
+    }
+}
+
+fn refusal(shared: &Shared, connect: &Connect, user: Option<&str>) -> Option<Refusal> {
+    if connect.client_id.is_empty() && !connect.clean && connect.session_expiry.is_none() {
+        return Some(Refusal::BadClientId);
+    }
+    if connect.client_id.len() > 1024 {
+        return Some(Refusal::BadClientId);
+    }
+    let Some(users) = &shared.users else { return None };
+    let known = match &connect.login {
+        Some((name, password)) => users.allows(name, password),
+        // A certificate that our authority signed says enough.
+        None => user.is_some(),
+    };
+    (!known).then_some(Refusal::NotAuthorized)
+}
+
+async fn fill<R: AsyncRead + Unpin>(reader: &mut R, buffer: &mut BytesMut) -> Result<(), &'static str> {
+    buffer.reserve(4096);
+    match reader.read_buf(buffer).await {
+        Ok(0) | Err(_) => Err("gone"),
+        Ok(_) => Ok(()),
+    }
+}
+
+fn queue_packet(packets: &UnboundedSender<Outgoing>, backlog: &AtomicU64, packet: Outgoing) {
+    backlog.fetch_add(1, Ordering::Relaxed);
+    if packets.send(packet).is_err() {
+        tracing::trace!("a packet for a connection that is gone");
+    }
+}
+
+/// Writes what is queued, as much at a time as there is; ends with the queue, or when the device takes nothing.
+async fn write_all<W: AsyncWrite + Unpin>(
+    mut writer: W,
+    mut queue: UnboundedReceiver<Outgoing>,
+    version: Version,
+    backlog: Arc<AtomicU64>,
+) {
+    let mut batch = Vec::new();
+    let mut buffer = BytesMut::new();
+    while queue.recv_many(&mut batch, 1_000).await > 0 {
+        let count = batch.len() as u64;
+        let last = batch.iter().any(|packet| matches!(packet, Outgoing::Disconnect(_) | Outgoing::Refused(_)));
+        for packet in batch.drain(..) {
+            wire::write(version, packet, &mut buffer);
+        }
+        let written = timeout(WRITE, async {
+            writer.write_all(&buffer).await?;
+            writer.flush().await
+        });
+        if !matches!(written.await, Ok(Ok(()))) {
+            break;
+        }
+        backlog.fetch_sub(count, Ordering::Relaxed);
+        buffer.clear();
+        if last {
+            break;
+        }
+    }
+    // Also tells the reader.
+    if writer.shutdown().await.is_err() {
+        tracing::trace!("the connection was gone already");
+    }
+}
+
+async fn run<R: AsyncRead + Unpin>(
+    shared: &Arc<Shared>,
+    reader: &mut R,
+    buffer: &mut BytesMut,
+    (version, connect): (Version, Connect),
+    (packets, backlog): (UnboundedSender<Outgoing>, Arc<AtomicU64>),
+    stop: &Shutdown,
+) {
+    let assigned = connect.client_id.is_empty().then(|| shared.new_client_id());
+    let client_id = assigned.clone().unwrap_or_else(|| connect.client_id.clone());
+    let longest = shared.settings.session_expiry.duration();
+    let expiry = match connect.session_expiry {
+        Some(seconds) => Duration::from_secs(seconds.into()).min(longest),
+        None if connect.clean => Duration::ZERO,
+        None => longest,
+    };
+    let arrival = Arrival {
+        client_id: client_id.clone(),
+        clean: connect.clean,
+        expiry,
+        receive_maximum: connect.receive_maximum,
+        packets: packets.clone(),
+        backlog: backlog.clone(),
+    };
+    let entry = shared.hub.enter(arrival, Instant::now());
+    let receive_maximum = shared.settings.receive_maximum;
+    queue_packet(
+        &packets,
+        &backlog,
+        Outgoing::ConnAck {
+            session_present: entry.session_present,
+            receive_maximum,
+            max_packet: u32::try_from(shared.settings.max_packet.bytes()).unwrap_or(u32::MAX),
+            assigned,
+            session_expiry: connect.session_expiry.map(|_| u32::try_from(expiry.as_secs()).unwrap_or(u32::MAX)),
+        },
+    );
+    shared.hub.resume(&client_id);
+    shared.metrics.devices.inc();
+    tracing::debug!(client_id, session_present = entry.session_present, "a device is connected");
+    let (acks, pending) = (packets.clone(), backlog.clone());
+    let hub = shared.clone();
+    let give_to = client_id.clone();
+    // Whether a number belongs to quality of service 2, the hub knows.
+    let window = Arc::new(Window::new(Box::new(move |id| {
+        let packet = if hub.hub.has_received(&give_to, id) { Outgoing::PubRec(id) } else { Outgoing::PubAck(id) };
+        queue_packet(&acks, &pending, packet);
+        true
+    }) as Box<dyn Fn(u16) -> bool + Send + Sync>));
+    let mut session = Session { shared, client_id, version, packets, backlog, window, on_their_way: Vec::new() };
+    let end = session.read(reader, buffer, connect.keep_alive, stop).await;
+    tracing::debug!(client_id = session.client_id, ?end, "a device is gone");
+    if let End::Ours(farewell) = end {
+        queue_packet(&session.packets, &session.backlog, Outgoing::Disconnect(farewell));
+    }
+    shared.metrics.devices.dec();
+    shared.hub.leave(&session.client_id, entry.connection, Instant::now());
+    if end != End::Farewell
+        && let Some(will) = connect.will
+    {
+        session.will(will).await;
+    }
+}
+
+impl Session<'_> {
+    async fn read<R: AsyncRead + Unpin>(&mut self, reader: &mut R, buffer: &mut BytesMut, keep_alive: u16, stop: &Shutdown) -> End {
+        // One and a half times what the device said, and a year for one that said nothing.
+        let patience =
+            if keep_alive == 0 { Duration::from_secs(365 * 24 * 3600) } else { Duration::from_millis(u64::from(keep_alive) * 1500) };
+        let max = usize::try_from(self.shared.settings.max_packet.bytes()).unwrap_or(usize::MAX);
+        loop {
+            match wire::read(self.version, buffer, max) {
+                Ok(Some(packet)) => {
+                    let handled = tokio::select! {
+                        handled = self.handle(packet) => handled,
+                        () = stop.wait() => return End::Ours(Farewell::Stopping),
+                    };
+                    if let Some(end) = handled {
+                        return end;
+                    }
+                }
+                Ok(None) => {
+                    tokio::select! {
+                        filled = timeout(patience, fill(reader, buffer)) => match filled {
+                            Ok(Ok(())) => {}
+                            Ok(Err(_)) => return End::Gone,
+                            Err(_elapsed) => return self.end("keep_alive", Farewell::KeepAlive),
+                        },
+                        () = self.window.changed.notified() => if self.window.has_lost() {
+                            // The log did not take a message: the device has to send it again.
+                            return self.end("not_taken", Farewell::Stopping);
+                        },
+                        () = self.packets.closed() => return End::Gone,
+                        () = stop.wait() => return End::Ours(Farewell::Stopping),
+                    }
+                }
+                Err(Malformed::TooLarge) => return self.end("too_large", Farewell::TooLarge),
+                Err(fault) => {
+                    tracing::warn!(client_id = self.client_id, ?fault, "a device sent what is no MQTT packet");
+                    return self.end("malformed", Farewell::Protocol);
+                }
+            }
+        }
+    }
+
+    fn end(&self, reason: &str, farewell: Farewell) -> End {
+        self.shared.metrics.refused.with_label_values(&[reason]).inc();
+        End::Ours(farewell)
+    }
+
+    fn send(&self, packet: Outgoing) {
+        queue_packet(&self.packets, &self.backlog, packet);
+    }
+
+    async fn handle(&mut self, packet: Incoming) -> Option<End> {
+        let hub = &self.shared.hub;
+        match packet {
+            Incoming::Publish(publish) => return self.publish(publish).await,
+            Incoming::PubRel(id) => {
+                hub.released(&self.client_id, id);
+                self.on_their_way.retain(|other| *other != id);
+                self.send(Outgoing::PubComp(id));
+            }
+            Incoming::PubAck(id) => hub.acknowledged(&self.client_id, id),
+            Incoming::Subscribe { id, filters } => {
+                let new: Vec<bool> = filters.iter().map(|filter| !hub.is_subscribed(&self.client_id, &filter.path)).collect();
+                let granted = hub.subscribe(&self.client_id, &filters);
+                self.send(Outgoing::SubAck { id, granted: granted.clone() });
+                hub.send_retained(&self.client_id, &filters, &granted, &new);
+            }
+            Incoming::Unsubscribe { id, filters } => {
+                hub.unsubscribe(&self.client_id, &filters);
+                self.send(Outgoing::UnsubAck { id, count: filters.len() });
+            }
+            Incoming::Ping => self.send(Outgoing::Pong),
+            Incoming::Disconnect { will } => return Some(if will { End::Gone } else { End::Farewell }),
+            Incoming::Connect(_) => return Some(self.end("malformed", Farewell::Protocol)),
+            Incoming::Ignored => {}
+        }
+        None
+    }
+
+    async fn publish(&mut self, publish: Publish) -> Option<End> {
+        let bad = publish.topic.is_empty() || publish.topic.starts_with('$') || publish.topic.contains(['+', '#', '\0']);
+        if bad || (publish.qos != Qos::AtMostOnce && publish.id == 0) {
+            return Some(self.end("malformed", Farewell::Protocol));
+        }
+        if publish.qos == Qos::ExactlyOnce {
+            if self.shared.hub.has_received(&self.client_id, publish.id) {
+                self.send(Outgoing::PubRec(publish.id));
+                return None;
+            }
+            if self.on_their_way.contains(&publish.id) {
+                return None;
+            }
+            self.on_their_way.push(publish.id);
+        }
+        // One that may send so many ahead and sends more breaks the protocol in MQTT 5; in 3.1.1 nobody has told it.
+        let most = usize::from(self.shared.settings.receive_maximum);
+        while publish.qos != Qos::AtMostOnce && self.window.len() >= most {
+            if self.version == Version::V5 {
+                return Some(self.end("receive_maximum", Farewell::TooMany));
+            }
+            self.window.changed_below(most).await;
+            if self.window.has_lost() {
+                return Some(self.end("not_taken", Farewell::Stopping));
+            }
+        }
+        self.shared.hub.route(&self.client_id, &publish);
+        self.take(publish).await
+    }
+
+    /// A reading goes to the log; anything else has reached its subscribers, and that is all.
+    async fn take(&mut self, publish: Publish) -> Option<End> {
+        let ticket = (publish.qos != Qos::AtMostOnce).then(|| self.window.open(publish.id));
+        let contents = if self.shared.reader.takes(&publish.topic) {
+            self.shared.metrics.messages.with_label_values(&["listener"]).inc();
+            let now = chrono::Utc::now().timestamp_millis();
+            let outcome = self.shared.reader.read(&publish.topic, &publish.payload, now);
+            self.shared.ask(outcome.rebirths, now);
+            outcome.contents
+        } else {
+            Vec::new()
+        };
+        let hold = self.shared.feeder.hold(publish.payload.len() + contents.len() * PER_READING).await?;
+        let (window, shared, client_id) = (self.window.clone(), self.shared.clone(), self.client_id.clone());
+        let (id, twice) = (publish.id, publish.qos == Qos::ExactlyOnce);
+        drop(publish);
+        self.shared.feeder.push(contents, hold, move |whole| {
+            let Some(ticket) = ticket else { return };
+            if whole && twice {
+                shared.hub.received(&client_id, id);
+            }
+            window.settle(ticket, whole);
+        });
+        None
+    }
+
+    async fn will(&mut self, will: Publish) {
+        self.shared.hub.route(&self.client_id, &will);
+        if self.take(Publish { qos: Qos::AtMostOnce, id: 0, ..will }).await.is_some() {
+            tracing::debug!(client_id = self.client_id, "a will could not be taken");
+        }
+    }
+}

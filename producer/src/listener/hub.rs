@@ -1,0 +1,416 @@
+//! What devices have to do with each other: sessions, subscriptions, retained messages.
+//!
+//! All of it lives in memory and is bounded. Readings do not: they are in the log before their sender hears of it.
+
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use rumqttc::mqttbytes::valid_filter;
+use tokio::sync::mpsc::UnboundedSender;
+
+use super::wire::{Farewell, Filter, Outgoing, Publish, Qos, Retained};
+
+/// Messages that wait for one subscriber; beyond it the oldest goes.
+const MAX_QUEUE: usize = 1_000;
+/// Messages of quality of service 1 that a subscriber may have without having acknowledged them.
+const MAX_IN_FLIGHT: usize = 100;
+const MAX_RETAINED: usize = 10_000;
+const MAX_RETAINED_BYTES: usize = 64 * 1024 * 1024;
+const MAX_SUBSCRIPTIONS: usize = 1_000;
+/// Sessions of devices that are away.
+const MAX_SESSIONS: usize = 100_000;
+
+/// Shared by all connections.
+#[derive(Debug, Default)]
+pub(super) struct Hub {
+    state: Mutex<State>,
+    /// Messages for subscribers that were given up because their queue was full.
+    dropped: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    sessions: HashMap<String, Session>,
+    /// Filters without wildcards, and who has them.
+    exact: HashMap<String, HashSet<String>>,
+    /// Clients that have a filter with wildcards.
+    wild: HashSet<String>,
+    retained: BTreeMap<String, (Bytes, Qos)>,
+    retained_bytes: usize,
+    /// Counts the connections.
+    connections: u64,
+}
+
+#[derive(Debug, Default)]
+struct Session {
+    filters: HashMap<String, (Qos, bool)>,
+    link: Option<Link>,
+    queue: VecDeque<Publish>,
+    in_flight: BTreeMap<u16, Publish>,
+    last_id: u16,
+    receive_maximum: usize,
+    /// Messages of quality of service 2 that are in the log and not yet released.
+    received: HashSet<u16>,
+    expiry: Duration,
+    /// When the session of a device that is away ends.
+    ends: Option<Instant>,
+}
+
+/// A session's connection.
+#[derive(Debug)]
+struct Link {
+    connection: u64,
+    packets: UnboundedSender<Outgoing>,
+    /// Packets that the connection has not written yet.
+    backlog: Arc<AtomicU64>,
+}
+
+/// What a connection gets when it begins.
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) connection: u64,
+    pub(super) session_present: bool,
+}
+
+/// How a connection begins.
+#[derive(Debug)]
+pub(super) struct Arrival {
+    pub(super) client_id: String,
+    pub(super) clean: bool,
+    pub(super) expiry: Duration,
+    pub(super) receive_maximum: u16,
+    pub(super) packets: UnboundedSender<Outgoing>,
+    pub(super) backlog: Arc<AtomicU64>,
+}
+
+impl Hub {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn dropped(&self) -> u64 {
+        self.dropped.load(Ordering::Relaxed)
+    }
+
+    /// A connection begins. An older one of the same client is told to go.
+    pub(super) fn enter(&self, arrival: Arrival, now: Instant) -> Entry {
+        let mut state = self.state();
+        state.connections += 1;
+        let connection = state.connections;
+        state.tidy(now);
+        let Arrival { client_id, clean, expiry, receive_maximum, packets, backlog } = arrival;
+        if let Some(link) = state.sessions.get_mut(&client_id).and_then(|session| session.link.take()) {
+            send(&link, Outgoing::Disconnect(Farewell::TakenOver));
+        }
+        let expired = state.sessions.get(&client_id).is_some_and(|session| session.ends.is_some_and(|ends| ends <= now));
+        if clean || expired {
+            state.forget(&client_id);
+        }
+        let session_present = state.sessions.contains_key(&client_id);
+        let session = state.sessions.entry(client_id).or_default();
+        session.link = Some(Link { connection, packets, backlog });
+        session.expiry = expiry;
+        session.ends = None;
+        session.receive_maximum = usize::from(receive_maximum).min(MAX_IN_FLIGHT);
+        Entry { connection, session_present }
+    }
+
+    /// Sends again what the session's earlier connection had not acknowledged, and what has come since; after the CONNACK.
+    pub(super) fn resume(&self, client_id: &str) {
+        let mut state = self.state();
+        let Some(session) = state.sessions.get_mut(client_id) else { return };
+        if let Some(link) = &session.link {
+            for publish in session.in_flight.values() {
+                send(link, Outgoing::Publish(Publish { dup: true, ..publish.clone() }));
+            }
+        }
+        session.flow();
+    }
+
+    /// A connection is over.
+    pub(super) fn leave(&self, client_id: &str, connection: u64, now: Instant) {
+        let mut state = self.state();
+        let Some(session) = state.sessions.get_mut(client_id) else { return };
+        if session.link.as_ref().is_none_or(|link| link.connection != connection) {
+            return;
+        }
+        session.link = None;
+        session.ends = now.checked_add(session.expiry);
+        if session.expiry.is_zero() || state.sessions.len() > MAX_SESSIONS {
+            state.forget(client_id);
+        }
+    }
+
+    /// Returns what was granted, at most quality of service 1.
+    pub(super) fn subscribe(&self, client_id: &str, filters: &[Filter]) -> Vec<Option<Qos>> {
+        let mut state = self.state();
+        filters.iter().map(|filter| state.subscribe(client_id, filter)).collect()
+    }
+
+    /// Sends what is retained for new subscriptions; after the SUBACK.
+    pub(super) fn send_retained(&self, client_id: &str, filters: &[Filter], granted: &[Option<Qos>], new: &[bool]) {
+        let mut state = self.state();
+        for ((filter, granted), new) in filters.iter().zip(granted).zip(new) {
+            let wanted = match filter.retained {
+                Retained::Always => true,
+                Retained::WhenNew => *new,
+                Retained::Never => false,
+            };
+            let Some(granted) = granted.filter(|_| wanted) else { continue };
+            let found: Vec<Publish> = state
+                .retained
+                .iter()
+                .filter(|(topic, _)| fits(topic, &filter.path))
+                .map(|(topic, (payload, qos))| Publish {
+                    topic: topic.clone(),
+                    payload: payload.clone(),
+                    qos: (*qos).min(granted),
+                    retain: true,
+                    dup: false,
+                    id: 0,
+                })
+                .collect();
+            if let Some(session) = state.sessions.get_mut(client_id) {
+                for publish in found {
+                    session.offer(publish, &self.dropped);
+                }
+            }
+        }
+    }
+
+    pub(super) fn is_subscribed(&self, client_id: &str, filter: &str) -> bool {
+        self.state().sessions.get(client_id).is_some_and(|session| session.filters.contains_key(filter))
+    }
+
+    pub(super) fn unsubscribe(&self, client_id: &str, filters: &[String]) {
+        let mut state = self.state();
+        for filter in filters {
+            state.unsubscribe(client_id, filter);
+        }
+    }
+
+    /// Hands a message to its subscribers, and keeps it when it is to be retained.
+    pub(super) fn route(&self, from: &str, publish: &Publish) {
+        let mut state = self.state();
+        if publish.retain {
+            state.retain(publish);
+        }
+        if state.exact.is_empty() && state.wild.is_empty() {
+            return;
+        }
+        let mut to: Vec<(String, Qos)> = Vec::new();
+        let exact = state.exact.get(&publish.topic).into_iter().flatten();
+        let wild = state.wild.iter();
+        let mut seen = HashSet::new();
+        for client in exact.chain(wild) {
+            if !seen.insert(client) {
+                continue;
+            }
+            let Some(session) = state.sessions.get(client) else { continue };
+            let best = session
+                .filters
+                .iter()
+                .filter(|(filter, (_, no_local))| fits(&publish.topic, filter) && !(*no_local && client == from))
+                .map(|(_, (qos, _))| *qos)
+                .max();
+            if let Some(qos) = best {
+                to.push((client.clone(), qos));
+            }
+        }
+        for (client, qos) in to {
+            if let Some(session) = state.sessions.get_mut(&client) {
+                let publish =
+                    Publish { qos: qos.min(publish.qos).min(Qos::AtLeastOnce), retain: false, dup: false, id: 0, ..publish.clone() };
+                session.offer(publish, &self.dropped);
+            }
+        }
+    }
+
+    /// A subscriber has a message.
+    pub(super) fn acknowledged(&self, client_id: &str, id: u16) {
+        if let Some(session) = self.state().sessions.get_mut(client_id) {
+            session.in_flight.remove(&id);
+            session.flow();
+        }
+    }
+
+    /// Whether a message of quality of service 2 is in the log already and only its release is missing.
+    pub(super) fn has_received(&self, client_id: &str, id: u16) -> bool {
+        self.state().sessions.get(client_id).is_some_and(|session| session.received.contains(&id))
+    }
+
+    pub(super) fn received(&self, client_id: &str, id: u16) {
+        if let Some(session) = self.state().sessions.get_mut(client_id) {
+            session.received.insert(id);
+        }
+    }
+
+    pub(super) fn released(&self, client_id: &str, id: u16) {
+        if let Some(session) = self.state().sessions.get_mut(client_id) {
+            session.received.remove(&id);
+        }
+    }
+}
+
+impl State {
+    /// Ends the sessions whose time is up; looked for when there are many.
+    fn tidy(&mut self, now: Instant) {
+        if !self.connections.is_multiple_of(256) {
+            return;
+        }
+        let over: Vec<String> = self
+            .sessions
+            .iter()
+            .filter(|(_, session)| session.link.is_none() && session.ends.is_some_and(|ends| ends <= now))
+            .map(|(client, _)| client.clone())
+            .collect();
+        for client in over {
+            self.forget(&client);
+        }
+    }
+
+    fn forget(&mut self, client_id: &str) {
+        if let Some(session) = self.sessions.remove(client_id) {
+            for filter in session.filters.keys() {
+                if let Some(clients) = self.exact.get_mut(filter) {
+                    clients.remove(client_id);
+                    if clients.is_empty() {
+                        self.exact.remove(filter);
+                    }
+                }
+            }
+            self.wild.remove(client_id);
+        }
+    }
+
+    fn subscribe(&mut self, client_id: &str, filter: &Filter) -> Option<Qos> {
+        // A shared subscription would have to divide what is in flight between its members.
+        if !valid_filter(&filter.path) || filter.path.starts_with("$share/") {
+            return None;
+        }
+        let session = self.sessions.get_mut(client_id)?;
+        if session.filters.len() >= MAX_SUBSCRIPTIONS && !session.filters.contains_key(&filter.path) {
+            return None;
+        }
+        let granted = filter.qos.min(Qos::AtLeastOnce);
+        session.filters.insert(filter.path.clone(), (granted, filter.no_local));
+        if filter.path.contains(['+', '#']) {
+            self.wild.insert(client_id.to_owned());
+        } else {
+            self.exact.entry(filter.path.clone()).or_default().insert(client_id.to_owned());
+        }
+        Some(granted)
+    }
+
+    fn unsubscribe(&mut self, client_id: &str, filter: &str) {
+        let Some(session) = self.sessions.get_mut(client_id) else { return };
+        session.filters.remove(filter);
+        if !session.filters.keys().any(|filter| filter.contains(['+', '#'])) {
+            self.wild.remove(client_id);
+        }
+        if let Some(clients) = self.exact.get_mut(filter) {
+            clients.remove(client_id);
+            if clients.is_empty() {
+                self.exact.remove(filter);
+            }
+        }
+    }
+
+    fn retain(&mut self, publish: &Publish) {
+        if let Some((old, _)) = self.retained.remove(&publish.topic) {
+            self.retained_bytes -= old.len();
+        }
+        let room = self.retained.len() < MAX_RETAINED && self.retained_bytes + publish.payload.len() <= MAX_RETAINED_BYTES;
+        // An empty payload takes the retained message back.
+        if publish.payload.is_empty() {
+            return;
+        }
+        if !room {
+            tracing::warn!(topic = publish.topic, "no room for another retained message");
+            return;
+        }
+        self.retained_bytes += publish.payload.len();
+        // A copy: the payload is a piece of a larger read buffer.
+        self.retained.insert(publish.topic.clone(), (Bytes::copy_from_slice(&publish.payload), publish.qos));
+    }
+}
+
+impl Session {
+    fn offer(&mut self, publish: Publish, dropped: &AtomicU64) {
+        let away = self.link.is_none();
+        let slow = self.link.as_ref().is_some_and(|link| link.backlog.load(Ordering::Relaxed) > MAX_QUEUE as u64);
+        if publish.qos == Qos::AtMostOnce {
+            match &self.link {
+                Some(link) if !slow => send(link, Outgoing::Publish(publish)),
+                Some(_) => {
+                    dropped.fetch_add(1, Ordering::Relaxed);
+                }
+                None => {}
+            }
+            return;
+        }
+        if away && self.expiry.is_zero() {
+            return;
+        }
+        if self.queue.len() >= MAX_QUEUE {
+            self.queue.pop_front();
+            dropped.fetch_add(1, Ordering::Relaxed);
+        }
+        self.queue.push_back(Publish { payload: Bytes::copy_from_slice(&publish.payload), ..publish });
+        self.flow();
+    }
+
+    /// Sends what waits, as far as the subscriber allows.
+    fn flow(&mut self) {
+        while self.in_flight.len() < self.receive_maximum.max(1)
+            && self.link.is_some()
+            && let Some(mut publish) = self.queue.pop_front()
+        {
+            publish.id = self.free_id();
+            if let Some(link) = &self.link {
+                send(link, Outgoing::Publish(publish.clone()));
+            }
+            self.in_flight.insert(publish.id, publish);
+        }
+    }
+
+    fn free_id(&mut self) -> u16 {
+        loop {
+            self.last_id = self.last_id.wrapping_add(1).max(1);
+            if !self.in_flight.contains_key(&self.last_id) {
+                return self.last_id;
+            }
+        }
+    }
+}
+
+/// Whether a topic fits a filter; a wildcard at the beginning does not take topics that begin with `$`.
+fn fits(topic: &str, filter: &str) -> bool {
+    // The codec's own function takes the first byte of a topic for a letter, and panics at others.
+    let mut levels = topic.split('/');
+    if topic.starts_with('$') && filter.starts_with(['+', '#']) {
+        return false;
+    }
+    for level in filter.split('/') {
+        match (level, levels.next()) {
+            ("#", _) => return true,
+            ("+", Some(_)) => {}
+            (level, Some(text)) if level == text => {}
+            _ => return false,
+        }
+    }
+    levels.next().is_none()
+}
+
+fn send(link: &Link, packet: Outgoing) {
+    link.backlog.fetch_add(1, Ordering::Relaxed);
+    if link.packets.send(packet).is_err() {
+        tracing::trace!("a packet for a connection that is gone");
+    }
+}
+
+#[cfg(test)]
+mod tests;

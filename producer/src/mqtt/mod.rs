@@ -1,0 +1,304 @@
+//! Readings from the devices of an MQTT broker.
+//!
+//! ```text
+//! broker ─▶ link.rs (rumqttc) ─▶ payload/ ─▶ intake.rs ─▶ publisher ─▶ log
+//!    ▲                                                                 │
+//!    └────────── window.rs: in the order of receipt ◀── acknowledged ──┘
+//! ```
+//!
+//! The session is the broker's memory of what we have not acknowledged. A connection ends at its first fault and a new one begins; the
+//! broker sends again what is open. What is true of a message is true of its connection only, so nothing is carried over.
+
+pub(crate) mod link;
+pub(crate) mod options;
+pub(crate) mod window;
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use common::Shutdown;
+use common::settings::Mqtt;
+use serde_json::json;
+
+use self::link::{Client, Event, Link, Message, Plan};
+use self::window::Window;
+use crate::intake::Feeder;
+use crate::metrics::Doors;
+use crate::payload::{Reader, sparkplug};
+use crate::source::Content;
+
+/// Pauses between attempts grow from the one to the other.
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+/// What a reading costs until the log has it, beside the payload that it came from.
+const PER_READING: usize = 256;
+
+/// The door: connects, and connects again, until it is told to stop.
+pub(crate) struct MqttDoor {
+    settings: Mqtt,
+    reader: Arc<Reader>,
+    feeder: Feeder,
+    metrics: Doors,
+    state: Arc<State>,
+}
+
+/// What people want to know of it.
+#[derive(Debug, Default)]
+pub(crate) struct State {
+    connected: AtomicBool,
+    /// Counts the connections.
+    generation: AtomicU64,
+    sessions_lost: AtomicU64,
+    unacknowledged: AtomicU64,
+    trouble: Mutex<Option<String>>,
+}
+
+impl State {
+    pub(crate) fn status(&self) -> serde_json::Value {
+        json!({
+            "connected": self.connected.load(Ordering::Relaxed),
+            "generation": self.generation.load(Ordering::Relaxed),
+            "sessions_lost": self.sessions_lost.load(Ordering::Relaxed),
+            "unacknowledged": self.unacknowledged.load(Ordering::Relaxed),
+            "trouble": *self.trouble.lock().unwrap_or_else(PoisonError::into_inner),
+        })
+    }
+}
+
+type Acks = Window<Box<dyn Fn(u16) -> bool + Send + Sync>>;
+
+/// One connection.
+struct Connection<'a> {
+    door: &'a MqttDoor,
+    client: Client,
+    window: Arc<Acks>,
+    /// The budget is used up: what comes is left to the broker, which sends it again to the next connection.
+    overflowed: bool,
+    leaving: bool,
+}
+
+impl MqttDoor {
+    pub(crate) fn new(settings: Mqtt, reader: Arc<Reader>, feeder: Feeder, metrics: Doors) -> Self {
+        Self { settings, reader, feeder, metrics, state: Arc::default() }
+    }
+
+    pub(crate) fn state(&self) -> Arc<State> {
+        self.state.clone()
+    }
+
+    /// Serves until `stop`, then says farewell after the last acknowledgement.
+    pub(crate) async fn run(self, stop: Shutdown) {
+        let mut pause = FIRST_PAUSE;
+        let mut had_session = false;
+        while !stop.is_set() {
+            let mut served = false;
+            let ended = self.serve(&stop, &mut had_session, &mut served).await;
+            self.state.connected.store(false, Ordering::Relaxed);
+            self.metrics.connected.set(0);
+            if stop.is_set() {
+                return;
+            }
+            match ended {
+                Ok(()) => tracing::info!("connecting to the MQTT broker anew, so that it sends again what could not be taken"),
+                Err(trouble) => self.say(trouble),
+            }
+            pause = if served { FIRST_PAUSE } else { (pause * 2).min(LONGEST_PAUSE) };
+            if tokio::time::timeout(pause, stop.wait()).await.is_ok() {
+                return;
+            }
+        }
+    }
+
+    /// The same trouble is said once.
+    fn say(&self, trouble: String) {
+        let mut last = self.state.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        let url = self.settings.connection.url.as_deref().unwrap_or_default();
+        if last.as_deref() == Some(trouble.as_str()) {
+            tracing::debug!(url, trouble, "no MQTT broker yet");
+        } else {
+            tracing::warn!(url, trouble, "no connection to the MQTT broker; trying again");
+            *last = Some(trouble);
+        }
+    }
+
+    fn filters(&self) -> Vec<String> {
+        let filters = self.reader.filters();
+        match &self.settings.share {
+            Some(share) => filters.into_iter().map(|filter| format!("$share/{share}/{filter}")).collect(),
+            None => filters,
+        }
+    }
+
+    /// One connection from its beginning to its end.
+    async fn serve(&self, stop: &Shutdown, had_session: &mut bool, served: &mut bool) -> Result<(), String> {
+        let plan = Plan {
+            connection: &self.settings.connection,
+            client_id: &self.settings.connection.client_id,
+            receive_maximum: self.settings.receive_maximum,
+            send_maximum: 16,
+            session_seconds: u32::try_from(self.settings.session_expiry.duration().as_secs()).unwrap_or(u32::MAX),
+            clean: false,
+            will: None,
+        };
+        let (mut link, client) = Link::open(&plan)?;
+        let give = client.clone();
+        let window = Arc::new(Window::new(Box::new(move |id| give.ack(id)) as Box<dyn Fn(u16) -> bool + Send + Sync>));
+        self.state.generation.fetch_add(1, Ordering::Relaxed);
+        let mut connection = Connection { door: self, client, window, overflowed: false, leaving: false };
+        // rumqttc pings by itself; but a broker that hangs with a full socket would hold it in a write for ever.
+        let silence = self.settings.connection.keep_alive.duration() * 2 + Duration::from_secs(5);
+        loop {
+            let event = {
+                let mut next = pin!(tokio::time::timeout(silence, link.next()));
+                loop {
+                    tokio::select! {
+                        biased;
+                        event = &mut next => break event,
+                        () = stop.wait(), if !connection.leaving => connection.leave(),
+                        () = connection.window.changed.notified(), if !connection.leaving => connection.look(),
+                    }
+                }
+            };
+            match event {
+                Err(_elapsed) => return Err(format!("no sign of life from the MQTT broker for {silence:?}")),
+                Ok(Err(_)) if connection.leaving => return Ok(()),
+                Ok(Err(trouble)) => return Err(trouble),
+                Ok(Ok(Event::Closed)) => return Ok(()),
+                Ok(Ok(event)) => connection.handle(event, had_session, served)?,
+            }
+            connection.window.retry();
+            self.state.unacknowledged.store(connection.window.len() as u64, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Connection<'_> {
+    fn leave(&mut self) {
+        self.leaving = true;
+        self.client.disconnect();
+    }
+
+    /// A message was given up, or all is acknowledged after the budget was used up: the broker has to send again.
+    fn look(&mut self) {
+        if self.window.has_lost() || (self.overflowed && self.window.len() == 0) {
+            self.leave();
+        }
+    }
+
+    fn handle(&mut self, event: Event, had_session: &mut bool, served: &mut bool) -> Result<(), String> {
+        match event {
+            Event::Connected { session_present } => self.connected(session_present, had_session)?,
+            Event::Subscribed { refused: 0 } => {
+                *served = true;
+                self.door.state.connected.store(true, Ordering::Relaxed);
+                self.door.metrics.connected.set(1);
+                *self.door.state.trouble.lock().unwrap_or_else(PoisonError::into_inner) = None;
+            }
+            Event::Subscribed { refused } => {
+                return Err(format!(
+                    "the broker refused {refused} of the subscriptions {:?}; give this user the right to read them",
+                    self.door.filters()
+                ));
+            }
+            Event::Message(message) if !self.leaving => self.take(message),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn connected(&mut self, session_present: bool, had_session: &mut bool) -> Result<(), String> {
+        let door = self.door;
+        let url = door.settings.connection.url.as_deref().unwrap_or_default();
+        let client_id = &door.settings.connection.client_id;
+        let generation = door.state.generation.load(Ordering::Relaxed);
+        if session_present {
+            tracing::info!(url, client_id, generation, "connected to the MQTT broker; it has kept the session");
+        } else if *had_session {
+            door.state.sessions_lost.fetch_add(1, Ordering::Relaxed);
+            door.metrics.sessions_lost.inc();
+            tracing::error!(
+                url,
+                client_id,
+                generation,
+                "the MQTT broker has lost the session: what it had for us is gone; check its persistence and its session limits"
+            );
+        } else {
+            tracing::warn!(
+                url,
+                client_id,
+                "the MQTT broker has no session of this client: the first connection, or what it had kept for us is gone"
+            );
+        }
+        *had_session = true;
+        // Also with a session: the settings may name other topics than last time.
+        if !self.client.subscribe(&door.filters(), door.settings.keep_retained) {
+            return Err("the subscriptions cannot be sent".into());
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, message: Message) {
+        let metrics = &self.door.metrics;
+        metrics.messages.with_label_values(&["mqtt"]).inc();
+        if self.overflowed && message.id.is_some() {
+            return;
+        }
+        let ticket = message.id.map(|id| self.window.open(id));
+        if message.retained && !self.door.settings.keep_retained {
+            metrics.dropped.with_label_values(&["retained"]).inc();
+            self.settle(ticket);
+            return;
+        }
+        let now = chrono::Utc::now().timestamp_millis();
+        let (contents, rebirths) = match std::str::from_utf8(&message.topic) {
+            Ok(topic) => {
+                let outcome = self.door.reader.read(topic, &message.payload, now);
+                (outcome.contents, outcome.rebirths)
+            }
+            Err(_) => (vec![crate::payload::bad_topic(&message.topic, &message.payload)], Vec::new()),
+        };
+        for topic in rebirths {
+            tracing::info!(topic, "asking a Sparkplug node for its births");
+            if !self.client.publish(&topic, Bytes::from(sparkplug::rebirth(now)), false, false) {
+                tracing::debug!(topic, "the request for births could not be queued");
+            }
+        }
+        self.feed(message.payload.len(), contents, ticket);
+    }
+
+    fn feed(&mut self, payload: usize, contents: Vec<Content>, ticket: Option<u64>) {
+        let Some(hold) = self.door.feeder.try_hold(payload + contents.len() * PER_READING) else {
+            self.door.metrics.dropped.with_label_values(&[if ticket.is_some() { "deferred" } else { "qos0_full" }]).inc();
+            if ticket.is_some() {
+                // Its slot is never settled; those before it are, and then a new connection brings it again.
+                self.overflow();
+            }
+            return;
+        };
+        let window = self.window.clone();
+        self.door.feeder.push(contents, hold, move |whole| {
+            if let Some(ticket) = ticket {
+                window.settle(ticket, whole);
+            }
+        });
+    }
+
+    fn settle(&self, ticket: Option<u64>) {
+        if let Some(ticket) = ticket {
+            self.window.settle(ticket, true);
+        }
+    }
+
+    fn overflow(&mut self) {
+        self.overflowed = true;
+        self.window.forget_last();
+        tracing::warn!("producer.max_buffer is used up: the MQTT broker keeps what comes until the log has taken what is here");
+        if self.window.len() == 0 {
+            self.window.changed.notify_one();
+        }
+    }
+}
