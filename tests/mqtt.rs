@@ -302,6 +302,8 @@ fn a_full_buffer_leaves_the_rest_to_the_broker() {
     let mut command = house_producer(&House { log: &log, dir: dir.path() }, &broker.url(), "3.1.1");
     let producer = Producer::start(command.env("TIDEMARK_PRODUCER__MAX_BUFFER", "1MiB"));
     wait_until("the subscription", LIMIT, || producer.status("/mqtt/connected") == true);
+    // Doors open before the log is there; this is about one that hangs later.
+    wait_until("the publisher", LIMIT, || producer.process.output().contains("publishing"));
     log.signal("STOP");
     let ledger = dir.path().join("ledger");
     devices(dir.path(), &broker.url(), 9_000, &ledger).wait_success(LIMIT);
