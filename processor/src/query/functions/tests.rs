@@ -227,6 +227,7 @@ fn texts_and_numbers_as_in_spark() {
         call("log", &[ColumnarValue::Scalar(ScalarValue::from(2.0)), array(Float64Array::from(vec![8.0]))]),
         Float64Array::from(vec![3.0]),
     );
+    expect(call("sqrt", &[floats()]), Float64Array::from(vec![Some(1.5_f64.sqrt()), Some(f64::NAN), None]));
     expect(call("sign", &[floats()]), Float64Array::from(vec![Some(1.0), Some(-1.0), None]));
 }
 
