@@ -54,7 +54,7 @@ pub(crate) use partition::{MOST_DECISIONS, Partition};
 use sessions::{Held, OpenSessions, Sessions};
 pub(crate) use time::PartitionTime;
 
-use crate::query::{Grouping, RowBytes, Step, StreamQuery};
+use crate::query::{RowBytes, Step, StreamQuery};
 
 /// The state of one shard: the partitions whose groups live together.
 #[derive(Debug)]
