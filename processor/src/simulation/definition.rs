@@ -100,8 +100,10 @@ impl Partition {
         let name = query.silence.and_then(|_| Some(reading.sensor.clone().unwrap_or_else(|| "null".to_owned())));
         let mut line = self.lines.remove(&name).unwrap_or_default();
         let watermark = self.watermark(query, &line).unwrap_or(i64::MIN);
-        line.newest = line.newest.max(Some(ts));
-        self.newest = self.newest.max(Some(ts));
+        // A clock that is ahead moves no time past that of the receipt.
+        let known = if delivery.received < 0 { ts } else { ts.min(delivery.received) };
+        line.newest = line.newest.max(Some(known));
+        self.newest = self.newest.max(Some(known));
         let outcome = line.put(query, reading, ts, watermark, offset, delivery.partition);
         self.lines.insert(name, line);
         outcome

@@ -64,8 +64,6 @@ pub(super) struct World {
     pub(super) end: i64,
     /// Values whose sums are exact in any order.
     pub(super) exact: bool,
-    /// A clock of the fleet runs ahead by less than the guard can see.
-    pub(super) hurries: bool,
 }
 
 const HOUR: i64 = 3_600_000;
@@ -84,11 +82,10 @@ pub(super) fn world(random: &mut ChaCha8Rng, delay: i64) -> World {
     let partitions = random.random_range(1..=8);
     let devices = random.random_range(1..=8);
     let rows = random.random_range(50..350);
-    let mut world = World { log: Vec::new(), partitions, start, end, exact: random.random_bool(0.5), hurries: false };
+    let mut world = World { log: Vec::new(), partitions, start, end, exact: random.random_bool(0.5) };
     let odd_names = random.random_bool(0.15);
     for number in 0..devices {
         let device = device(random, number, (end - start) * i64::from(devices as i32) / rows, (start, end), (delay, guarded));
-        world.hurries |= matches!(device.clock, Clock::Drifts(rate) if rate > 0);
         world.send(random, device, &sensor(number, odd_names), delay);
     }
     if random.random_bool(0.5) {
