@@ -12,6 +12,9 @@ pub mod commands;
 mod engine;
 pub mod format;
 pub mod query;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used)]
+mod simulation;
 mod task;
 
 pub use task::{ProcessorError, Summary, compile_queries, run};

@@ -67,15 +67,18 @@ pub(crate) fn fold_rows<'a>(
 
     let mut fold = grouping.aggregates.fold()?;
     let before: Vec<Option<&RowBytes>> = groups.iter().map(|group| old(group.first, group.pane, &group.key)).collect();
-    let (old_ids, old_states): (Vec<usize>, Vec<&RowBytes>) =
-        before.iter().enumerate().filter_map(|(id, state)| Some((id, (*state)?))).unzip();
-    if !old_ids.is_empty() {
-        let columns: Vec<ArrayRef> = grouping.state_rows.columns(old_states.iter().map(|state| &***state))?;
-        fold.merge(&columns, &old_ids, groups.len())?;
+    // Accumulators take all groups of a call as seen in it: those with a state come first, and alone.
+    let (known, new): (Vec<usize>, Vec<usize>) = (0..groups.len()).partition(|id| before[*id].is_some());
+    let mut places = vec![0; groups.len()];
+    known.iter().chain(&new).enumerate().for_each(|(place, id)| places[*id] = place);
+    if !known.is_empty() {
+        let columns: Vec<ArrayRef> = grouping.state_rows.columns(known.iter().filter_map(|id| before[*id]).map(|state| &**state))?;
+        fold.merge(&columns, &(0..known.len()).collect::<Vec<_>>(), known.len())?;
     }
+    let ids: Vec<usize> = ids.into_iter().map(|id| places[id]).collect();
     fold.update(&used.arguments, &ids, groups.len())?;
     let states = grouping.state_rows.rows(&fold.states()?)?;
     // What has not changed is in the journal already, and so are its results.
-    let changed = groups.into_iter().zip(before).enumerate().filter(|(id, (_, before))| before.is_none_or(|old| **old != *states.row(*id)));
-    Ok(changed.map(|(id, (Group { pane, key, first }, _))| Folded { first, pane, key, state: states.row(id).into() }).collect())
+    let changed = groups.into_iter().zip(before).zip(places).filter(|((_, old), place)| old.is_none_or(|old| **old != *states.row(*place)));
+    Ok(changed.map(|((Group { pane, key, first }, _), place)| Folded { first, pane, key, state: states.row(place).into() }).collect())
 }

@@ -136,8 +136,10 @@ impl<'a> Graph<'a> {
         let mut states: Vec<Option<RowBytes>> = vec![None; self.nodes.len()];
         let levels = self.nodes.iter().map(|node| node.level).max().unwrap_or(0);
         for level in 0..=levels {
-            let members: Vec<usize> =
+            let mut members: Vec<usize> =
                 (0..self.nodes.len()).filter(|node| self.nodes[*node].level == level && !self.nodes[*node].rows.is_empty()).collect();
+            // Accumulators take all groups of a call as seen in it: those with a state come first, and are merged alone.
+            members.sort_by_key(|node| matches!(self.nodes[*node].before, Before::Nothing));
             // Some accumulators have no states to show for no groups.
             if members.is_empty() {
                 continue;
@@ -164,7 +166,7 @@ impl<'a> Graph<'a> {
         }
         if !ids.is_empty() {
             let columns: Vec<ArrayRef> = grouping.state_rows.columns(old.iter().map(|state| &***state))?;
-            fold.merge(&columns, &ids, members.len())?;
+            fold.merge(&columns, &ids, ids.last().map_or(0, |last| last + 1))?;
         }
         // In log order, whichever session a row is in.
         let mut rows: Vec<(u32, usize)> =

@@ -69,6 +69,7 @@ impl Engine {
 /// The partition's time moves to `target`; nothing else changes.
 fn decision(number: i32, offset: i64, partition: &Partition, target: i64) -> Progress {
     let position = partition.position.unwrap_or(offset);
-    let time = PartitionTime { floor: Some(target), ..partition.time };
+    // Of a partition whose devices have times of their own, an older window may be closed after a newer one: its time stays.
+    let time = PartitionTime { floor: partition.time.floor.max(Some(target)), ..partition.time };
     Progress { partition: number, from: position, to: position, time, ledger: partition.ledger }
 }

@@ -365,7 +365,8 @@ impl Engine {
             touched.insert(&line.device);
             books.push(Book { lines: vec![own], before: own.closed, after: after(partition, own) });
         }
-        if moved == Moved::All {
+        // A whole result has the rows of all devices.
+        if moved == Moved::All || self.query.is_complete() {
             for partition in self.partitions.values() {
                 for (_, own) in partition.lines.iter().filter(|(device, _)| !touched.contains(device)) {
                     books.push(Book { lines: vec![own], before: own.closed, after: after(partition, own) });
@@ -411,7 +412,7 @@ impl Engine {
         folded.map_err(|cause| self.fault(cause))
     }
 
-    /// Whether a row of the whole result can be missing from the next.
+    /// Whether a row of the whole result can be missing from the next: where steps leave rows out, and where sessions become one.
     fn rows_can_leave(&self) -> bool {
         // A session that grows together with another is another row.
         let merges = self.query.groups.as_ref().is_some_and(|grouping| grouping.session_gap().is_some());
@@ -428,7 +429,10 @@ impl Engine {
     fn gone(&mut self, output: &Output) -> Result<Gone, EngineError> {
         let now = self.identities(output)?;
         let before = self.shown.take().unwrap_or_default();
-        let gone = before.into_iter().filter(|identity| !now.contains(identity)).collect();
+        // A session that has only grown is the same row: its start and its key name it.
+        let starts: HashSet<(i64, &RowBytes)> = now.iter().map(|((start, _), key)| (*start, key)).collect();
+        let gone = before.into_iter().filter(|((start, _), key)| !starts.contains(&(*start, key))).collect();
+        drop(starts);
         self.shown = Some(now);
         self.query.top().map_or_else(|| Ok(Gone::default()), |top| Gone::of(top, gone)).map_err(|cause| self.fault(cause))
     }

@@ -117,8 +117,9 @@ fn rows_of(
 fn merge_states(grouping: &Grouping, books: &[Book<'_>], cells: &[Cell<'_>]) -> Result<Vec<ArrayRef>> {
     let mut fold = grouping.aggregates.fold()?;
     let most = books.iter().map(|book| book.lines.len()).max().unwrap_or(0);
+    // All in one call: accumulators take all groups of a call as seen in it.
+    let (mut ids, mut states): (Vec<usize>, Vec<&[u8]>) = (Vec::new(), Vec::new());
     for place in 0..most {
-        let (mut ids, mut states): (Vec<usize>, Vec<&[u8]>) = (Vec::new(), Vec::new());
         for (id, cell) in cells.iter().enumerate() {
             let book = &books[cell.book];
             if let Some(line) = book.lines.get(place) {
@@ -126,10 +127,8 @@ fn merge_states(grouping: &Grouping, books: &[Book<'_>], cells: &[Cell<'_>]) -> 
                 ids.resize(states.len(), id);
             }
         }
-        if !ids.is_empty() {
-            fold.merge(&grouping.state_rows.columns(states.into_iter())?, &ids, cells.len())?;
-        }
     }
+    fold.merge(&grouping.state_rows.columns(states.into_iter())?, &ids, cells.len())?;
     fold.results()
 }
 

@@ -150,7 +150,8 @@ pub(crate) struct Fold<'a> {
 }
 
 impl Fold<'_> {
-    /// Merges saved states, row `i` into group `groups[i]`, of `total` groups.
+    /// Merges saved states, row `i` into group `groups[i]`, of `total` groups. Each of them must have a row, now or in an earlier call, here
+    /// and in [`Fold::update`]: DataFusion numbers groups as they come, and takes one without a row as one whose values were not null.
     pub(crate) fn merge(&mut self, states: &[ArrayRef], groups: &[usize], total: usize) -> Result<()> {
         let mut rest = states;
         for (call, accumulator) in self.aggregates.calls.iter().zip(&mut self.accumulators) {

@@ -9,6 +9,7 @@ use datafusion_expr::{FetchType, Limit, SkipType, Sort};
 use datafusion_physical_expr::PhysicalExpr;
 
 use super::grouping::physical;
+use super::keys::normalize;
 
 /// A sort order, ready for batches.
 #[derive(Debug)]
@@ -29,7 +30,9 @@ impl Order {
     /// Rows that compare equal stay in the order in which they came: the result is the same in every run.
     pub(crate) fn apply(&self, batch: &RecordBatch, rows: &UInt32Array) -> Result<(RecordBatch, UInt32Array)> {
         let column = |(key, options): &(Arc<dyn PhysicalExpr>, SortOptions)| {
-            Ok(SortColumn { values: key.evaluate(batch)?.into_array(batch.num_rows())?, options: Some(*options) })
+            // NaNs differ in bits that depend on how they were computed: one rank for all of them.
+            let values = normalize(key.evaluate(batch)?.into_array(batch.num_rows())?);
+            Ok(SortColumn { values, options: Some(*options) })
         };
         let mut columns = self.keys.iter().map(column).collect::<Result<Vec<_>>>()?;
         let places = UInt32Array::from_iter_values(0..u32::try_from(batch.num_rows()).unwrap_or(u32::MAX));
@@ -65,4 +68,24 @@ impl Cut {
 fn take_rows(batch: &RecordBatch, rows: &UInt32Array, order: &UInt32Array) -> Result<(RecordBatch, UInt32Array)> {
     use arrow::array::AsArray as _;
     Ok((take_record_batch(batch, order)?, take(rows, order, None)?.as_primitive().clone()))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use arrow::array::Float64Array;
+    use datafusion_physical_expr::expressions::Column;
+
+    use super::*;
+
+    #[test]
+    fn every_nan_has_the_same_rank() {
+        let values = vec![f64::NAN, -f64::NAN, 1.0, f64::NAN, -0.0, 0.0];
+        let batch = RecordBatch::try_from_iter([("v", Arc::new(Float64Array::from(values)) as ArrayRef)]).unwrap();
+        let key: Arc<dyn PhysicalExpr> = Arc::new(Column::new("v", 0));
+        let order = Order { keys: vec![(key, SortOptions { descending: true, nulls_first: true })], fetch: None };
+        let rows = UInt32Array::from_iter_values(0..6);
+        let (_, order) = order.apply(&batch, &rows).unwrap();
+        assert_eq!(order.values(), &[0, 1, 3, 2, 4, 5]);
+    }
 }

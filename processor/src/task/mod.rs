@@ -20,7 +20,7 @@ mod error;
 pub(crate) mod explain;
 mod history;
 mod input;
-mod journal;
+pub(crate) mod journal;
 mod keys;
 pub(crate) mod lanes;
 mod membership;

@@ -70,3 +70,21 @@ fn a_partition_that_is_behind_and_busy_is_waited_for() {
     assert!(engine.close_idle(T + 61_000, &[(0, 2)]).is_none());
     assert!(engine.close_idle(T + 61_000, &[(1, 1)]).is_some());
 }
+
+#[test]
+fn the_time_of_a_partition_does_not_go_back_when_an_older_window_of_another_device_closes() {
+    let sql = "SELECT sensor_id, count(*) AS n FROM iot GROUP BY window(ts, '10 seconds'), sensor_id";
+    let query = super::harness::compile(&super::harness::query_file(sql).replace("[query]\n", "watermark_by = 'sensor_id'\n[query]\n"));
+    let mut engine = Engine::new(Arc::clone(&query), [0]);
+    let of = |sensor: &str, ts: i64| {
+        let value = format!(r#"{{"sensor_id":"{sensor}","ts":{ts},"value":1}}"#);
+        Record { partition: 0, received: ts, value: Some(value.into_bytes()) }
+    };
+    step(&mut engine, &query, 0, &[of("a", T + 60_000)]);
+    let first = engine.close_idle(T + 3_600_000, &[(0, 1)]).unwrap();
+    engine.apply(&first).unwrap();
+    step(&mut engine, &query, 1, &[of("b", T)]);
+    let second = engine.close_idle(T + 3_601_000, &[(0, 2)]).unwrap();
+    assert_eq!(engine.apply(&second).unwrap().windows, [(T, T + 10_000)]);
+    assert_eq!(engine.partitions()[&0].time.floor, Some(T + 70_000));
+}

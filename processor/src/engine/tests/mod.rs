@@ -3,6 +3,7 @@
 mod calendar;
 mod clocks;
 mod golden;
+mod groups_of_nulls;
 mod harness;
 mod hopping;
 mod idle;

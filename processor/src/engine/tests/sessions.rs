@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::harness::{Record, Way, cases, compile, query_file, run};
 use super::oracle::Reading;
 use super::property::{readings, record};
+use crate::engine::Engine;
 
 const DELAY: i64 = 5_000;
 const GAP: i64 = 4_000;
@@ -126,4 +127,19 @@ proptest! {
     fn sessions_over_partitions(seed: u64) {
         check(seed, "kind", |_| "k".to_owned())?;
     }
+}
+
+#[test]
+fn in_complete_mode_a_session_that_became_part_of_another_leaves_the_result() {
+    let file = query_file("SELECT session_window.start AS s, count(*) AS n FROM iot GROUP BY session_window(ts, '10 seconds'), sensor_id");
+    let query = compile(&file.replace("[query]\n", "[query]\noutput_mode = 'complete'\n"));
+    let reading = |ts: i64| record(&Reading { partition: 0, sensor: "a".into(), ts, value: 1.0 });
+    let log = [reading(0), reading(15_000), reading(8_000), reading(30_000)];
+    let mut engine = Engine::new(std::sync::Arc::clone(&query), [0]);
+    let mut gone = Vec::new();
+    for (offset, record) in log.iter().enumerate() {
+        let prepared = engine.prepare(vec![super::harness::input(&query, 0, offset, &[record])]).unwrap();
+        gone.push(engine.apply(&prepared.entry).unwrap().gone.windows);
+    }
+    assert_eq!(gone, [vec![], vec![], vec![(15_000, 25_000)], vec![]], "the first one grew, the second one is part of it");
 }

@@ -209,3 +209,16 @@ proptest! {
         prop_assert_eq!(rows, wanted);
     }
 }
+
+#[test]
+fn in_complete_mode_the_result_has_the_rows_of_devices_that_are_silent() {
+    let file = query_file("SELECT sensor_id, count(*) AS n FROM iot GROUP BY window(ts, '10 seconds'), sensor_id HAVING count(*) > 0");
+    let query = compile(&file.replace("[query]\n", "watermark_by = 'sensor_id'\n[query]\noutput_mode = 'complete'\n"));
+    let mut engine = crate::engine::Engine::new(std::sync::Arc::clone(&query), [0]);
+    let reading = |sensor: &str| record(&Reading { partition: 0, sensor: sensor.into(), ts: 1, value: 1.0 });
+    for (offset, sensor, rows) in [(0, "a", 1), (1, "b", 2), (2, "b", 2)] {
+        let prepared = engine.prepare(vec![super::harness::input(&query, 0, offset, &[&reading(sensor)])]).unwrap();
+        let output = engine.apply(&prepared.entry).unwrap();
+        assert_eq!((output.rows.num_rows(), output.gone.count), (rows, 0), "after the reading of {sensor}");
+    }
+}

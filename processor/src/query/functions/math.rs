@@ -1,5 +1,5 @@
-//! Numbers in which Spark and DataFusion differ: `ceil` and `floor` give whole numbers, `log(x)` is the natural logarithm, and a logarithm
-//! of what has none is null.
+//! Numbers in which Spark and DataFusion differ: `ceil` and `floor` give whole numbers, `log(x)` is the natural logarithm, a logarithm of
+//! what has none is null, and the square root of a number below zero is NaN.
 
 use std::{ops::RangeInclusive, sync::Arc};
 
@@ -28,10 +28,11 @@ enum Math {
     Log,
     Log2,
     Log10,
+    Sqrt,
 }
 
 impl Math {
-    const ALL: [Self; 6] = [Self::Ceil, Self::Floor, Self::Ln, Self::Log, Self::Log2, Self::Log10];
+    const ALL: [Self; 7] = [Self::Ceil, Self::Floor, Self::Ln, Self::Log, Self::Log2, Self::Log10, Self::Sqrt];
 
     fn arguments(self) -> RangeInclusive<usize> {
         if self == Self::Log { 1..=2 } else { 1..=1 }
@@ -57,6 +58,12 @@ impl Math {
     }
 }
 
+/// NaN below zero, and always the same one. The processor's own NaN has a sign that depends on how many rows are computed at once, and a
+/// sort would see it; bits are chosen here because of two floats the compiler may take the quicker one.
+fn square_root(value: f64) -> f64 {
+    f64::from_bits(if value < 0.0 { f64::NAN.to_bits() } else { value.sqrt().to_bits() })
+}
+
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct Compute {
     math: Math,
@@ -72,6 +79,7 @@ impl ScalarUDFImpl for Compute {
             Math::Log => "log",
             Math::Log2 => "log2",
             Math::Log10 => "log10",
+            Math::Sqrt => "sqrt",
         }
     }
 
@@ -102,6 +110,10 @@ impl ScalarUDFImpl for Compute {
             if self.math.rounds() {
                 let rounded: Int64Array = first.unary(|value| self.math.rounded(value));
                 return Ok(Arc::new(rounded));
+            }
+            if self.math == Math::Sqrt {
+                let root: Float64Array = first.unary(square_root);
+                return Ok(Arc::new(root));
             }
             let logarithm = |value: f64| self.math.logarithm(value);
             let result: Float64Array = match columns.get(1) {

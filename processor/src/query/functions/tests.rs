@@ -3,8 +3,10 @@
 use std::sync::Arc;
 
 use arrow::{
-    array::{ArrayRef, BooleanArray, Float64Array, Int32Array, Int64Array, StringArray, TimestampMillisecondArray, new_null_array},
-    datatypes::{DataType, Field},
+    array::{
+        ArrayRef, AsArray, BooleanArray, Float64Array, Int32Array, Int64Array, StringArray, TimestampMillisecondArray, new_null_array,
+    },
+    datatypes::{DataType, Field, Float64Type},
 };
 use datafusion_common::{DFSchema, Result, ScalarValue, config::ConfigOptions};
 use datafusion_expr::{
@@ -227,6 +229,9 @@ fn texts_and_numbers_as_in_spark() {
         call("log", &[ColumnarValue::Scalar(ScalarValue::from(2.0)), array(Float64Array::from(vec![8.0]))]),
         Float64Array::from(vec![3.0]),
     );
+    let roots = call("sqrt", &[floats()]).unwrap();
+    let bits: Vec<_> = roots.as_primitive::<Float64Type>().iter().map(|root| root.map(f64::to_bits)).collect();
+    assert_eq!(bits, [Some(1.5_f64.sqrt().to_bits()), Some(f64::NAN.to_bits()), None]);
     expect(call("sign", &[floats()]), Float64Array::from(vec![Some(1.0), Some(-1.0), None]));
 }
 

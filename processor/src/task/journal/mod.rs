@@ -19,5 +19,9 @@ mod restore;
 mod write;
 
 pub(crate) use peek::{Peeked, peek};
+#[cfg(test)]
+pub(crate) use record::{Piece, Record, fence};
+#[cfg(test)]
+pub(crate) use restore::Replay;
 pub(crate) use restore::{Restored, restore};
 pub(crate) use write::Journal;

@@ -44,15 +44,7 @@ pub(crate) fn restore(
     from.add_partition_offset(topic, partition, Offset::Offset(first))?;
     consumer.assign(&from)?;
 
-    let mut replay = Replay {
-        query,
-        engine,
-        pieces: Pieces::new(&query.file.name, format!("{topic}-{partition}"), first),
-        newest: None,
-        bytes: 0,
-        owner,
-        fault: None,
-    };
+    let mut replay = Replay::new(query, engine, format!("{topic}-{partition}"), first, Some(owner));
     loop {
         // Nothing is in flight yet: a stop need not wait.
         if owner.stop.is_set() {
@@ -69,30 +61,39 @@ pub(crate) fn restore(
                 }
                 replay.record(offset, message.payload().unwrap_or_default())?;
                 if offset == epoch {
-                    return match replay.fault {
-                        Some(fault) => Err(fault),
-                        None => Ok(Restored { newest: replay.newest, bytes: replay.bytes }),
-                    };
+                    return replay.end();
                 }
             }
         }
     }
 }
 
-/// Puts the entries that count into the engine, in order.
-struct Replay<'a> {
+/// Puts the entries that count into the engine, in order. It reads from nowhere, so that a simulation can feed it.
+pub(crate) struct Replay<'a> {
     query: &'a StreamQuery,
     engine: &'a mut Engine,
     pieces: Pieces,
     newest: Option<Entry>,
     bytes: u64,
-    owner: &'a Owner,
+    owner: Option<&'a Owner>,
     /// Why an entry could not be read. It does not matter when a later snapshot begins the state anew.
     fault: Option<TaskError>,
 }
 
-impl Replay<'_> {
-    fn record(&mut self, offset: i64, bytes: &[u8]) -> Result<(), TaskError> {
+impl<'a> Replay<'a> {
+    /// `place` is for messages, `first` the first offset that the journal has.
+    pub(crate) fn new(query: &'a StreamQuery, engine: &'a mut Engine, place: String, first: i64, owner: Option<&'a Owner>) -> Self {
+        Self { query, engine, pieces: Pieces::new(&query.file.name, place, first), newest: None, bytes: 0, owner, fault: None }
+    }
+
+    pub(crate) fn end(self) -> Result<Restored, TaskError> {
+        match self.fault {
+            Some(fault) => Err(fault),
+            None => Ok(Restored { newest: self.newest, bytes: self.bytes }),
+        }
+    }
+
+    pub(crate) fn record(&mut self, offset: i64, bytes: &[u8]) -> Result<(), TaskError> {
         let Some(bytes) = self.pieces.record(offset, bytes)? else { return Ok(()) };
         let entry = match codec::decode(self.query, &bytes) {
             Ok(entry) => entry,
@@ -114,7 +115,9 @@ impl Replay<'_> {
             return Err(self.pieces.damaged(offset, "it does not go on where the entry before it ended"));
         }
         self.newest = Some(entry);
-        self.owner.at(Point::MidRestore);
+        if let Some(owner) = self.owner {
+            owner.at(Point::MidRestore);
+        }
         Ok(())
     }
 }

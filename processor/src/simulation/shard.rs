@@ -1,0 +1,276 @@
+//! One shard and those who own it, one after the other and sometimes two at a time: steps, deaths at every point, takeovers, the wall clock.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use rand::Rng as _;
+use rand_chacha::ChaCha8Rng;
+
+use super::journal::{Append, Journal};
+use super::query::Query;
+use super::sink::{Sent, Sink, sent, sent_plain};
+use super::world::Delivery;
+use crate::engine::{Engine, Entry, Input, codec};
+use crate::format::decode::Decoder;
+
+/// Who owns the shard, or thinks so.
+pub(super) struct Owner {
+    pub(super) engine: Engine,
+    epoch: i64,
+    /// Offset of its newest record in the journal.
+    last: i64,
+    /// Since when each partition is quiet.
+    quiet: BTreeMap<i32, i64>,
+    /// What it has still to send: it was stopped before it could.
+    unsent: Vec<Sent>,
+}
+
+/// How often what happens, of a thousand.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Chaos {
+    pub(super) deaths: u32,
+    pub(super) snapshots: u32,
+    /// The largest number of rows that a step takes of a partition.
+    pub(super) batch: usize,
+}
+
+pub(super) struct Shard<'a> {
+    pub(super) query: &'a Query,
+    pub(super) logs: BTreeMap<i32, Vec<&'a Delivery>>,
+    pub(super) journal: Journal,
+    pub(super) sink: Sink,
+    pub(super) owner: Option<Owner>,
+    /// Former owners that do not know it yet.
+    former: Vec<Owner>,
+    chaos: Chaos,
+    /// By partition: the furthest position and watermark that anybody has seen in a state that counts.
+    furthest: BTreeMap<i32, (i64, i64)>,
+    pub(super) takeovers: usize,
+}
+
+/// The owner is no more.
+struct Died;
+
+pub(super) fn input(query: &Query, partition: i32, from: usize, records: &[&Delivery]) -> Input {
+    let mut decoder = Decoder::new(Arc::clone(&query.compiled.schema));
+    let decoded = decoder.decode(records.iter().map(|record| record.bytes.as_deref())).unwrap();
+    let from = i64::try_from(from).unwrap();
+    let to = from + i64::try_from(records.len()).unwrap();
+    Input { partition, from, to, received: records.iter().map(|record| record.received).collect(), decoded }
+}
+
+impl<'a> Shard<'a> {
+    pub(super) fn new(query: &'a Query, partitions: &[i32], log: &'a [Delivery], chaos: Chaos) -> Self {
+        let of = |number: i32| log.iter().filter(|delivery| delivery.partition == number).collect();
+        Self {
+            query,
+            logs: partitions.iter().map(|number| (*number, of(*number))).collect(),
+            journal: Journal::default(),
+            sink: Sink::default(),
+            owner: None,
+            former: Vec::new(),
+            chaos,
+            furthest: BTreeMap::new(),
+            takeovers: 0,
+        }
+    }
+
+    fn dies(&self, random: &mut ChaCha8Rng) -> bool {
+        random.random_range(0..1000) < self.chaos.deaths
+    }
+
+    /// One thing happens at `now`.
+    pub(super) fn tick(&mut self, random: &mut ChaCha8Rng, now: i64) {
+        self.wake_former(random);
+        let Some(mut owner) = self.owner.take() else {
+            self.owner = self.take_over(random, now).ok();
+            return;
+        };
+        // Another processor gets the shard; this one is stopped, or paused and will not know.
+        if random.random_range(0..1000) < self.chaos.deaths / 3 {
+            if random.random_bool(0.5) {
+                self.former.push(owner);
+            }
+            return;
+        }
+        let lived = if random.random_bool(0.7) { self.step(&mut owner, random, now) } else { self.close_idle(&mut owner, random, now) };
+        match lived {
+            Ok(()) => self.owner = Some(owner),
+            Err(Died) if !owner.unsent.is_empty() && random.random_bool(0.5) => self.former.push(owner),
+            Err(Died) => {}
+        }
+    }
+
+    pub(super) fn is_drained(&self) -> bool {
+        self.former.is_empty()
+            && self.owner.as_ref().is_some_and(|owner| self.logs.iter().all(|(number, log)| position(&owner.engine, *number) == log.len()))
+    }
+
+    fn visible(&self, partition: i32, now: i64) -> usize {
+        self.logs[&partition].partition_point(|delivery| delivery.arrival <= now)
+    }
+
+    fn step(&mut self, owner: &mut Owner, random: &mut ChaCha8Rng, now: i64) -> Result<(), Died> {
+        let mut inputs = Vec::new();
+        for (partition, log) in &self.logs {
+            let from = position(&owner.engine, *partition);
+            let left = self.visible(*partition, now) - from;
+            let rows = random.random_range(0..=left.min(self.chaos.batch));
+            if rows > 0 {
+                inputs.push(input(self.query, *partition, from, &log[from..from + rows]));
+                owner.quiet.insert(*partition, now);
+            }
+        }
+        if inputs.is_empty() {
+            return Ok(());
+        }
+        let places: Vec<(i32, i64)> = inputs.iter().map(|input| (input.partition, input.from)).collect();
+        let prepared = owner.engine.prepare(inputs).unwrap();
+        for (place, (late, dead)) in places.iter().zip(prepared.late.iter().zip(&prepared.dead)) {
+            self.sink.take_lanes(*place, late, dead);
+        }
+        for (place, plain) in places.iter().zip(&prepared.rows) {
+            for message in sent_plain(*place, plain) {
+                self.sink.take(self.query, &message);
+            }
+        }
+        self.commit(owner, &prepared.entry, random)
+    }
+
+    fn close_idle(&mut self, owner: &mut Owner, random: &mut ChaCha8Rng, now: i64) -> Result<(), Died> {
+        let is_idle = |partition: &&i32| {
+            let caught_up = position(&owner.engine, **partition) == self.visible(**partition, now);
+            caught_up && now - owner.quiet[*partition] >= self.query.idle
+        };
+        let offset = |partition: &i32| (*partition, i64::try_from(position(&owner.engine, *partition)).unwrap());
+        let idle: Vec<(i32, i64)> = self.logs.keys().filter(is_idle).map(offset).collect();
+        match owner.engine.close_idle(now, &idle) {
+            Some(entry) => self.commit(owner, &entry, random),
+            None => Ok(()),
+        }
+    }
+
+    /// Closes all that the wall clock lets go, with nobody dying.
+    pub(super) fn settle(&mut self, now: i64) {
+        self.chaos = Chaos { deaths: 0, ..self.chaos };
+        let mut calm = rand_chacha::rand_core::SeedableRng::seed_from_u64(0);
+        let mut owner = self.owner.take().unwrap();
+        loop {
+            let before = self.journal.len();
+            if self.close_idle(&mut owner, &mut calm, now).is_err() {
+                // It finds out only now that a former owner has written.
+                owner = self.take_over(&mut calm, now - self.query.idle).unwrap_or_else(|Died| panic!("nobody dies here"));
+            } else if self.journal.len() == before {
+                break;
+            }
+        }
+        self.owner = Some(owner);
+    }
+
+    fn commit(&mut self, owner: &mut Owner, entry: &Entry, random: &mut ChaCha8Rng) -> Result<(), Died> {
+        if self.dies(random) {
+            return Err(Died);
+        }
+        self.append(owner, entry, random)?;
+        // What the journal keeps is what is applied.
+        let entry = codec::decode(&self.query.compiled, &codec::encode(&self.query.compiled, entry).unwrap()).unwrap();
+        if self.dies(random) {
+            let output = owner.engine.apply(&entry).unwrap();
+            owner.unsent = sent(&owner.engine, &output);
+            return Err(Died);
+        }
+        self.apply(owner, &entry, random)?;
+        if random.random_range(0..1000) < self.chaos.snapshots {
+            let first = self.journal.len();
+            let snapshot = owner.engine.snapshot();
+            self.append(owner, &snapshot, random)?;
+            if random.random_bool(0.8) {
+                self.journal.cut(first);
+            }
+            if self.dies(random) {
+                return Err(Died);
+            }
+        }
+        Ok(())
+    }
+
+    fn append(&mut self, owner: &mut Owner, entry: &Entry, random: &mut ChaCha8Rng) -> Result<(), Died> {
+        let bytes = codec::encode(&self.query.compiled, entry).unwrap();
+        assert_eq!(&codec::decode(&self.query.compiled, &bytes).unwrap(), entry, "the journal does not keep an entry as it is");
+        let torn = self.dies(random);
+        let rival = self.chaos.deaths > 0 && random.random_bool(0.01);
+        match self.journal.append((owner.epoch, &mut owner.last), entry.snapshot, &bytes, random, (torn, rival)) {
+            Append::Whole => Ok(()),
+            Append::Lost => Err(Died),
+        }
+    }
+
+    /// Applies an entry and sends its results, or some of them.
+    fn apply(&mut self, owner: &mut Owner, entry: &Entry, random: &mut ChaCha8Rng) -> Result<(), Died> {
+        let output = owner.engine.apply(entry).unwrap();
+        self.check_progress(&owner.engine);
+        let mut messages = sent(&owner.engine, &output);
+        let dies = self.dies(random);
+        let rest = if dies { messages.split_off(random.random_range(0..=messages.len())) } else { Vec::new() };
+        for message in &messages {
+            self.sink.take(self.query, message);
+        }
+        if dies {
+            owner.unsent = rest;
+            return Err(Died);
+        }
+        Ok(())
+    }
+
+    /// Fence, restore, and the newest entry's results once more; it may die at each of them.
+    fn take_over(&mut self, random: &mut ChaCha8Rng, now: i64) -> Result<Owner, Died> {
+        let epoch = self.journal.fence();
+        self.takeovers += 1;
+        if self.dies(random) {
+            return Err(Died);
+        }
+        let (engine, newest) = self.journal.restore(self.query, self.logs.keys().copied(), epoch);
+        if self.dies(random) {
+            return Err(Died);
+        }
+        let quiet = self.logs.keys().map(|partition| (*partition, now)).collect();
+        let mut owner = Owner { engine, epoch, last: epoch, quiet, unsent: Vec::new() };
+        if let Some(entry) = newest {
+            self.apply(&mut owner, &entry, random)?;
+        }
+        Ok(owner)
+    }
+
+    /// A former owner goes on where it was stopped: it sends what it had, writes an entry, and learns that it is one no more.
+    fn wake_former(&mut self, random: &mut ChaCha8Rng) {
+        if self.former.is_empty() || random.random_bool(0.7) {
+            return;
+        }
+        let mut owner = self.former.swap_remove(random.random_range(0..self.former.len()));
+        for message in std::mem::take(&mut owner.unsent) {
+            self.sink.take(self.query, &message);
+        }
+        let entry = owner.engine.snapshot();
+        let bytes = codec::encode(&self.query.compiled, &Entry { snapshot: random.random_bool(0.5), ..entry }).unwrap();
+        if self.journal.is_fenced(owner.epoch) {
+            self.journal.stale(owner.epoch, &bytes, random);
+        }
+    }
+
+    fn check_progress(&mut self, engine: &Engine) {
+        let delay = self.query.delay;
+        for (number, partition) in engine.partitions() {
+            let watermark = partition.time.watermark(delay).unwrap_or(i64::MIN);
+            let now = (partition.position.unwrap_or(0), watermark);
+            let before = self.furthest.insert(*number, now).unwrap_or((0, i64::MIN));
+            assert!(before.0 <= now.0, "the position of partition {number} went back: {before:?} to {now:?}");
+            assert!(before.1 <= now.1, "the watermark of partition {number} went back: {before:?} to {now:?}");
+            assert_eq!(partition.ledger.imbalance(), 0, "the ledger of partition {number}: {:?}", partition.ledger);
+            assert_eq!(partition.ledger.read, now.0.unsigned_abs(), "partition {number} has read what it has not, or twice");
+        }
+    }
+}
+
+pub(super) fn position(engine: &Engine, partition: i32) -> usize {
+    usize::try_from(engine.partitions()[&partition].position.unwrap_or(0)).unwrap()
+}
