@@ -1,5 +1,7 @@
 //! The event times of a partition's rows, and the watermark that each one met.
 
+use std::sync::Arc;
+
 use arrow::array::{Array, AsArray, BooleanArray};
 use arrow::datatypes::TimestampMillisecondType;
 use datafusion_common::Result;
@@ -9,7 +11,7 @@ use super::entry::LineNumber;
 use super::judge::{DeadReason, Input, Lateness, Refused};
 use super::line::Line;
 use super::{Partition, PartitionTime};
-use crate::query::{Grouping, Pane, PaneFinder, RowBytes, StreamQuery, Timeline};
+use crate::query::{Grouping, Pane, PaneFinder, RowBytes, StreamQuery, Timeline, normalize};
 
 /// Largest distance of an event time from 1970, milliseconds: window arithmetic and calendars are exact well beyond it.
 const MAX_TIME: u64 = 250_000 * 366 * 86_400_000;
@@ -66,7 +68,7 @@ impl Clock {
         let batch = &input.decoded.batch;
         let column = batch.column(query.event_time).as_primitive::<TimestampMillisecondType>();
         let rows = column.len();
-        let keys = query.timeline.as_ref().map(|timeline| timeline.rows.rows(std::slice::from_ref(batch.column(timeline.column))));
+        let keys = query.timeline.as_ref().map(|timeline| timeline.rows.rows(&[normalize(Arc::clone(batch.column(timeline.column)))]));
         let keys = keys.transpose()?;
         let mut clock = Self {
             times: Vec::with_capacity(rows),

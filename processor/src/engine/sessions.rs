@@ -72,8 +72,7 @@ pub(crate) fn open_over(lines: &[&Sessions], horizon: i64) -> OpenSessions {
 #[derive(Debug, Default)]
 pub(crate) struct Sessions {
     by_key: HashMap<RowBytes, Vec<Held>>,
-    /// Keys by a coarse end of their sessions, so that closing looks only at those that may close. A key stands in it once for each end
-    /// that its sessions have had; what is out of date is passed over.
+    /// Keys by a coarse end of their sessions, so that closing looks only at those that may close.
     ends: BTreeMap<i64, HashSet<RowBytes>>,
     bytes: u64,
     rows: u64,
@@ -98,6 +97,15 @@ impl Sessions {
 
     /// Puts the sessions of a key in place of those that it had.
     pub(crate) fn replace(&mut self, key: RowBytes, sessions: Vec<Held>) {
+        let ends: Vec<i64> = self.get(&key).iter().map(|held| held.session.end.div_euclid(BUCKET)).collect();
+        for bucket in ends {
+            if let Some(keys) = self.ends.get_mut(&bucket) {
+                keys.remove(&key);
+                if keys.is_empty() {
+                    self.ends.remove(&bucket);
+                }
+            }
+        }
         for held in &sessions {
             self.ends.entry(held.session.end.div_euclid(BUCKET)).or_default().insert(key.clone());
             self.bytes += cost(&key, held);

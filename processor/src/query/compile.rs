@@ -4,7 +4,7 @@
 use std::fmt;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use arrow::array::{RecordBatch, UInt32Array};
 use arrow::datatypes::{DataType, FieldRef, Schema, SchemaRef};
@@ -24,7 +24,7 @@ use datafusion_sql::planner::{ParserOptions, SqlToRel};
 use datafusion_sql::sqlparser::ast::{Expr as SqlExpr, Statement, visit_expressions};
 
 use super::ddl::parse_ddl;
-use super::describe::{Description, KEY_COLUMNS};
+use super::describe::{Description, KEY_COLUMNS, PARTITIONS};
 use super::file::{FileError, OutputMode, QueryFile};
 use super::functions::{Functions, LazyChoices, SparkCasts, SparkExtract, SparkText, cut_sensitive, refused};
 use super::grouping::{Grouping, Window, nullable, physical};
@@ -67,6 +67,8 @@ pub struct StreamQuery {
     /// The same with the whole SQL in it, as earlier releases had it.
     pub(crate) whole_fingerprint: u64,
     pub(crate) description: Description,
+    /// How many partitions the input has, once the log has said so.
+    pub(crate) input_partitions: OnceLock<u32>,
     pub(crate) scope: Scope,
     /// The column that each record's key must be; `None` when the query does not depend on it.
     pub(crate) partition_key: Option<usize>,
@@ -158,6 +160,15 @@ impl StreamQuery {
         Compiler::new(file).and_then(Compiler::compile).map_err(|cause| QueryError::Refused { query, cause })
     }
 
+    /// The description as a journal holds it: with the number of input partitions where the state of one group lies in all of them.
+    pub(crate) fn described(&self) -> Description {
+        let mut description = self.description.clone();
+        if let (Scope::Topic, Some(partitions)) = (self.scope, self.input_partitions.get()) {
+            description.state(PARTITIONS, partitions.to_string());
+        }
+        description
+    }
+
     /// The grouping whose groups are the results.
     pub(crate) fn top(&self) -> Option<&Grouping> {
         self.second.as_ref().map(|second| &second.grouping).or(self.groups.as_ref())
@@ -244,6 +255,7 @@ impl Compiler {
             fingerprint: fnv1a(format!("{:?}", description.state).as_bytes()),
             whole_fingerprint: self.whole_fingerprint(&spelled, &groupings)?,
             description,
+            input_partitions: OnceLock::new(),
             scope,
             partition_key: key_column.filter(|_| keyed),
             timeline: self.timeline(&shape, scope)?,
@@ -286,6 +298,9 @@ impl Compiler {
         let plain = |error: DataFusionError| sentence(&error);
         let found = window_call(&stage.node, self.file.query.zone()?)?
             .ok_or("an aggregate over an aggregate needs a window over the inner one's window: GROUP BY window(w, '1 hour')")?;
+        if let Window::Session { .. } = found.window {
+            return Err("a session_window() over the rows of another aggregate is not supported; use window(w, '1 hour') there".into());
+        }
         if !is_window_of(&found.time, stage.node.input(), inner) {
             return Err(format!(
                 "the outer window must be over the window of the inner aggregate, or window_time() of it, not {}",
@@ -320,6 +335,11 @@ impl Compiler {
             return Ok(None);
         }
         let column = self.column("watermark_by", name)?;
+        if self.file.query.output_mode == OutputMode::Complete {
+            return Err("source.watermark_by: in complete mode nothing is late and no window closes, so no time is needed; leave \
+                 watermark_by out, or use another output mode"
+                .into());
+        }
         let is_column = |node: &GroupNode<'_>| {
             node.group_exprs().iter().any(|expr| base_column(expr, node.input()).is_some_and(|base| base.eq_ignore_ascii_case(name)))
         };

@@ -90,7 +90,7 @@ impl Verdict {
         for peeked in journals.written() {
             match &peeked.description {
                 Some(before) => {
-                    let (of_state, of_output) = before.changes(&query.description);
+                    let (of_state, of_output) = before.changes(&query.described());
                     state.extend(of_state);
                     output.extend(of_output);
                     if !peeked.fits && state.is_empty() {

@@ -113,6 +113,9 @@ impl Records {
 /// A step takes no more bytes than this, however few rows they are: large records must not add up to a memory that is not there.
 const MAX_STEP_BYTES: usize = 64 * 1024 * 1024;
 
+/// After this long without a row, offsets at the end of a partition hold none.
+const SETTLED: Duration = Duration::from_secs(10);
+
 fn ends<'a>(
     consumer: &BaseConsumer<Quiet>,
     topic: &str,
@@ -141,6 +144,8 @@ pub(crate) struct Reader {
     /// No partition has been read before: there is nothing that could be lost.
     fresh: bool,
     said_away: bool,
+    /// Of each partition that was to be closed: where it stood, the log's end, and since when that is so.
+    ends_heard: BTreeMap<i32, (i64, i64, Instant)>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -216,6 +221,7 @@ impl Reader {
             firsts,
             fresh,
             said_away: false,
+            ends_heard: BTreeMap::new(),
         })
     }
 
@@ -262,10 +268,19 @@ impl Reader {
         self.said_away
     }
 
-    /// Whether the log says that nothing lies beyond `offset`.
-    pub(crate) fn stands_at_end(&self, partition: i32, offset: i64) -> bool {
+    /// Whether the log says that nothing lies beyond `offset`: no row, that is. A transaction ends with offsets that hold none, so an end
+    /// beyond it counts when it has stayed where it is for a while without a row coming.
+    pub(crate) fn stands_at_end(&mut self, partition: i32, offset: i64) -> bool {
         let answer = self.consumer.fetch_watermarks(&self.topic, partition, Duration::from_millis(500));
-        answer.is_ok_and(|(_first, end)| end == offset)
+        let Ok((_first, end)) = answer else {
+            self.ends_heard.remove(&partition);
+            return false;
+        };
+        let heard = self.ends_heard.entry(partition).or_insert((offset, end, Instant::now()));
+        if (heard.0, heard.1) != (offset, end) {
+            *heard = (offset, end, Instant::now());
+        }
+        end == offset || heard.2.elapsed() >= SETTLED
     }
 
     /// The partitions that are read to their ends and have been quiet for `timeout`, with the offsets that they stand at. Never one with

@@ -27,6 +27,8 @@ pub(crate) async fn admit(settings: &Arc<Settings>, query: &Arc<StreamQuery>, in
 
 fn admit_here(settings: &Settings, query: &StreamQuery, input: u32, owner: &Owner) -> Result<(), ProcessorError> {
     let name = &query.file.name;
+    // Set once a run: a later number would be that of another run.
+    query.input_partitions.get_or_init(|| input);
     let journals = journals(settings, query, owner)?;
     let verdict = Verdict::of(query, &journals, Some(input));
     let asked = settings.processor.rebuild.contains(name);

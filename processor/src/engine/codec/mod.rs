@@ -106,7 +106,7 @@ pub(crate) fn encode_with(query: &StreamQuery, entry: &Entry, described: bool) -
         progress: entry.progress.iter().map(HeaderProgress::from).collect(),
         decisions: entry.decisions.clone(),
         base: entry.base,
-        query: (described || entry.snapshot).then(|| query.description.clone()),
+        query: (described || entry.snapshot).then(|| query.described()),
     };
     let header = serde_json::to_string(&header).map_err(|error| CodecError::Damaged(error.to_string()))?;
     let mut bytes = Vec::new();
