@@ -20,6 +20,9 @@ pub(super) enum Outcome {
 /// The values of the grouping columns, as texts.
 pub(super) type Key = Vec<Option<String>>;
 
+/// A partition and the place of a row in its log.
+type Place = (i32, usize);
+
 /// A window of a group, and the rows that it counts, by partition and then in the order of the log.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Cell {
@@ -97,7 +100,7 @@ impl Partition {
     fn judge(&mut self, query: &Query, delivery: &Delivery, offset: usize) -> Outcome {
         let Some(reading) = &delivery.reading else { return Outcome::Dead };
         let Some(ts) = reading.ts.filter(|ts| is_usable(*ts, delivery.received)) else { return Outcome::Dead };
-        let name = query.silence.and_then(|_| Some(reading.sensor.clone().unwrap_or_else(|| "null".to_owned())));
+        let name = query.silence.map(|_| reading.sensor.clone().unwrap_or_else(|| "null".to_owned()));
         let mut line = self.lines.remove(&name).unwrap_or_default();
         let watermark = self.watermark(query, &line).unwrap_or(i64::MIN);
         // A clock that is ahead moves no time past that of the receipt.
@@ -221,7 +224,7 @@ fn cells(query: &Query, partitions: &BTreeMap<i32, Partition>) -> Vec<Cell> {
 /// The cells of timelines that are merged for results.
 fn cells_of(lines: &[(i32, &Line)], horizon: Option<i64>) -> Vec<Cell> {
     let is_final = |end: i64| horizon.is_some_and(|horizon| end <= horizon);
-    let mut merged: BTreeMap<&(i64, i64, Key), Vec<(i32, usize)>> = BTreeMap::new();
+    let mut merged: BTreeMap<&(i64, i64, Key), Vec<Place>> = BTreeMap::new();
     let mut sessions: BTreeMap<&Key, Vec<Cell>> = BTreeMap::new();
     for (number, line) in lines {
         for (cell, rows) in &line.cells {
