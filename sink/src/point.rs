@@ -62,7 +62,8 @@ impl Point {
     /// Whether this row, arriving after `earlier` with the same identity, takes its place.
     pub fn replaces(&self, earlier: &Self) -> bool {
         match (self.revision, earlier.revision) {
-            (Some(new), Some(old)) => new >= old,
+            // The wall clock closes a window without a new revision: of equals the final row stays.
+            (Some(new), Some(old)) => new > old || (new == old && (self.is_final || !earlier.is_final)),
             _ => true,
         }
     }

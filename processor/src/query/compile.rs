@@ -335,11 +335,6 @@ impl Compiler {
             return Ok(None);
         }
         let column = self.column("watermark_by", name)?;
-        if self.file.query.output_mode == OutputMode::Complete {
-            return Err("source.watermark_by: in complete mode nothing is late and no window closes, so no time is needed; leave \
-                 watermark_by out, or use another output mode"
-                .into());
-        }
         let is_column = |node: &GroupNode<'_>| {
             node.group_exprs().iter().any(|expr| base_column(expr, node.input()).is_some_and(|base| base.eq_ignore_ascii_case(name)))
         };

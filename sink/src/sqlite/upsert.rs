@@ -9,7 +9,8 @@ use crate::writer::WriteOutcome;
 const SQL: &str = r#"INSERT INTO point (series_id, time, "end", fields, revision, final) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
     ON CONFLICT (series_id, time) DO UPDATE
     SET "end" = excluded."end", fields = excluded.fields, revision = excluded.revision, final = excluded.final
-    WHERE excluded.revision IS NULL OR point.revision IS NULL OR excluded.revision >= point.revision"#;
+    WHERE excluded.revision IS NULL OR point.revision IS NULL OR excluded.revision > point.revision
+        OR (excluded.revision = point.revision AND (excluded.final OR NOT point.final))"#;
 
 // The same rule, for a row that has left the result.
 const DELETE: &str = "DELETE FROM point WHERE series_id = ?1 AND time = ?2 AND (?3 IS NULL OR revision IS NULL OR ?3 >= revision)";

@@ -66,7 +66,6 @@ fn settings_that_do_not_fit_say_what_does() {
         (with(&chained("GROUP BY window(ts, '1 minute')"), "", APPEND), "window of the inner"),
         (with(&chained(""), "", APPEND), "window"),
         (with(COUNT, "watermark_by = 'device'", ""), "device"),
-        (with(COUNT, "watermark_by = 'sensor_id'", COMPLETE), "leave watermark_by out"),
         (with(&chained("GROUP BY session_window(w, '1 minute')"), "", APPEND), "window(w"),
         (with("SELECT count(*) AS n FROM iot GROUP BY window(ts, '1 second')", "watermark_by = 'sensor_id'", ""), "GROUP BY"),
         (with(COUNT, "drop_duplicates_within_watermark = ['seq']", ""), "partition key"),
