@@ -17,9 +17,11 @@ use super::{
 };
 
 /// NaN below zero, and always the same one. The processor's own NaN has a sign that may depend on how many rows are computed at once, and a
-/// sort would see it; bits are chosen here because of two floats the compiler may take the quicker one.
+/// sort would see it. To the compiler one NaN is as good as another, so it must not see that these bits are a float's.
 fn square_root(value: f64) -> f64 {
-    f64::from_bits(if value < 0.0 { f64::NAN.to_bits() } else { value.sqrt().to_bits() })
+    const SIGN: u64 = 1 << 63;
+    let bits = std::hint::black_box(value.sqrt().to_bits());
+    f64::from_bits(if bits & !SIGN > f64::INFINITY.to_bits() { f64::NAN.to_bits() } else { bits })
 }
 
 /// The functions of this module.
