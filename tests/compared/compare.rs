@@ -47,15 +47,25 @@ impl Verdict {
 /// The watermark of a Spark stream begins at 1970, so what ended before is late there, and has no rows to be compared with.
 pub(crate) fn rows(log: &Log, name: &str, case: &Case) -> Rows {
     let keys = case.keys();
-    let mut rows = Rows::new();
+    let (mut rows, mut keys_of) = (Rows::new(), BTreeMap::new());
     for record in topic::read(log, name) {
         let end = record.headers.get(result_header::WINDOW_END).and_then(|end| end.parse::<i64>().ok());
         if case.stream && end.is_some_and(|end| end <= 0) {
             continue;
         }
+        let identity = (record.key.clone(), record.headers.get(result_header::WINDOW_START).cloned());
+        // A record without a value takes a row back.
+        if record.value.is_empty() {
+            if let Some(key) = keys_of.remove(&identity) {
+                rows.remove(&key);
+            }
+            continue;
+        }
         let row: Map<String, Value> = serde_json::from_slice(&record.value).unwrap_or_else(|error| panic!("{error}: {}", record.text()));
         let key: Vec<&Value> = keys.iter().map(|key| row.get(*key).unwrap_or(&Value::Null)).collect();
-        rows.insert(serde_json::to_string(&key).unwrap(), Row::new(row, &record));
+        let key = serde_json::to_string(&key).unwrap();
+        keys_of.insert(identity, key.clone());
+        rows.insert(key, Row::new(row, &record));
     }
     rows
 }

@@ -65,6 +65,11 @@ pub async fn run(settings: Settings, telemetry: Telemetry, shutdown: Shutdown) -
             Ok(partitions) => partitions,
             // Stopped before the log was there: nothing has begun, so nothing is wrong.
             Err(ProcessorError::Log(LogError::Stopped { .. })) => break,
+            // Stopped while it looked into the journal: what it would have found, the next start finds.
+            Err(error) if shutdown.is_set() => {
+                tracing::info!(%error, "stopped before the queries began");
+                break;
+            }
             Err(error) => {
                 stop.trigger();
                 while tasks.join_next().await.is_some() {}
