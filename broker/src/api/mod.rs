@@ -359,11 +359,10 @@ mod tests {
             DescribeCluster => DescribeClusterRequest, DescribeProducers => DescribeProducersRequest,
             DescribeTransactions => DescribeTransactionsRequest, ListTransactions => ListTransactionsRequest,
         };
-        // Nulls and text that is no UTF-8 are left for the codec to refuse.
-        let expected =
-            |detail: &str| ["negative", "utf-8", "null", "tagged", "Tagged", "non-nullable"].iter().any(|word| detail.contains(word));
+        // What a value means (a null, text that is no UTF-8, a tag of another version) is left for the codec to refuse. That bytes
+        // are missing is what the shapes are there to see first: the codec takes memory for an array before it looks.
         if let Some(RequestFault::Malformed { detail, .. }) = fault {
-            assert!(expected(&detail), "{:?} {}: {detail}", request.key, request.version);
+            assert!(!detail.contains("enough bytes"), "{:?} {}: {detail}", request.key, request.version);
         }
     }
 }
