@@ -5,7 +5,7 @@
 #   kafka.sh run PORT CPORT DIR   formats DIR when it is new and becomes the broker, in the foreground; CPORT: the controller's port
 #   kafka.sh tool NAME ARGUMENT.. becomes a console tool, such as kafka-topics
 #
-# Needs Java 17 or later and Maven. KAFKA_VERSION and KAFKA_LIB (where the jars are kept) may be set.
+# Needs Java 17 or later and Maven. KAFKA_VERSION, KAFKA_LIB (where the jars are kept) and KAFKA_TOOL_HEAP (256m) may be set.
 set -euo pipefail
 
 version=${KAFKA_VERSION:-4.3.1}
@@ -99,7 +99,7 @@ tool() {
         kafka-cluster) class=org.apache.kafka.tools.ClusterTool ;;
         *) class=$1 ;;
     esac
-    exec java -Xmx256m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Djava.awt.headless=true \
+    exec java "-Xmx${KAFKA_TOOL_HEAP:-256m}" -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Djava.awt.headless=true \
         "-Dlog4j2.configurationFile=$lib/log4j2.properties" -cp "$lib/*${TIDEMARK_TEST_CLASSES:+:$TIDEMARK_TEST_CLASSES}" "$class" "${@:2}"
 }
 
