@@ -19,7 +19,7 @@ use common::healthcheck::{HealthcheckArgs, healthcheck};
 use common::settings::{Faults, Loaded, Origin};
 use common::why::{WhyArgs, why};
 use common::{Settings, telemetry};
-use processor::commands::{ExplainArgs, LanesCommand, explain, lanes};
+use processor::commands::{ExplainArgs, LanesCommand, LedgerArgs, explain, lanes, ledger};
 
 /// Readings in, event-time windows out, a live page: the whole sensor pipeline in one process.
 #[derive(Debug, Parser)]
@@ -97,6 +97,8 @@ enum Command {
     Setup(setup::SetupArgs),
     /// Ask the running appliance whether it is well, without a shell or curl; for the health check of a container.
     Healthcheck(HealthcheckArgs),
+    /// Show what became of every reading: used, late, dead or filtered; ends with 3 when it does not balance.
+    Ledger(LedgerArgs),
     /// Show the rows that came too late or could not be read, and put them where they belong.
     #[command(subcommand)]
     Lanes(LanesCommand),
@@ -144,6 +146,7 @@ fn start(cli: &Cli) -> anyhow::Result<ExitCode> {
         Some(Command::Why(args)) => why(args, run::listen(&loaded.settings))?,
         Some(Command::Setup(args)) => setup::setup(args, &loaded.settings)?,
         Some(Command::Healthcheck(args)) => return Ok(healthcheck(args, run::listen(&loaded.settings))),
+        Some(Command::Ledger(args)) => return ledger(*args, &on_embedded_log(loaded)),
         Some(Command::Lanes(command)) => return lanes(command, &on_embedded_log(loaded)),
         Some(Command::Explain(args)) => return explain(args, &on_embedded_log(loaded)),
         None | Some(Command::Run { .. }) => {

@@ -56,7 +56,7 @@ kafka() {
     cp "$here"/kafka/*.sh "$work/kafka/"
     cat >"$work/kafka/Dockerfile" <<'DOCKERFILE'
 FROM debian:bookworm-slim
-RUN apt-get update -qq && apt-get install -y -qq --no-install-recommends openjdk-17-jre-headless >/dev/null && rm -rf /var/lib/apt/lists/*
+RUN mkdir -p /usr/share/man/man1 && apt-get update -qq && apt-get install -y -qq --no-install-recommends openjdk-17-jre-headless >/dev/null && rm -rf /var/lib/apt/lists/*
 RUN useradd --uid 1000 --create-home appuser && mkdir -p /opt/kafka/config /var/lib/kafka/data /etc/kafka/secrets \
  && chown -R appuser /opt/kafka /var/lib/kafka /etc/kafka
 COPY libs /opt/kafka/libs
