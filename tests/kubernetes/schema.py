@@ -47,7 +47,7 @@ def main():
             else:
                 kubernetes_validate.validate(manifest, RELEASE, strict=True)
         except (kubernetes_validate.ValidationError, jsonschema.ValidationError) as error:
-            sys.exit(f"{name}: {error}")
+            sys.exit(f"{name}: {'.'.join(map(str, error.absolute_path))}: {error.message}")
         count += 1
         print(f"  {name}")
     assert count, "no manifest came in"
