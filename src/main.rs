@@ -5,6 +5,7 @@ mod broker_metrics;
 mod data_dir;
 mod page;
 mod run;
+mod setup;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -14,10 +15,11 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
 use common::cli::{CommonArgs, ConfigCommand, Flags, config_command, fail};
+use common::healthcheck::{HealthcheckArgs, healthcheck};
 use common::settings::{Faults, Loaded, Origin};
 use common::why::{WhyArgs, why};
 use common::{Settings, telemetry};
-use processor::commands::{ExplainArgs, LanesCommand, explain, lanes};
+use processor::commands::{ExplainArgs, LanesCommand, LedgerArgs, explain, lanes, ledger};
 
 /// Readings in, event-time windows out, a live page: the whole sensor pipeline in one process.
 #[derive(Debug, Parser)]
@@ -91,6 +93,12 @@ enum Command {
     Config(ConfigCommand),
     /// Ask a running processor what holds the next result of a query back.
     Why(WhyArgs),
+    /// Prepare a Kafka log and an InfluxDB for the three programs: topics, bucket, tokens; once, and again without harm.
+    Setup(setup::SetupArgs),
+    /// Ask the running appliance whether it is well, without a shell or curl; for the health check of a container.
+    Healthcheck(HealthcheckArgs),
+    /// Show what became of every reading: used, late, dead or filtered; ends with 3 when it does not balance.
+    Ledger(LedgerArgs),
     /// Show the rows that came too late or could not be read, and put them where they belong.
     #[command(subcommand)]
     Lanes(LanesCommand),
@@ -136,6 +144,9 @@ fn start(cli: &Cli) -> anyhow::Result<ExitCode> {
     match &cli.command {
         Some(Command::Config(command)) => config_command(command, &loaded),
         Some(Command::Why(args)) => why(args, run::listen(&loaded.settings))?,
+        Some(Command::Setup(args)) => setup::setup(args, &loaded.settings)?,
+        Some(Command::Healthcheck(args)) => return Ok(healthcheck(args, run::listen(&loaded.settings))),
+        Some(Command::Ledger(args)) => return ledger(*args, &on_embedded_log(loaded)),
         Some(Command::Lanes(command)) => return lanes(command, &on_embedded_log(loaded)),
         Some(Command::Explain(args)) => return explain(args, &on_embedded_log(loaded)),
         None | Some(Command::Run { .. }) => {

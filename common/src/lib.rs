@@ -15,13 +15,17 @@
 //! | [`progress`] | how far a job with an end is: a bar, or lines in the log |
 //! | [`cli`] | the flags and commands that all binaries have |
 //! | [`why`] | the command that asks a processor what holds the next result back |
+//! | [`healthcheck`] | the command that asks a running program whether it is well |
+//! | `status_page` | what these two ask with |
 
 pub mod cli;
+pub mod healthcheck;
 pub mod kafka;
 pub mod progress;
 pub mod reading;
 pub mod settings;
 pub mod shutdown;
+mod status_page;
 pub mod telemetry;
 pub mod topics;
 pub mod units;

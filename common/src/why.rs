@@ -1,18 +1,13 @@
 //! The command `why`: asks a processor's status page what holds the next result of a query back, and prints the answer.
 
 use std::fmt::Write as _;
-use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream, ToSocketAddrs as _};
-use std::time::Duration;
+use std::net::SocketAddr;
 
 use anyhow::{Context as _, bail};
 use clap::{Args, ValueEnum};
 use serde_json::Value;
 
-/// How long a status page may take.
-const PATIENCE: Duration = Duration::from_secs(5);
-/// Largest answer that is read, bytes.
-const MOST: u64 = 16 * 1024 * 1024;
+use crate::status_page::{get, reachable};
 
 /// Flags of `why`.
 #[derive(Debug, Clone, Default, Args)]
@@ -46,11 +41,6 @@ pub fn why(args: &WhyArgs, default: SocketAddr) -> anyhow::Result<()> {
     let status = fetch(&url).with_context(|| format!("no processor answers at {url}; start it, or name its status page with --url"))?;
     print!("{}", answer(&status, args, &url)?);
     Ok(())
-}
-
-/// What listens everywhere is reached on the loopback.
-fn reachable(address: SocketAddr) -> SocketAddr {
-    if address.ip().is_unspecified() { SocketAddr::from(([127, 0, 0, 1], address.port())) } else { address }
 }
 
 fn answer(status: &Value, args: &WhyArgs, url: &str) -> anyhow::Result<String> {
@@ -90,37 +80,13 @@ fn text(name: &str, why: &Value) -> String {
     text
 }
 
-/// `GET URL/status` as JSON. Plain HTTP: a status page listens on the loopback, or behind something that the user runs.
+/// The status page at `url` as JSON.
 fn fetch(url: &str) -> anyhow::Result<Value> {
-    let Some(rest) = url.strip_prefix("http://") else { bail!("'{url}' does not begin with http://") };
-    let host = rest.split('/').next().unwrap_or_default();
-    let authority =
-        if host.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok()) { host.into() } else { format!("{host}:80") };
-    let mut fault = None;
-    let mut stream = None;
-    for address in authority.to_socket_addrs().with_context(|| format!("'{host}' is no address"))? {
-        match TcpStream::connect_timeout(&address, PATIENCE) {
-            Ok(connected) => {
-                stream = Some(connected);
-                break;
-            }
-            Err(error) => fault = Some(error),
-        }
-    }
-    let Some(mut stream) = stream else { bail!(fault.map_or_else(|| "no address".into(), |error| error.to_string())) };
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.set_write_timeout(Some(PATIENCE))?;
-    // 1.0: the answer ends with the connection and comes in one piece.
-    write!(stream, "GET /status HTTP/1.0\r\nHost: {host}\r\nAccept: application/json\r\n\r\n")?;
-    let mut answer = Vec::new();
-    stream.take(MOST).read_to_end(&mut answer)?;
-    let answer = String::from_utf8_lossy(&answer);
-    let Some((head, body)) = answer.split_once("\r\n\r\n") else { bail!("the answer is no HTTP") };
-    let code = head.split(' ').nth(1).unwrap_or_default();
-    if code != "200" {
+    let (code, body) = get(url, "/status")?;
+    if code != 200 {
         bail!("the answer has status {code}");
     }
-    serde_json::from_str(body).context("the answer is no status page")
+    serde_json::from_str(&body).context("the answer is no status page")
 }
 
 #[cfg(test)]

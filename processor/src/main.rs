@@ -7,9 +7,10 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use common::cli::{CommonArgs, ConfigCommand, Flags, config_command, fail};
+use common::healthcheck::{HealthcheckArgs, healthcheck};
 use common::why::{WhyArgs, why};
 use common::{Shutdown, Telemetry, telemetry};
-use processor::commands::{CheckArgs, ExplainArgs, LanesCommand, check, explain, lanes};
+use processor::commands::{CheckArgs, ExplainArgs, LanesCommand, LedgerArgs, check, explain, lanes, ledger};
 
 /// Runs streaming SQL queries over a Kafka topic: windows by event time, watermarks, results into another topic.
 #[derive(Debug, Parser)]
@@ -42,6 +43,10 @@ enum Command {
     Check(CheckArgs),
     /// Ask a running processor what holds the next result of a query back.
     Why(WhyArgs),
+    /// Ask the running processor whether it is well, without a shell or curl; for the health check of a container.
+    Healthcheck(HealthcheckArgs),
+    /// Show what became of every reading: used, late, dead or filtered; ends with 3 when it does not balance.
+    Ledger(LedgerArgs),
     /// Show the rows that came too late or could not be read, and put them where they belong.
     #[command(subcommand)]
     Lanes(LanesCommand),
@@ -70,6 +75,8 @@ fn start(args: Args) -> anyhow::Result<ExitCode> {
         Some(Command::Config(command)) => config_command(command, &loaded),
         Some(Command::Check(args)) => return check(*args, &loaded.settings),
         Some(Command::Why(args)) => why(args, listen(&loaded.settings))?,
+        Some(Command::Healthcheck(args)) => return Ok(healthcheck(args, listen(&loaded.settings))),
+        Some(Command::Ledger(args)) => return ledger(*args, &loaded.settings),
         Some(Command::Lanes(command)) => return lanes(command, &loaded.settings),
         Some(Command::Explain(args)) => return explain(args, &loaded.settings),
         None => tokio::runtime::Runtime::new().context("the runtime cannot be started")?.block_on(serve(loaded.settings))?,

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 use common::cli::{CommonArgs, ConfigCommand, Flags};
+use common::healthcheck::HealthcheckArgs;
 use producer::replay::Speed;
 
 /// Publishes sensor readings into the Kafka log: from real devices over MQTT and HTTP, from a simulated fleet, or from CSV files.
@@ -89,6 +90,8 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: ConfigCommand,
     },
+    /// Ask the running producer whether it is well, without a shell or curl; for the health check of a container.
+    Healthcheck(HealthcheckArgs),
 }
 
 /// Refuses what is no speed, but keeps the text: that is what the settings hold.

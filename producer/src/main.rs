@@ -8,6 +8,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 use common::cli::{config_command, fail};
+use common::healthcheck::healthcheck;
 use common::telemetry::{init_logs, serve};
 use common::{Settings, Shutdown, Telemetry};
 
@@ -17,21 +18,25 @@ const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net
 
 fn main() -> ExitCode {
     match start(&Args::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => fail(&error),
     }
 }
 
-fn start(args: &Args) -> anyhow::Result<()> {
+fn start(args: &Args) -> anyhow::Result<ExitCode> {
     let loaded = args.common.load(args.flags())?;
     producer::check(&loaded.settings)?;
     if let Some(Command::Config { command }) = &args.command {
         config_command(command, &loaded);
-        return Ok(());
+        return Ok(ExitCode::SUCCESS);
+    }
+    if let Some(Command::Healthcheck(args)) = &args.command {
+        return Ok(healthcheck(args, loaded.settings.http.listen.unwrap_or(DEFAULT_LISTEN)));
     }
     init_logs(&loaded.settings.log.level);
     let simulate = matches!(args.command, Some(Command::Simulate { .. }));
-    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(work(loaded.settings, simulate))
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(work(loaded.settings, simulate))?;
+    Ok(ExitCode::SUCCESS)
 }
 
 async fn work(settings: Settings, simulate: bool) -> anyhow::Result<()> {

@@ -31,6 +31,7 @@ mod client_stats;
 pub mod console;
 mod dead;
 mod delivery;
+mod disk;
 mod error;
 mod guard;
 pub mod influxdb;

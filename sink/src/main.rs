@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 use common::cli::{CommonArgs, ConfigCommand, Flags, config_command, fail};
+use common::healthcheck::{HealthcheckArgs, healthcheck};
 use common::{Settings, Shutdown, Telemetry, telemetry};
 use sink::verify::Span;
 
@@ -35,6 +36,8 @@ enum Command {
     /// Show or check the settings.
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Ask the running sink whether it is well, without a shell or curl; for the health check of a container.
+    Healthcheck(HealthcheckArgs),
     /// Compare a database with the log and name what differs; ends with 1 when something does.
     Verify(Verify),
 }
@@ -78,6 +81,9 @@ fn start(cli: &Cli) -> anyhow::Result<ExitCode> {
     if let Some(Command::Config(command)) = &cli.command {
         config_command(command, &loaded);
         return Ok(ExitCode::SUCCESS);
+    }
+    if let Some(Command::Healthcheck(args)) = &cli.command {
+        return Ok(healthcheck(args, loaded.settings.http.listen.unwrap_or(HTTP)));
     }
     telemetry::init_logs(&loaded.settings.log.level);
     if let Some(Command::Verify(command)) = &cli.command {

@@ -13,6 +13,7 @@ use tokio::task::JoinSet;
 use crate::SinkError;
 use crate::dead::KafkaDeadLane;
 use crate::delivery::Delivery;
+use crate::disk::Disk;
 use crate::guard::Guard;
 use crate::intake::Intake;
 use crate::mapping::Mapper;
@@ -73,6 +74,7 @@ async fn run_all(
     shutdown: Shutdown,
 ) -> Result<Summary, SinkError> {
     let family = Family::register(telemetry.registry())?;
+    telemetry.registry().register(Box::new(Disk::new(settings.sink.state_path.clone())?))?;
     let metrics: Vec<Metrics> = outputs.iter().map(|(_, output)| family.of(output.name())).collect();
     let mut ready = Vec::new();
     for (at, (writer, output)) in outputs.into_iter().enumerate() {

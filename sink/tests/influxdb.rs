@@ -383,3 +383,36 @@ async fn throughput() {
     println!("the sink: {:.0} points/s", (total - before) as f64 / began.elapsed().as_secs_f64());
     running.stop().await;
 }
+
+/// A bucket and tokens are made once, kept the second time, and each token does its one thing only.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_is_prepared_again_and_again() {
+    use sink::influxdb::{Access, Administrator, PrepareError, prepare};
+    let Some(influx) = Database::start(Kind::Influxdb, "a_database_is_prepared", &[]) else { return };
+    let mut settings = Settings::default().sink.influxdb;
+    (settings.url, settings.org, settings.bucket) = (influx.url(), "o".into(), "fresh".into());
+    let admin = |token: &str| Administrator { username: "admin".into(), password: "local-test-pw".into(), token: token.into() };
+    tokio::task::spawn_blocking(move || {
+        let mut first = prepare(&settings, &admin(TOKEN)).unwrap();
+        let write = first.token("writer", Access::Write, None).unwrap();
+        let read = first.token("reader", Access::Read, None).unwrap();
+        let mut again = prepare(&settings, &admin(TOKEN)).unwrap();
+        assert_eq!(again.token("writer", Access::Write, Some(&write)).unwrap(), write);
+        assert_ne!(again.token("reader", Access::Read, Some(&write)).unwrap(), write, "a token with other rights is not taken");
+
+        let post = |token: &str| {
+            let url = format!("{}/api/v2/write?org=o&bucket=fresh", settings.url);
+            ureq::post(url).header("authorization", format!("Token {token}")).send("m value=1 1").map(|answer| answer.status().as_u16())
+        };
+        assert_eq!(post(&write).unwrap(), 204);
+        assert!(matches!(post(&read), Err(ureq::Error::StatusCode(401 | 403 | 404))));
+
+        assert!(matches!(prepare(&settings, &admin("another")), Err(PrepareError::Stranger { .. })));
+        settings.org = "nobody".into();
+        assert!(matches!(prepare(&settings, &admin(TOKEN)), Err(PrepareError::NoOrg { .. })));
+        settings.url = "http://127.0.0.1:9".into();
+        assert!(matches!(prepare(&settings, &admin(TOKEN)), Err(PrepareError::Away { .. })));
+    })
+    .await
+    .unwrap();
+}

@@ -1,10 +1,11 @@
-//! The commands that look at what a query did, and correct it: `lanes`, `explain`, `check --against-log`.
+//! The commands that look at what a query did, and correct it: `ledger`, `lanes`, `explain`, `check --against-log`.
 //!
 //! They need the log and no running processor. `processor` and `tidemark` have the same ones.
 
 mod check;
 mod explain;
 mod lanes;
+mod ledger;
 mod text;
 
 use std::path::{Path, PathBuf};
@@ -18,6 +19,7 @@ use common::{Settings, Shutdown};
 pub use check::{CheckArgs, check};
 pub use explain::{ExplainArgs, explain};
 pub use lanes::{LanesCommand, lanes};
+pub use ledger::{LedgerArgs, ledger};
 
 use crate::query::{QueryFile, StreamQuery};
 use crate::task::ProcessorError;

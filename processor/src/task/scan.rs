@@ -1,5 +1,6 @@
 //! Reading what a topic holds, from its beginning to where it ends now. No group, and nothing is committed.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use common::Settings;
@@ -42,6 +43,16 @@ pub(crate) fn partitions(settings: &Settings, topic: &str) -> Result<Vec<i32>, P
     let metadata = consumer.fetch_metadata(None, settings.kafka.request_timeout.duration()).map_err(away)?;
     let found = metadata.topics().iter().find(|found| found.name() == topic);
     Ok(found.map(|topic| topic.partitions().iter().map(rdkafka::metadata::MetadataPartition::id).collect()).unwrap_or_default())
+}
+
+/// One past the last offset of each partition of a topic.
+///
+/// # Errors
+/// When the log does not answer.
+pub(crate) fn ends(settings: &Settings, topic: &str, owner: &Owner) -> Result<BTreeMap<i32, i64>, ProcessorError> {
+    let consumer = consumer(settings).map_err(LogError::Client)?;
+    let end = |partition| range(&consumer, topic, partition, owner).map(|(_, end)| (partition, end)).map_err(fault);
+    partitions(settings, topic)?.into_iter().map(end).collect()
 }
 
 /// Reads one partition up to the end that it had when the reading began.

@@ -5,6 +5,7 @@
 //! remembered, so that a row that comes late does not replace a newer one, and a null does not leave an older value standing.
 
 mod delete;
+mod prepare;
 mod read;
 mod recent;
 
@@ -15,6 +16,7 @@ use crate::newest::Newest;
 use crate::point::Point;
 use crate::web::{Address, Client, Scheme, Secret, percent};
 use crate::writer::{Rejection, WriteError, WriteOutcome, Writer};
+pub use prepare::{Access, Administrator, PrepareError, Prepared, prepare};
 pub(crate) use read::InfluxReader;
 use recent::Recent;
 

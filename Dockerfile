@@ -1,0 +1,75 @@
+# One image for each program and one for the appliance:
+#
+#   docker build --target processor -t tidemark/processor .
+#   docker buildx build --platform linux/amd64,linux/arm64 --target appliance -t tidemark/tidemark .
+#
+# BINARIES=prebuilt takes them from the folder dist/ of the build context instead of compiling them; it has the four programs and
+# ca-certificates.crt.
+ARG BINARIES=compiled
+
+FROM rust:1.95-bookworm AS compiled
+WORKDIR /src
+# The dependencies are a layer of their own, made from the manifests alone: they are compiled again when Cargo.lock changes, and not before.
+COPY Cargo.toml Cargo.lock ./
+COPY broker/Cargo.toml broker/
+COPY common/Cargo.toml common/
+COPY processor/Cargo.toml processor/
+COPY producer/Cargo.toml producer/
+COPY sink/Cargo.toml sink/
+RUN mkdir src && echo 'fn main() {}' >src/main.rs \
+ && for house in broker common processor producer sink; do mkdir $house/src && touch $house/src/lib.rs; done \
+ && for house in processor producer sink; do echo 'fn main() {}' >$house/src/main.rs; done \
+ && cargo build --release --locked --workspace --bins --features tidemark/tls \
+ && rm -rf src */src target/release/.fingerprint/broker-* target/release/.fingerprint/common-* target/release/.fingerprint/processor-* \
+    target/release/.fingerprint/producer-* target/release/.fingerprint/sink-* target/release/.fingerprint/tidemark-*
+COPY . .
+RUN cargo build --release --locked --workspace --bins --features tidemark/tls \
+ && mkdir -p /dist && cd target/release && cp tidemark producer processor sink /etc/ssl/certs/ca-certificates.crt /dist/
+
+FROM scratch AS prebuilt
+COPY dist/ /dist/
+
+FROM ${BINARIES} AS binaries
+
+FROM debian:bookworm-slim AS base
+RUN groupadd --gid 10001 tidemark && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /var/lib/tidemark --shell /usr/sbin/nologin tidemark \
+ && install -d -o tidemark -g tidemark -m 0750 /var/lib/tidemark
+COPY --from=binaries /dist/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
+WORKDIR /var/lib/tidemark
+USER 10001:10001
+# SIGTERM drains; engines wait 10 seconds by default.
+STOPSIGNAL SIGTERM
+
+FROM base AS producer
+COPY --from=binaries /dist/producer /usr/local/bin/producer
+ENV TIDEMARK_HTTP__LISTEN=0.0.0.0:9101
+EXPOSE 9101
+HEALTHCHECK --interval=10s --timeout=6s --start-period=30s CMD ["producer", "healthcheck"]
+ENTRYPOINT ["producer"]
+
+FROM base AS processor
+COPY --from=binaries /dist/processor /usr/local/bin/processor
+ENV TIDEMARK_HTTP__LISTEN=0.0.0.0:9102
+EXPOSE 9102
+HEALTHCHECK --interval=10s --timeout=6s --start-period=30s CMD ["processor", "healthcheck"]
+ENTRYPOINT ["processor"]
+
+FROM base AS sink
+COPY --from=binaries /dist/sink /usr/local/bin/sink
+ENV TIDEMARK_HTTP__LISTEN=0.0.0.0:9103 TIDEMARK_SINK__STATE_PATH=/var/lib/tidemark/sink TIDEMARK_SINK__SQLITE__PATH=/var/lib/tidemark/tidemark.sqlite
+EXPOSE 9103
+VOLUME /var/lib/tidemark
+HEALTHCHECK --interval=10s --timeout=6s --start-period=30s CMD ["sink", "healthcheck"]
+ENTRYPOINT ["sink"]
+
+FROM base AS appliance
+COPY --from=binaries /dist/tidemark /usr/local/bin/tidemark
+USER root
+# Folders for volumes whose owner is to be this user: the secrets of `tidemark setup`, one for each reader, and VictoriaMetrics' data.
+RUN install -d -o tidemark -g tidemark -m 0750 /storage && for reader in admin sink grafana; do install -d -o tidemark -g tidemark -m 0750 /secrets/$reader; done
+USER 10001:10001
+ENV TIDEMARK_HTTP__LISTEN=0.0.0.0:8080 TIDEMARK_APPLIANCE__DATA_DIR=/var/lib/tidemark
+EXPOSE 8080
+VOLUME /var/lib/tidemark
+HEALTHCHECK --interval=10s --timeout=6s --start-period=30s CMD ["tidemark", "healthcheck"]
+ENTRYPOINT ["tidemark"]

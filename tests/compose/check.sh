@@ -1,0 +1,237 @@
+#!/usr/bin/env bash
+# Brings up the stack of deploy/compose.yaml, with images made of the programs in target/release, and checks that it keeps what it promises:
+# running within a minute, `down` and `up`, each container killed under load, two processors and back, devices over MQTT, a second
+# database, a fleet that misbehaves; nothing runs as root, no secret is to be seen, no port beyond the loopback address.
+#
+#   tests/compose/check.sh [--binaries DIR] [STEP...]
+#
+# Needs root, Go, and the programs built. The engine and the stand-ins for official images are of the tests' own (engine.sh, images.sh).
+set -euo pipefail
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+root=$(cd "$here/../.." && pwd)
+binaries=$root/target/release
+project=tidemark-check
+all="start rights secrets ports tokens down_up faults scale victoria chaos mqtt"
+
+die() { echo "check.sh: $*" >&2; exit 1; }
+step() { printf '\n-- %s (%d:%02d)\n' "$*" $((SECONDS / 60)) $((SECONDS % 60)); }
+
+if [[ ${1:-} == --binaries ]]; then binaries=$2; shift 2; fi
+for name in tidemark producer processor sink; do [[ -x $binaries/$name ]] || die "$binaries/$name is missing; cargo build --release --workspace makes it"; done
+
+step "engine, and stand-ins for official images"
+eval "$("$here/engine.sh" start)"
+"$here/images.sh" parts 2>&1 | grep -v -e DEPRECATED -e buildx -e '^$' || true
+docker compose version
+
+work=$(mktemp -d)
+cleanup() {
+    docker compose -p "$project" "${files[@]}" --profile '*' down --volumes --timeout 5 >/dev/null 2>&1 || true
+    rm -rf "$work"
+}
+trap cleanup EXIT
+
+# The context that BINARIES=prebuilt reads.
+mkdir -p "$work/context/dist"
+cp "$root/Dockerfile" "$work/context/"
+cp /etc/ssl/certs/ca-certificates.crt "$work/context/dist/"
+for name in tidemark producer processor sink; do strip -o "$work/context/dist/$name" "$binaries/$name"; done
+build="build: { context: $work/context, args: { BINARIES: prebuilt } }"
+printf 'services:\n  setup: { %s }\n  producer: { %s }\n  processor: { %s }\n  sink: { %s }\n' "$build" "$build" "$build" "$build" >"$work/build.yaml"
+files=(-f "$root/deploy/compose.yaml" -f "$work/build.yaml")
+
+# Other ports than those of a stack that may run here.
+free_port() { python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'; }
+for name in KAFKA INFLUXDB PROMETHEUS GRAFANA MQTT VICTORIA; do export ${name}_PORT="$(free_port)"; done
+first=$((20000 + RANDOM % 10000))
+export PROCESSOR_PORTS=$first-$((first + 3)) TIDEMARK_VERSION=check TIDEMARK_RATE=${TIDEMARK_RATE:-500}
+
+compose() { docker compose -p "$project" "${files[@]}" --progress quiet "$@"; }
+up() { compose "$@" up -d --wait --no-build --wait-timeout 180 || { compose --profile '*' ps --all; compose --profile '*' logs --tail 40; die "the stack does not come up"; }; }
+ledger() { compose exec -T processor processor ledger "$@"; }
+rows() { ledger --output json | awk -v key="\"$1\":" '$1 == key { sum += $2 } END { print sum + 0 }'; }
+# Where the engine keeps a volume.
+volume() { docker volume inspect --format '{{.Mountpoint}}' "${project}_$1"; }
+secret() { cat "$(volume "secrets-$1")/$2"; }
+containers() { compose --profile '*' ps --all --quiet; }
+query() { curl -s -H "Authorization: Token $2" -H 'content-type: application/vnd.flux' "127.0.0.1:$INFLUXDB_PORT/api/v2/query?org=tidemark" --data "$1"; }
+
+# await SECONDS WHAT COMMAND...
+await() {
+    local limit=$((SECONDS + $1)) what=$2
+    shift 2
+    until "$@"; do [[ $SECONDS -lt $limit ]] || die "$what did not happen in time"; sleep 1; done
+}
+
+agrees() { compose run --rm --no-deps -T verify >"$work/verify" 2>"$work/faults"; }
+balances() {
+    await 90 "that InfluxDB holds what the log gives" agrees
+    ledger
+    grep equal "$work/verify"
+}
+
+start() {
+    compose build >"$work/build.log" 2>&1 || { tail -30 "$work/build.log"; die "the images cannot be built"; }
+    docker images --format '{{.Repository}} {{.Size}}' --filter reference='tidemark/*:check'
+    local began=$SECONDS
+    up
+    # What Grafana's first panel shows: windows of live sensors.
+    await 60 "the first window in InfluxDB" sees_windows
+    echo "windows in InfluxDB $((SECONDS - began)) s after the start"
+    [[ $((SECONDS - began)) -le ${TIDEMARK_TEST_START_LIMIT:-120} ]] || die "that is too slow"
+    curl -sf "127.0.0.1:$PROMETHEUS_PORT/-/ready" >/dev/null
+    await 30 "a metric of the processor in Prometheus" scraped processor
+    await 30 "a metric of the sink in Prometheus" scraped sink
+    if command -v kcat >/dev/null; then
+        kcat -L -b "127.0.0.1:$KAFKA_PORT" -t iot | grep -q 'topic "iot" with 2 partitions' || die "the listener for this machine does not answer"
+    fi
+}
+sees_windows() { query 'from(bucket:"tidemark") |> range(start:-5m) |> filter(fn:(r) => r._field == "avg") |> count()' "$(secret grafana influxdb-token)" | grep -q s-0001; }
+scraped() { curl -s "127.0.0.1:$PROMETHEUS_PORT/api/v1/query?query=up%7Bjob%3D%22$1%22%7D" | grep -q '"1"\]'; }
+
+rights() {
+    local container name pid
+    for container in $(containers); do
+        name=$(docker inspect --format '{{.Name}}' "$container")
+        docker inspect --format '{{.HostConfig.CapDrop}} {{.HostConfig.SecurityOpt}} {{.HostConfig.Privileged}}' "$container" |
+            grep -q '^\[ALL\] \[no-new-privileges:true\] false$' || die "$name has more rights than it needs"
+        [[ $(docker inspect --format '{{.HostConfig.Memory}}' "$container") -gt 0 ]] || die "$name has no memory limit"
+        [[ $(docker inspect --format '{{index .HostConfig.LogConfig.Config "max-size"}}' "$container") == 10m ]] || die "$name's log grows for ever"
+        for pid in $(docker top "$container" -eo pid 2>/dev/null | tail -n +2); do
+            awk -v name="$name" '/^Uid:/ && ($2 == 0 || $3 == 0) { print name " runs as root"; bad = 1 }
+                                 /^CapEff:/ && $2 != "0000000000000000" { print name " has capabilities"; bad = 1 } END { exit bad }' "/proc/$pid/status" ||
+                die "too many rights"
+        done
+    done
+    local service
+    for service in kafka influxdb setup producer processor sink prometheus; do
+        [[ $(docker inspect --format '{{.HostConfig.ReadonlyRootfs}}' "$(compose ps --all --quiet "$service")") == true ]] || die "$service can write its own image"
+    done
+    echo "no root, no capabilities, no writable image, memory and logs limited: $(containers | wc -l) containers"
+}
+
+secrets() {
+    local file secret container pid image found=0
+    docker history --no-trunc --format '{{.CreatedBy}}' tidemark/tidemark:check >"$work/seen"
+    for container in $(containers); do
+        docker inspect "$container"
+        docker logs "$container" 2>&1
+        for pid in $(docker top "$container" -eo pid 2>/dev/null | tail -n +2); do tr '\0' '\n' <"/proc/$pid/environ"; tr '\0' ' ' <"/proc/$pid/cmdline"; done
+    done >>"$work/seen"
+    for image in tidemark producer processor sink; do docker save "tidemark/$image:check" | strings -n 16; done >"$work/images"
+    for file in "$(volume secrets-admin)"/* "$(volume secrets-sink)"/* "$(volume secrets-grafana)"/*; do
+        secret=$(<"$file")
+        [[ ${#secret} -ge 32 ]] || die "$file holds no secret"
+        [[ $(stat -c %a "$file") == 440 ]] || die "$file can be read by more than its readers"
+        if grep -qF -- "$secret" "$work/seen" "$work/images"; then die "the secret of $file is to be seen"; fi
+        found=$((found + 1))
+    done
+    [[ $found -eq 5 ]] || die "there are $found secrets where 5 are expected"
+    if strings -n 16 "$work/images" | grep -q -e '-----BEGIN [A-Z ]*PRIVATE KEY-----$'; then die "an image holds a private key"; fi
+    echo "$found secrets: in no image, environment, argument or log"
+}
+
+ports() {
+    local container bound
+    for container in $(containers); do
+        bound=$(docker inspect --format '{{range $port, $hosts := .NetworkSettings.Ports}}{{range $hosts}}{{.HostIp}} {{end}}{{end}}' "$container")
+        for bound in $bound; do [[ $bound == 127.0.0.1 ]] || die "a port of $(docker inspect --format '{{.Name}}' "$container") is open at $bound"; done
+    done
+    echo "all ports on 127.0.0.1"
+}
+
+# Each token does its one thing, and no other.
+tokens() {
+    local url=127.0.0.1:$INFLUXDB_PORT write='api/v2/write?org=tidemark&bucket=tidemark' line='probe value=1 0' code
+    code=$(curl -s -o /dev/null -w '%{http_code}' -H "Authorization: Token $(secret grafana influxdb-token)" "$url/$write" --data-binary "$line")
+    [[ $code == 40[134] ]] || die "Grafana's token may write ($code)"
+    query 'from(bucket:"tidemark") |> range(start:-5m) |> limit(n:1)' "$(secret sink influxdb-token)" | grep -q s-0001 && die "the sink's token may read"
+    code=$(curl -s -o /dev/null -w '%{http_code}' -H "Authorization: Token $(secret sink influxdb-token)" "$url/api/v2/authorizations")
+    [[ $code == 401 || $(curl -s -H "Authorization: Token $(secret sink influxdb-token)" "$url/api/v2/authorizations") != *'"token":'* ]] || die "the sink's token sees tokens"
+    echo "the sink's token may write only, Grafana's read only"
+}
+
+down_up() {
+    local before after token
+    before=$(rows read) token=$(secret sink influxdb-token)
+    compose down --timeout 20
+    [[ -z $(containers) ]] || die "down leaves containers"
+    up
+    await 60 "more readings than before" more_than "$before"
+    after=$(rows read)
+    [[ $(secret sink influxdb-token) == "$token" ]] || die "a second start made new secrets"
+    echo "$before readings before, $after after"
+    balances
+}
+more_than() { [[ $(rows read) -gt $1 ]]; }
+
+faults() {
+    "$root/deploy/drill" --compose "-p $project $(printf '%q ' "${files[@]}")" --faults "${DRILL_FAULTS:-kill}" --seconds 12
+}
+
+scale() {
+    local began
+    began=$(rows read)
+    compose up -d --wait --no-build --scale processor=2
+    await 60 "that each of two processors has a partition" shared 2
+    await 60 "readings by both" more_than "$((began + 1000))"
+    docker kill "$(compose ps --quiet processor | tail -1)" >/dev/null
+    await 60 "that the one that is left has both" shared 1
+    compose up -d --wait --no-build --scale processor=1
+    await 60 "that one processor has both" shared 1
+    began=$(rows read)
+    await 60 "readings by the one" more_than "$((began + 500))"
+    balances
+}
+
+# Whether so many processors have the two partitions between them.
+shared() {
+    local container port owned sum=0 owners=0
+    for container in $(compose ps --quiet processor); do
+        port=$(docker inspect --format '{{(index (index .NetworkSettings.Ports "9102/tcp") 0).HostPort}}' "$container")
+        owned=$(curl -s "127.0.0.1:$port/status" | python3 -c '
+import json, sys
+queries = json.load(sys.stdin)["parts"]["processor"]["status"]["queries"]
+print(sum(isinstance(partition.get("offset"), int) for query in queries for partition in query["partitions"]))' 2>/dev/null || echo 0)
+        sum=$((sum + owned)) owners=$((owners + (owned > 0)))
+    done
+    [[ $sum -eq 2 && $owners -eq $1 ]]
+}
+
+victoria() {
+    up --profile simulator --profile victoria
+    await 90 "samples in VictoriaMetrics" sampled
+    compose --profile victoria rm --force --stop victoria sink-victoria >/dev/null
+}
+sampled() { curl -s "127.0.0.1:$VICTORIA_PORT/api/v1/query?query=count(last_over_time(iot_10s_avg%5B5m%5D))" | grep -q '"value":\[[0-9.]*,"20"\]'; }
+
+chaos() {
+    compose rm --force --stop producer >/dev/null
+    up --profile chaos
+    await 90 "late readings" has late
+    await 90 "dead readings" has dead
+    compose --profile chaos rm --force --stop producer-chaos >/dev/null
+    balances
+}
+has() { [[ $(rows "$1") -gt 0 ]]; }
+
+mqtt() {
+    compose --profile '*' rm --force --stop producer producer-chaos >/dev/null 2>&1
+    up --profile mqtt
+    [[ -z $(compose ps --quiet producer) ]] || die "the simulator runs beside the devices"
+    local before; before=$(rows read)
+    for value in 20 21 22 23 24; do
+        compose --profile mqtt exec -T mosquitto mosquitto_pub -q 1 -t sensors/pump-1/temperature -m "$value"
+    done
+    await 30 "five readings of a device" more_than "$((before + 4))"
+    [[ $(rows read) -eq $((before + 5)) ]] || die "five readings became $(($(rows read) - before))"
+    await 60 "the device's window in InfluxDB" sees_pump
+    balances
+}
+sees_pump() { query 'from(bucket:"tidemark") |> range(start:-10m) |> filter(fn:(r) => r.sensor_id =~ /pump-1/ and r._field == "n")' "$(secret grafana influxdb-token)" | grep -q pump-1; }
+
+for name in ${*:-$all}; do
+    step "$name"
+    "$name"
+done
+step "done"
