@@ -89,7 +89,7 @@ async fn serve(settings: common::Settings) -> anyhow::Result<()> {
     let (shutdown, telemetry) = (Shutdown::on_signals().context("signal handlers")?, Telemetry::default());
     // The listener outlives the run, so that the drain can be watched.
     let listening = Shutdown::manual();
-    let (address, listener) = telemetry::serve(listen(&settings), telemetry.router(), listening.clone()).await?;
+    let (address, listener) = telemetry::serve(listen(&settings), telemetry.router().merge(processor::router()), listening.clone()).await?;
     println!("metrics, health and status on http://{address}");
     let result = processor::run(settings, telemetry, shutdown).await;
     listening.trigger();
