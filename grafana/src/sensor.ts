@@ -28,7 +28,8 @@ const SENSOR = '${sensor:json}';
 const bucketed = (rows: string, fn: string, label: string) => `${rows}
   |> aggregateWindow(every: v.windowPeriod, fn: ${fn}, createEmpty: false, timeSrc: "_start")
   |> rename(columns: {_value: "${label}"})
-  |> group()`;
+  |> group()
+  |> keep(columns: ["_time", "${label}"])`;
 
 function overview(place: Place) {
   const row = `${sensors(SENSOR)}

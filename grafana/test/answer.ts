@@ -129,6 +129,16 @@ function checkLinks(dashboard: Dashboard) {
   }
 }
 
+/** A chart takes the first time that it finds as its axis, and every number as a line. */
+function checkSeries(panel: Panel, frames: Frame[]) {
+  if (!['timeseries', 'status-history'].includes(panel.type)) return;
+  for (const { fields } of frames) {
+    const types = fields.map(({ name, type }) => `${name} (${type})`).join(', ');
+    if (fields[0].type !== 'time' || fields.slice(1).some(({ type }) => type !== 'number'))
+      faults.push(`${panel.title}: no series of numbers: ${types}`);
+  }
+}
+
 async function answer(dashboard: Dashboard) {
   checkLinks(dashboard);
   const range = rangeOf(dashboard);
@@ -147,6 +157,7 @@ async function answer(dashboard: Dashboard) {
       }
     }
     checkNames(panel, frames);
+    checkSeries(panel, frames);
     panels[panel.id] = frames;
   }
   console.log(
