@@ -37,7 +37,7 @@ pub(crate) async fn run(mut settings: Settings) -> anyhow::Result<()> {
     let listening = Shutdown::manual();
     let page = page::router(page::PageState { sqlite: settings.sink.sqlite.path.clone(), telemetry: telemetry.clone() });
     let ingest = producer::Ingest::default();
-    let router = telemetry.router().merge(page).merge(ingest.router(&settings.producer.ingest));
+    let router = telemetry.router().merge(processor::router()).merge(page).merge(ingest.router(&settings.producer.ingest));
     let (http, listener) = telemetry::serve_as(&settings.http, LISTEN, router, listening.clone()).await?;
 
     let broker = Arc::new(start_broker(&settings, &data_dir).await?);
@@ -105,8 +105,8 @@ pub(crate) fn reachable(address: SocketAddr) -> SocketAddr {
 /// The topics with readings and results, with the appliance's retention; the processor makes its journals itself.
 async fn create_topics(settings: &Settings, queries: &[StreamQuery], shutdown: &Shutdown) -> Result<(), LogError> {
     let retention = settings.broker.retention.millis().to_string();
-    let outputs = queries.iter().map(|query| query.file.output_topic());
-    let inputs = queries.iter().map(|query| query.file.source.topic.clone());
+    let outputs = queries.iter().filter(|query| query.file.sink.is_kafka()).map(|query| query.file.output_topic());
+    let inputs = queries.iter().filter(|query| query.file.source.is_kafka()).map(|query| query.file.source.topic.clone());
     let lanes = [&settings.topics.input, &settings.topics.late, &settings.topics.dead].map(Clone::clone);
     let names: std::collections::BTreeSet<String> = lanes.into_iter().chain(inputs).chain(outputs).collect();
     let spec = |name| TopicSpec {

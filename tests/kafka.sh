@@ -5,7 +5,8 @@
 #   kafka.sh run PORT CPORT DIR   formats DIR when it is new and becomes the broker, in the foreground; CPORT: the controller's port
 #   kafka.sh tool NAME ARGUMENT.. becomes a console tool, such as kafka-topics
 #
-# Needs Java 17 or later and Maven. KAFKA_VERSION and KAFKA_LIB (where the jars are kept) may be set.
+# Needs Java 17 or later and Maven. KAFKA_VERSION, KAFKA_LIB (where the jars are kept), KAFKA_TOOL_HEAP (256m) and KAFKA_ADVERTISED (the
+# address that clients are told, such as a proxy's) may be set.
 set -euo pipefail
 
 version=${KAFKA_VERSION:-4.3.1}
@@ -56,7 +57,7 @@ process.roles=broker,controller
 node.id=1
 controller.quorum.voters=1@127.0.0.1:$controller
 listeners=PLAINTEXT://127.0.0.1:$port,CONTROLLER://127.0.0.1:$controller
-advertised.listeners=PLAINTEXT://127.0.0.1:$port
+advertised.listeners=PLAINTEXT://${KAFKA_ADVERTISED:-127.0.0.1:$port}
 controller.listener.names=CONTROLLER
 listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
 log.dirs=$dir/logs
@@ -99,7 +100,7 @@ tool() {
         kafka-cluster) class=org.apache.kafka.tools.ClusterTool ;;
         *) class=$1 ;;
     esac
-    exec java -Xmx256m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Djava.awt.headless=true \
+    exec java "-Xmx${KAFKA_TOOL_HEAP:-256m}" -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Djava.awt.headless=true \
         "-Dlog4j2.configurationFile=$lib/log4j2.properties" -cp "$lib/*${TIDEMARK_TEST_CLASSES:+:$TIDEMARK_TEST_CLASSES}" "$class" "${@:2}"
 }
 
@@ -107,5 +108,5 @@ case ${1:-} in
     resolve) resolve; echo "$lib" ;;
     run) [[ $# -eq 4 ]] || die "usage: kafka.sh run PORT CPORT DIR"; resolve; run "$2" "$3" "$4" ;;
     tool) [[ $# -ge 2 ]] || die "usage: kafka.sh tool NAME ARGUMENT..."; resolve; tool "${@:2}" ;;
-    *) sed -n '2,9p' "${BASH_SOURCE[0]}"; exit 2 ;;
+    *) sed -n '2,10p' "${BASH_SOURCE[0]}"; exit 2 ;;
 esac

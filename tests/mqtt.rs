@@ -15,39 +15,14 @@ use harness::binaries::House;
 use harness::log::{Kind, Log, free_address};
 use harness::mosquitto::{self, Mosquitto};
 use harness::process::Process;
-use harness::wait::{wait_for, wait_until};
+use harness::producer::Producer;
+use harness::wait::wait_until;
 use harness::{http, topic};
 
 const LIMIT: Duration = Duration::from_secs(90);
 
 fn temp_dir() -> tempfile::TempDir {
     tempfile::Builder::new().prefix("tidemark-test-").tempdir().unwrap()
-}
-
-/// A producer, and where its status is.
-struct Producer {
-    process: Process,
-    status: SocketAddr,
-}
-
-impl Producer {
-    fn start(command: &mut Command) -> Self {
-        let mut process = Process::start("producer", command);
-        let status = process.wait_line("where its status is", LIMIT, http::address_in);
-        Self { process, status }
-    }
-
-    fn status(&self, pointer: &str) -> serde_json::Value {
-        wait_for("the producer's status", LIMIT, || http::get_json(self.status, "/status"))
-            .pointer(&format!("/parts/producer/status{pointer}"))
-            .cloned()
-            .unwrap_or_default()
-    }
-
-    fn metric(&self, name: &str) -> f64 {
-        let text = http::get(self.status, "/metrics").unwrap().body;
-        text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok()).unwrap_or(-1.0)
-    }
 }
 
 fn house_producer(house: &House<'_>, url: &str, version: &str) -> Command {
@@ -120,7 +95,7 @@ fn nothing_is_lost_through_a_broker(test: &str, version: &str, kind: Kind) {
     let url = broker.url();
     let start = |log: &Log| Producer::start(&mut house_producer(&House { log, dir: dir.path() }, &url, version));
     let mut producer = start(&log);
-    wait_until("the subscription", LIMIT, || producer.status("/mqtt/connected") == true);
+    producer.wait_subscribed();
 
     let mut fleet = devices(dir.path(), &url, 30_000, &ledger);
     after(&ledger, 3_000);
@@ -147,8 +122,7 @@ fn nothing_is_lost_through_a_broker(test: &str, version: &str, kind: Kind) {
     assert_eq!(acknowledged(&ledger).into_iter().collect::<BTreeSet<_>>().len(), 30_000);
     assert_eq!(topic::count(&log, "iot.dead"), 0);
     assert!(peak_memory(&producer.process) < 250, "{} MiB", peak_memory(&producer.process));
-    producer.process.signal("TERM");
-    producer.process.wait_success(Duration::from_secs(15));
+    producer.stop();
 }
 
 #[test]
@@ -197,8 +171,7 @@ fn nothing_is_lost_through_our_own_broker() {
     let lost: Vec<String> = acknowledged(&ledger).into_iter().filter(|reading| !found.contains(reading)).collect();
     assert!(lost.is_empty(), "{} lost, such as {:?}", lost.len(), lost.first());
     assert_eq!(found.len(), 20_000);
-    producer.process.signal("TERM");
-    producer.process.wait_success(Duration::from_secs(15));
+    producer.stop();
 }
 
 #[test]
@@ -206,8 +179,8 @@ fn a_broker_that_has_lost_the_session_is_said() {
     let Some(mut broker) = Mosquitto::start("a_broker_that_has_lost_the_session_is_said", "allow_anonymous true") else { return };
     let log = Log::start(Kind::Embedded, "session").unwrap();
     let dir = temp_dir();
-    let mut producer = Producer::start(&mut house_producer(&House { log: &log, dir: dir.path() }, &broker.url(), "5"));
-    wait_until("the subscription", LIMIT, || producer.status("/mqtt/connected") == true);
+    let producer = Producer::start(&mut house_producer(&House { log: &log, dir: dir.path() }, &broker.url(), "5"));
+    producer.wait_subscribed();
     broker.restart(true);
     wait_until("the second connection", LIMIT, || producer.process.output().contains("it has kept the session"));
     assert_eq!(producer.status("/mqtt/sessions_lost"), 0);
@@ -215,11 +188,10 @@ fn a_broker_that_has_lost_the_session_is_said() {
     wait_until("the loss to be said", LIMIT, || producer.metric("tidemark_producer_mqtt_sessions_lost_total ") > 0.0);
     assert!(producer.process.output().contains("has lost the session"));
     // And the readings go on.
-    wait_until("the subscription", LIMIT, || producer.status("/mqtt/connected") == true);
+    producer.wait_subscribed();
     assert!(broker.publish().args(["-t", "sensors/p", "-m", "1"]).status().unwrap().success());
     wait_until("the reading", LIMIT, || topic::count(&log, "iot") == 1);
-    producer.process.signal("TERM");
-    producer.process.wait_success(Duration::from_secs(15));
+    producer.stop();
 }
 
 #[test]
@@ -252,8 +224,8 @@ fn bad_payloads_do_not_hold_up_their_neighbours() {
     let dir = temp_dir();
     let mut command = house_producer(&House { log: &log, dir: dir.path() }, &broker.url(), "5");
     // Fewer than there are bad payloads: they would fill it if they stayed.
-    let mut producer = Producer::start(command.env("TIDEMARK_PRODUCER__MQTT__RECEIVE_MAXIMUM", "3"));
-    wait_until("the subscription", LIMIT, || producer.status("/mqtt/connected") == true);
+    let producer = Producer::start(command.env("TIDEMARK_PRODUCER__MQTT__RECEIVE_MAXIMUM", "3"));
+    producer.wait_subscribed();
     let bad: Vec<Vec<u8>> = vec![
         b"oops".to_vec(),
         b"{\"value\":NaN}".to_vec(),
@@ -276,8 +248,7 @@ fn bad_payloads_do_not_hold_up_their_neighbours() {
     assert!(broker.publish().args(["-t", "sensors/old", "-m", "1", "-r"]).status().unwrap().success());
     wait_until("the readings", LIMIT, || topic::count(&log, "iot") == bad.len() as u64 + 1);
     wait_until("the dead rows", LIMIT, || topic::count(&log, "iot.dead") == bad.len() as u64 + 1);
-    producer.process.signal("TERM");
-    producer.process.wait_success(Duration::from_secs(15));
+    producer.stop();
     let dead = topic::read(&log, "iot.dead");
     for (index, payload) in bad.iter().enumerate() {
         let name = format!("sensors/bad-{index}");
@@ -301,7 +272,7 @@ fn a_full_buffer_leaves_the_rest_to_the_broker() {
     let dir = temp_dir();
     let mut command = house_producer(&House { log: &log, dir: dir.path() }, &broker.url(), "3.1.1");
     let producer = Producer::start(command.env("TIDEMARK_PRODUCER__MAX_BUFFER", "1MiB"));
-    wait_until("the subscription", LIMIT, || producer.status("/mqtt/connected") == true);
+    producer.wait_subscribed();
     // Doors open before the log is there; this is about one that hangs later.
     wait_until("the publisher", LIMIT, || producer.process.output().contains("publishing"));
     log.signal("STOP");
@@ -310,7 +281,7 @@ fn a_full_buffer_leaves_the_rest_to_the_broker() {
     wait_until("the budget to be used up", LIMIT, || producer.metric("tidemark_producer_dropped_total{reason=\"deferred\"} ") > 0.0);
     // A log that hangs is not away, but it is said all the same.
     wait_until("the silence to be said", LIMIT, || producer.process.output().contains("has acknowledged nothing for 10s"));
-    wait_until("it not to be ready", LIMIT, || http::get(producer.status, "/readyz").is_some_and(|answer| answer.code == 503));
+    wait_until("it not to be ready", LIMIT, || http::get(producer.address, "/readyz").is_some_and(|answer| answer.code == 503));
     log.signal("CONT");
     nothing_is_lost(&log, &ledger);
     assert!(peak_memory(&producer.process) < 120, "{} MiB", peak_memory(&producer.process));
@@ -392,7 +363,7 @@ fn a_broker_with_tls_certificates_and_passwords() {
         assert!(!refused.process.output().contains("ecret"));
     }
     let producer = start("password", true);
-    wait_until("the subscription", LIMIT, || producer.status("/mqtt/connected") == true);
+    producer.wait_subscribed();
     let mut publish = broker.publish();
     publish.args(["-u", "pump", "-P", "secret", "-t", "sensors/p", "-m", "1", "--cafile"]).arg(certificates.path("ca.pem"));
     publish.arg("--cert").arg(certificates.path("device.pem")).arg("--key").arg(certificates.path("device.key"));
@@ -462,11 +433,11 @@ fn readings_by_http_are_answered_when_the_log_has_them() {
     std::fs::write(dir.path().join("token"), "sesame\n").unwrap();
     let mut command = House { log: &log, dir: dir.path() }.command("producer");
     command.arg("--ingest").env("TIDEMARK_PRODUCER__INGEST__TOKEN_FILE", dir.path().join("token"));
-    let mut producer = Producer::start(command.env("TIDEMARK_PRODUCER__MAX_BUFFER", "64KiB"));
-    wait_until("the door", LIMIT, || post(producer.status, "", b"").0 == 401);
+    let producer = Producer::start(command.env("TIDEMARK_PRODUCER__MAX_BUFFER", "64KiB"));
+    wait_until("the door", LIMIT, || post(producer.address, "", b"").0 == 401);
     let token = "Authorization: Bearer sesame\r\n";
-    let with = |kind: &str, body: &str| post(producer.status, &format!("{token}Content-Type: {kind}\r\n"), body.as_bytes());
-    assert_eq!(post(producer.status, "Authorization: Bearer x\r\n", b"{}").0, 401);
+    let with = |kind: &str, body: &str| post(producer.address, &format!("{token}Content-Type: {kind}\r\n"), body.as_bytes());
+    assert_eq!(post(producer.address, "Authorization: Bearer x\r\n", b"{}").0, 401);
     let mut total = 0;
     for (kind, body, code, accepted) in [
         ("application/json", r#"{"sensor_id":"a","ts":1,"value":1}"#, 202, 1),
@@ -487,7 +458,7 @@ fn readings_by_http_are_answered_when_the_log_has_them() {
     assert_eq!(topic::count(&log, "iot.dead"), 3);
     // The log stands still: what fits waits for its answer, what does not is told to come again.
     log.signal("STOP");
-    let status = producer.status;
+    let status = producer.address;
     let large = format!("[{}]", vec![r#"{"sensor_id":"a","value":1}"#; 200].join(","));
     let waiting = std::thread::spawn({
         let large = large.clone();
@@ -499,6 +470,5 @@ fn readings_by_http_are_answered_when_the_log_has_them() {
     assert!(answer.to_ascii_lowercase().contains("retry-after: 1"), "{answer}");
     log.signal("CONT");
     assert_eq!(waiting.join().unwrap().0, 202);
-    producer.process.signal("TERM");
-    producer.process.wait_success(Duration::from_secs(15));
+    producer.stop();
 }

@@ -7,6 +7,8 @@
 //! ```
 //! The CRC covers everything from the attributes on, so base offset and leader epoch can be set in place.
 
+use crate::records::{RecordFault, compress, unpack};
+
 /// Bytes before the first record.
 pub(crate) const HEADER: usize = 61;
 /// Bytes that `length` does not count: base offset and length itself.
@@ -265,6 +267,13 @@ pub(crate) fn marker_of(header: &BatchHeader, batch: &[u8]) -> Option<bool> {
         [_, _, 0, 1, ..] => Some(true),
         _ => None,
     }
+}
+
+/// The batch with its records packed in another way.
+pub(crate) fn repacked(header: &BatchHeader, batch: &[u8], codec: i16) -> Result<Vec<u8>, RecordFault> {
+    let records = compress(codec, &unpack(header, batch)?)?;
+    let header = BatchHeader { attributes: header.attributes & !ATTRIBUTE_CODEC | codec, ..*header };
+    Ok(seal(&header, &records))
 }
 
 /// The batch with the time of its arrival as the timestamp of all its records.

@@ -23,6 +23,7 @@ use crate::stats::{BrokerStats, Counters};
 use crate::store::Store;
 use crate::topics::Topics;
 use crate::txn::coordinator::Transactions;
+use crate::wire::frame::Intake;
 
 /// How long a stopping broker waits for its connections to end.
 const CONNECTIONS_END: Duration = Duration::from_secs(3);
@@ -41,6 +42,7 @@ pub(crate) struct Shared {
     pub(crate) counters: Arc<Counters>,
     pub(crate) segment_bytes: u64,
     pub(crate) max_request_bytes: usize,
+    pub(crate) intake: Intake,
     pub(crate) max_connections: usize,
     /// Partitions of a topic that nobody created explicitly; `None`: there are none.
     pub(crate) auto_create: Option<i32>,
@@ -183,6 +185,8 @@ impl Shared {
             counters,
             segment_bytes: config.segment_bytes,
             max_request_bytes: config.max_request_bytes,
+            // One of the largest size can always be read while another one is handled.
+            intake: Intake::new(config.max_request_bytes.saturating_mul(2)),
             max_connections: server::connections_within_limits(config.max_connections),
             auto_create: config.auto_create_topics,
         }))

@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::api::{Client, Outcome, Request, RequestFault};
 use crate::broker::Shared;
-use crate::wire::frame::{FrameFault, read_frame};
+use crate::wire::frame::{FrameFault, read_body, read_length};
 
 /// Answers that may wait for their turn; then no more requests are read.
 const IN_FLIGHT: usize = 64;
@@ -22,8 +22,10 @@ const DRAIN: Duration = Duration::from_secs(2);
 /// Large requests pass it by, so that thousands of silent connections cost little.
 const READ_BUFFER: usize = 4 << 10;
 /// A connection that has been silent for so long is closed, as Kafka does; earlier, if nobody knows whose it is.
-const IDLE: Duration = Duration::from_secs(600);
+pub(crate) const IDLE: Duration = Duration::from_secs(600);
 const UNKNOWN_IDLE: Duration = Duration::from_secs(30);
+/// A request that has begun to arrive is there within this time.
+const REQUEST_TIME: Duration = Duration::from_secs(60);
 /// Before it is known who a client is, nothing of it is large.
 const UNKNOWN_MAX_BYTES: usize = 64 << 10;
 
@@ -89,11 +91,18 @@ async fn read_requests<R: AsyncRead + Unpin>(
     };
     loop {
         let (max_bytes, idle) = limits();
-        let Ok(frame) = tokio::time::timeout(idle, read_frame(&mut reader, max_bytes)).await else {
+        let Ok(length) = tokio::time::timeout(idle, read_length(&mut reader, max_bytes)).await else {
             tracing::debug!(host = %client.host, "a silent connection is closed");
             return Ok(());
         };
-        let Some(frame) = frame? else { break };
+        let Some(length) = length? else { break };
+        // Given back when the request has been handled.
+        let _room = broker.intake.take(length).await;
+        let Ok(frame) = tokio::time::timeout(REQUEST_TIME.min(idle), read_body(&mut reader, length)).await else {
+            tracing::warn!(host = %client.host, bytes = length, "a connection is closed: its request did not arrive within a minute");
+            return Ok(());
+        };
+        let frame = frame?;
         broker.counters.requests.fetch_add(1, Ordering::Relaxed);
         let request = Request::parse(frame, client)?;
         let outcome = request.handle(broker).await?;

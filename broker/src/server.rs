@@ -123,7 +123,7 @@ fn start(
             tracing::debug!(%peer, %fault, "the connection has gone");
         }
         let sasl = door.users.clone().map(Sasl::new);
-        let client = Client::new(peer.ip().to_string(), door.advertised.clone(), sasl);
+        let client = Client::new(format!("/{}", peer.ip()), door.advertised.clone(), sasl);
         match &door.tls {
             None => serve(stream.into_split(), client, broker, stop).await,
             Some(tls) => match shake_hands(tls, stream).await {

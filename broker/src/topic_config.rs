@@ -17,31 +17,42 @@ pub(crate) enum Type {
     List = 7,
 }
 
-/// Every topic setting that is taken: name, type, Kafka's default, least value of a number.
-const KNOWN: &[(&str, Type, &str, i64)] = &[
-    ("cleanup.policy", Type::List, "delete", 0),
-    ("compression.type", Type::Str, "producer", 0),
-    ("delete.retention.ms", Type::Long, "86400000", 0),
-    ("file.delete.delay.ms", Type::Long, "60000", 0),
-    ("flush.messages", Type::Long, "9223372036854775807", 1),
-    ("flush.ms", Type::Long, "9223372036854775807", 0),
-    ("index.interval.bytes", Type::Int, "4096", 0),
-    ("max.compaction.lag.ms", Type::Long, "9223372036854775807", 1),
-    ("max.message.bytes", Type::Int, "1048588", 0),
-    ("message.timestamp.after.max.ms", Type::Long, "9223372036854775807", 0),
-    ("message.timestamp.before.max.ms", Type::Long, "9223372036854775807", 0),
-    ("message.timestamp.type", Type::Str, "CreateTime", 0),
-    ("min.cleanable.dirty.ratio", Type::Double, "0.5", 0),
-    ("min.compaction.lag.ms", Type::Long, "0", 0),
-    ("min.insync.replicas", Type::Int, "1", 1),
-    ("preallocate", Type::Boolean, "false", 0),
-    ("retention.bytes", Type::Long, "-1", -1),
-    ("retention.ms", Type::Long, "604800000", -1),
-    ("segment.bytes", Type::Int, "1073741824", MIN_SEGMENT),
-    ("segment.index.bytes", Type::Int, "10485760", 4),
-    ("segment.jitter.ms", Type::Long, "0", 0),
-    ("segment.ms", Type::Long, "604800000", 1),
-    ("unclean.leader.election.enable", Type::Boolean, "false", 0),
+/// Every topic setting that is taken: name, type, Kafka's default, least value of a number, and the broker's setting that the default
+/// comes from in Kafka.
+const KNOWN: &[(&str, Type, &str, i64, &str)] = &[
+    ("cleanup.policy", Type::List, "delete", 0, "log.cleanup.policy"),
+    ("compression.gzip.level", Type::Int, "-1", -1, "compression.gzip.level"),
+    ("compression.lz4.level", Type::Int, "9", 1, "compression.lz4.level"),
+    ("compression.type", Type::Str, "producer", 0, "compression.type"),
+    ("compression.zstd.level", Type::Int, "3", -131072, "compression.zstd.level"),
+    ("delete.retention.ms", Type::Long, "86400000", 0, "log.cleaner.delete.retention.ms"),
+    ("file.delete.delay.ms", Type::Long, "60000", 0, "log.segment.delete.delay.ms"),
+    ("flush.messages", Type::Long, "9223372036854775807", 1, "log.flush.interval.messages"),
+    ("flush.ms", Type::Long, "9223372036854775807", 0, ""),
+    ("follower.replication.throttled.replicas", Type::List, "", 0, ""),
+    ("index.interval.bytes", Type::Int, "4096", 0, "log.index.interval.bytes"),
+    ("leader.replication.throttled.replicas", Type::List, "", 0, ""),
+    ("local.retention.bytes", Type::Long, "-2", -2, "log.local.retention.bytes"),
+    ("local.retention.ms", Type::Long, "-2", -2, "log.local.retention.ms"),
+    ("max.compaction.lag.ms", Type::Long, "9223372036854775807", 1, "log.cleaner.max.compaction.lag.ms"),
+    ("max.message.bytes", Type::Int, "1048588", 0, "message.max.bytes"),
+    ("message.timestamp.after.max.ms", Type::Long, "3600000", 0, "log.message.timestamp.after.max.ms"),
+    ("message.timestamp.before.max.ms", Type::Long, "9223372036854775807", 0, "log.message.timestamp.before.max.ms"),
+    ("message.timestamp.type", Type::Str, "CreateTime", 0, "log.message.timestamp.type"),
+    ("min.cleanable.dirty.ratio", Type::Double, "0.5", 0, "log.cleaner.min.cleanable.ratio"),
+    ("min.compaction.lag.ms", Type::Long, "0", 0, "log.cleaner.min.compaction.lag.ms"),
+    ("min.insync.replicas", Type::Int, "1", 1, "min.insync.replicas"),
+    ("preallocate", Type::Boolean, "false", 0, "log.preallocate"),
+    ("remote.log.copy.disable", Type::Boolean, "false", 0, ""),
+    ("remote.log.delete.on.disable", Type::Boolean, "false", 0, ""),
+    ("remote.storage.enable", Type::Boolean, "false", 0, ""),
+    ("retention.bytes", Type::Long, "-1", i64::MIN, "log.retention.bytes"),
+    ("retention.ms", Type::Long, "604800000", -1, ""),
+    ("segment.bytes", Type::Int, "1073741824", MIN_SEGMENT, "log.segment.bytes"),
+    ("segment.index.bytes", Type::Int, "10485760", 4, "log.index.size.max.bytes"),
+    ("segment.jitter.ms", Type::Long, "0", 0, ""),
+    ("segment.ms", Type::Long, "604800000", 1, ""),
+    ("unclean.leader.election.enable", Type::Boolean, "false", 0, "unclean.leader.election.enable"),
 ];
 
 /// A setting as DescribeConfigs shows it.
@@ -53,6 +64,8 @@ pub(crate) struct Described {
     pub(crate) default: String,
     pub(crate) given: bool,
     pub(crate) kind: Type,
+    /// The broker's setting that Kafka names as the origin of the default; empty where it names none.
+    pub(crate) synonym: &'static str,
 }
 
 /// The settings of one topic.
@@ -67,6 +80,10 @@ pub(crate) struct TopicConfig {
     pub(crate) segment_ms: i64,
     pub(crate) deletes: bool,
     pub(crate) compacts: bool,
+    /// Number of the compression that batches are kept in; `None`: as they come.
+    pub(crate) codec: Option<i16>,
+    /// Copies of each record that Kafka wants before it acknowledges `acks=all`; here there is one.
+    pub(crate) min_insync: i64,
     pub(crate) log_append_time: bool,
     pub(crate) delete_retention_ms: i64,
     pub(crate) min_compaction_lag_ms: i64,
@@ -82,11 +99,12 @@ impl TopicConfig {
     /// # Errors
     /// A sentence about the first setting that is unknown or impossible.
     pub(crate) fn new(given: BTreeMap<String, String>, segment_bytes: u64) -> Result<Self, String> {
+        let given: BTreeMap<_, _> = given.into_iter().map(|(name, value)| (name, value.trim().to_owned())).collect();
         for (name, value) in &given {
             check(name, value)?;
         }
         let default_segment_bytes = i64::try_from(segment_bytes).unwrap_or(i64::MAX);
-        let text = |name: &str| given.get(name).map_or_else(|| default_of(name), |value| value.trim());
+        let text = |name: &str| given.get(name).map_or_else(|| default_of(name), String::as_str);
         let number = |name: &str| text(name).parse().unwrap_or_default();
         let policy = |name: &str| text("cleanup.policy").split(',').any(|part| part.trim() == name);
         Ok(Self {
@@ -98,6 +116,8 @@ impl TopicConfig {
             segment_ms: number("segment.ms"),
             deletes: policy("delete"),
             compacts: policy("compact"),
+            codec: codec_of(text("compression.type")),
+            min_insync: number("min.insync.replicas"),
             log_append_time: text("message.timestamp.type") == "LogAppendTime",
             delete_retention_ms: number("delete.retention.ms"),
             min_compaction_lag_ms: number("min.compaction.lag.ms"),
@@ -123,10 +143,10 @@ impl TopicConfig {
 
     /// All settings, by name.
     pub(crate) fn described(&self) -> Vec<Described> {
-        let one = |(name, kind, default, _): &(&'static str, Type, &'static str, i64)| {
+        let one = |(name, kind, default, _, synonym): &(&'static str, Type, &'static str, i64, &'static str)| {
             let default = if *name == "segment.bytes" { self.default_segment_bytes.to_string() } else { (*default).to_owned() };
             let given = self.given.get(*name);
-            Described { name, value: given.unwrap_or(&default).clone(), given: given.is_some(), default, kind: *kind }
+            Described { name, value: given.unwrap_or(&default).clone(), given: given.is_some(), default, kind: *kind, synonym }
         };
         KNOWN.iter().map(one).collect()
     }
@@ -148,6 +168,17 @@ impl TopicConfig {
     pub(crate) fn segment_bytes(&self) -> u64 {
         self.segment_bytes.unsigned_abs()
     }
+
+    /// Whether records go by their keys alone, so that nobody may delete them by offset.
+    pub(crate) fn only_compacts(&self) -> bool {
+        self.compacts && !self.deletes
+    }
+}
+
+/// Number of a compression by its name in the settings.
+fn codec_of(name: &str) -> Option<i16> {
+    let names = ["uncompressed", "gzip", "snappy", "lz4", "zstd"];
+    names.iter().position(|known| *known == name).and_then(|number| i16::try_from(number).ok())
 }
 
 /// Kafka's default of a topic setting; empty for one that does not exist.
@@ -161,31 +192,41 @@ pub(crate) fn is_list(name: &str) -> bool {
 }
 
 fn check(name: &str, value: &str) -> Result<(), String> {
-    let Some((_, kind, _, least)) = KNOWN.iter().find(|known| known.0 == name) else {
+    let Some((_, kind, _, least, _)) = KNOWN.iter().find(|known| known.0 == name) else {
         return Err(format!("unknown topic setting '{name}'"));
     };
     let value = value.trim();
     match name {
-        "cleanup.policy" if !value.split(',').map(str::trim).all(|part| matches!(part, "delete" | "compact")) => {
+        // An empty one keeps everything for ever.
+        "cleanup.policy" if !value.is_empty() && !value.split(',').map(str::trim).all(|part| matches!(part, "delete" | "compact")) => {
             return Err(format!("cleanup.policy must be delete, compact or both, not '{value}'"));
         }
         "message.timestamp.type" if !matches!(value, "CreateTime" | "LogAppendTime") => {
             return Err(format!("message.timestamp.type must be CreateTime or LogAppendTime, not '{value}'"));
         }
-        "compression.type" if value != "producer" => {
-            return Err("compression.type can only be producer here: batches are kept as they come".to_owned());
+        "compression.type" if value != "producer" && codec_of(value).is_none() => {
+            return Err(format!("compression.type must be producer, uncompressed, gzip, snappy, lz4 or zstd, not '{value}'"));
+        }
+        "compression.gzip.level" if value == "0" || value.parse().is_ok_and(|level: i64| level > 9) => {
+            return Err(format!("compression.gzip.level must be -1 or between 1 and 9, not '{value}'"));
+        }
+        "compression.lz4.level" if value.parse().is_ok_and(|level: i64| level > 17) => {
+            return Err(format!("compression.lz4.level must be between 1 and 17, not '{value}'"));
+        }
+        "compression.zstd.level" if value.parse().is_ok_and(|level: i64| level > 22) => {
+            return Err(format!("compression.zstd.level must be between -131072 and 22, not '{value}'"));
+        }
+        "remote.storage.enable" if value.eq_ignore_ascii_case("true") => {
+            return Err("remote.storage.enable can only be false here: there is no tiered storage".to_owned());
         }
         "min.cleanable.dirty.ratio" if !value.parse::<f64>().is_ok_and(|ratio| (0.0..=1.0).contains(&ratio)) => {
             return Err(format!("min.cleanable.dirty.ratio must be a number between 0 and 1, not '{value}'"));
-        }
-        "min.insync.replicas" if value != "1" => {
-            return Err("min.insync.replicas can only be 1 here: this is one node".to_owned());
         }
         _ => {}
     }
     let most = if *kind == Type::Int { i64::from(i32::MAX) } else { i64::MAX };
     let fine = match kind {
-        Type::Boolean => matches!(value, "true" | "false"),
+        Type::Boolean => value.eq_ignore_ascii_case("true") || value.eq_ignore_ascii_case("false"),
         Type::Int | Type::Long => value.parse().is_ok_and(|number: i64| (*least..=most).contains(&number)),
         Type::Str | Type::Double | Type::List => true,
     };
@@ -251,7 +292,7 @@ mod tests {
 
     #[test]
     fn every_default_is_a_value_that_would_be_taken() {
-        for (name, _, default, _) in KNOWN {
+        for (name, _, default, ..) in KNOWN {
             config(name, default).unwrap();
         }
     }

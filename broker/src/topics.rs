@@ -75,7 +75,18 @@ pub(crate) fn check_name(name: &str) -> Result<(), &'static str> {
     }
 }
 
+/// Two names that differ in '.' and '_' alone would have the same metrics, so Kafka takes only one of them.
+fn collides(one: &str, other: &str) -> bool {
+    one != other && one.replace('.', "_") == other.replace('.', "_")
+}
+
 impl Topics {
+    /// A topic whose name is too like this one for both to be there.
+    pub(crate) fn colliding(&self, name: &str) -> Option<String> {
+        let all = self.all();
+        all.iter().find(|topic| collides(&topic.name, name)).map(|topic| topic.name.clone())
+    }
+
     /// Opens all topics of the directory; clears away what an interrupted creation or deletion has left.
     pub(crate) fn open(dir: Arc<DataDir>, segment_bytes: u64, ground: Ground) -> Result<Self, BrokerError> {
         let registry_path = dir.file("topics.json");

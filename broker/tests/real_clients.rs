@@ -9,7 +9,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use broker::Broker;
+use broker::{Broker, External};
 use common::*;
 
 fn root() -> &'static Path {
@@ -96,7 +96,10 @@ async fn the_console_tools_work_as_in_a_lecture() {
     tools.run("kafka-topics --alter --topic lecture --partitions 3");
     tools.run("kafka-configs --alter --entity-type topics --entity-name lecture --add-config retention.ms=3600000");
     let configs = tools.run("kafka-configs --describe --entity-type topics --entity-name lecture");
-    assert!(configs.contains("retention.ms=3600000") && configs.contains("DEFAULT_CONFIG:retention.ms=604800000"), "{configs}");
+    assert!(
+        configs.contains("retention.ms=3600000") && configs.contains("synonyms={DYNAMIC_TOPIC_CONFIG:retention.ms=3600000}"),
+        "{configs}"
+    );
     let file = home.dir.path().join("delete.json");
     std::fs::write(&file, r#"{"partitions":[{"topic":"lecture","partition":0,"offset":-1}],"version":1}"#).unwrap();
     assert!(tools.run(&format!("kafka-delete-records --offset-json-file {}", file.display())).contains("low_watermark"));
@@ -113,6 +116,16 @@ async fn the_console_tools_work_as_in_a_lecture() {
     broker.shutdown().await.unwrap();
 }
 
+/// The folder of a compiled Java program.
+fn compiled(home: &Home, name: &str) -> PathBuf {
+    let lib = run(Command::new("bash").arg(root().join("tests/kafka.sh")).arg("resolve"), "");
+    let lib = lib.lines().last().unwrap().trim_start_matches(|c: char| c != '/').to_owned();
+    let classes = home.dir.path().join("classes");
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/java").join(name).with_extension("java");
+    run(Command::new("javac").args(["-cp", &format!("{lib}/*"), "-d"]).arg(&classes).arg(source), "");
+    classes
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_java_client_works() {
     if !wanted("the_java_client_works") {
@@ -120,14 +133,10 @@ async fn the_java_client_works() {
     }
     let home = Home::new();
     let broker = home.start().await;
-    let script = root().join("tests/kafka.sh");
-    let lib = run(Command::new("bash").arg(&script).arg("resolve"), "");
-    let lib = lib.lines().last().unwrap().trim_start_matches(|c: char| c != '/').to_owned();
-    let classes = home.dir.path().join("classes");
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/java/Checks.java");
-    run(Command::new("javac").args(["-cp", &format!("{lib}/*"), "-d"]).arg(&classes).arg(source), "");
+    let classes = compiled(&home, "Checks");
     let mut checks = Command::new("bash");
-    checks.arg(&script).args(["tool", "Checks", &broker.addr().to_string()]).env("TIDEMARK_TEST_CLASSES", &classes);
+    let script = root().join("tests/kafka.sh");
+    checks.arg(script).args(["tool", "Checks", &broker.addr().to_string()]).env("TIDEMARK_TEST_CLASSES", &classes);
     let said = run(&mut checks, "");
     assert!(said.contains("all checks hold"), "{said}");
     broker.shutdown().await.unwrap();
@@ -164,4 +173,34 @@ async fn the_python_clients_and_kcat_work() {
     assert_eq!(read, "b\nc\n");
     assert!(run(Command::new("kcat").args(["-b", &address, "-L"]), "").contains("topic \"kcat\" with 1 partitions"));
     broker.shutdown().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn real_clients_say_who_they_are() {
+    if !wanted("real_clients_say_who_they_are") {
+        return;
+    }
+    let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data");
+    let certificate = data.join("localhost.pem");
+    let (home, python) = (Home::new(), python());
+    let classes = compiled(&home, "Guarded");
+    let users_file = home.dir.path().join("users.toml");
+    let users = "[users.ann]\npassword = 'a secret'\nwrite = ['t']\nread = ['t']\ngroups = ['ann-*']\ntransactional_ids = ['ann-*']\n";
+    std::fs::write(&users_file, users).unwrap();
+    for tls in [Some((certificate.clone(), data.join("localhost.key"))), None] {
+        let mut config = home.config();
+        let shown = if tls.is_some() { certificate.to_str().unwrap() } else { "-" };
+        config.data_dir = home.dir.path().join(format!("log-{}", tls.is_some()));
+        config.external = Some(External { listen: "127.0.0.1:0".parse().unwrap(), advertised: None, tls, users_file: users_file.clone() });
+        let broker = Broker::start(config).await.unwrap();
+        create(&broker, "t", 1, &[]).await;
+        create(&broker, "other", 1, &[]).await;
+        let address = broker.external_addr().unwrap().to_string();
+        let mut java = Command::new("bash");
+        java.arg(root().join("tests/kafka.sh")).args(["tool", "Guarded", &address, shown]).env("TIDEMARK_TEST_CLASSES", &classes);
+        assert!(run(&mut java, "").contains("all checks hold"));
+        let checks = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/python/guarded.py");
+        assert!(run(Command::new(&python).arg(checks).args([&address, shown]), "").contains("all checks hold"));
+        broker.shutdown().await.unwrap();
+    }
 }

@@ -139,7 +139,8 @@ export const ALERTS: Alert[] = [
   {
     uid: 'tidemark-disk-soon',
     title: 'Disk full within a day',
-    expr: 'predict_linear(tidemark_sink_disk_free_bytes[6h], 86400) and instance:tidemark_sink_disk_free:ratio < 0.5',
+    // From three hours on: what a start does to a disk says nothing about a day.
+    expr: 'predict_linear(tidemark_sink_disk_free_bytes[6h], 86400) and tidemark_sink_disk_free_bytes offset 3h and instance:tidemark_sink_disk_free:ratio < 0.5',
     operator: 'lt',
     limit: 0,
     wait: '1h',

@@ -2,8 +2,8 @@
 
 import * as common from '@grafana/grafana-foundation-sdk/common';
 import { FieldColorModeId } from '@grafana/grafana-foundation-sdk/dashboard';
-import { QUERIES, deviations, field, late, sensors } from './flux.js';
-import { INFLUXDB, type Place, coloured, flux, history, lines, numbers, page, property, rows, scheme, stepped, thresholds, variable } from './house.js';
+import { QUERIES, counts, deviations, field, late, sensors } from './flux.js';
+import { INFLUXDB, type Place, coloured, flux, history, inOrder, lines, numbers, page, property, rows, scheme, stepped, thresholds, variable } from './house.js';
 import { STRANGE, above, colour, deviation, strength } from './palette.js';
 
 export const query = () => variable('query', 'Query', QUERIES, INFLUXDB).description('The query whose windows are shown.');
@@ -13,13 +13,13 @@ const toSensor = (sensor: string) =>
   property('links', [{ title: 'Open the sensor', url: `/d/tidemark-sensor?var-query=\${query}&var-sensor=\${${sensor}}&\${__url_time_range}` }]);
 
 function overview(place: Place) {
-  const counts = `${sensors()}
-newest = sensors |> map(fn: (r) => ({_value: r.seen})) |> max() |> findRecord(fn: (key) => true, idx: 0)
+  const verdicts = `${sensors()}
+front = sensors |> map(fn: (r) => ({_value: r.seen})) |> max() |> findRecord(fn: (key) => true, idx: 0)
 sensors
   |> map(fn: (r) => ({
     sensors: 1,
     strange: if r.strength >= ${STRANGE}.0 then 1 else 0,
-    silent: if newest._value - r.seen > 120000.0 then 1 else 0,
+    silent: if front._value - r.seen > 120000.0 then 1 else 0,
   }))
   |> reduce(
     identity: {Sensors: 0, Strange: 0, Silent: 0},
@@ -35,19 +35,20 @@ sensors
     place,
   )
     .datasource(INFLUXDB)
-    .withTarget(flux(counts))
+    .withTarget(flux(verdicts))
     .graphMode(common.BigValueGraphMode.None)
     .unit('short')
     .decimals(0)
     .noValue('No readings yet')
     .colorScheme(scheme(FieldColorModeId.Thresholds))
+    .withTransformation(inOrder('Sensors', 'Strange', 'Silent'))
     .overrideByName('Sensors', [stepped(above([], colour.plain))])
     .overrideByName('Strange', [stepped(above([[1, colour.warning], [5, colour.bad]]))])
     .overrideByName('Silent', [stepped(above([[1, colour.bad]]))]);
 }
 
 function arrivals(place: Place) {
-  const rate = `${field('n')}
+  const rate = `${counts()}
   |> group()
   |> aggregateWindow(every: v.windowPeriod, fn: sum, createEmpty: false, timeSrc: "_start")
   |> map(fn: (r) => ({_time: r._time, _value: r._value / (float(v: int(v: v.windowPeriod)) / 1000000000.0)}))`;
@@ -62,8 +63,7 @@ function arrivals(place: Place) {
 }
 
 function tooLate(place: Place) {
-  const count = `import "array"
-zero = array.from(rows: [{_value: 0}])
+  const count = `zero = array.from(rows: [{_value: 0}])
 late = ${late()} |> group() |> count() |> keep(columns: ["_value"])
 union(tables: [zero, late]) |> sum()`;
   return numbers('Late readings', 'Readings of the chosen range that came after all of their windows had closed. They lie in the late lane, whole.', place)
@@ -156,14 +156,14 @@ function strangest(place: Place) {
 }
 
 function reporting(place: Place) {
-  const count = `${field('n')}
+  const count = `${counts()}
   |> aggregateWindow(every: v.windowPeriod, fn: sum, createEmpty: false, timeSrc: "_start")
   |> group(columns: ["_time"])
   |> count()
   |> group()
   |> sort(columns: ["_time"])
   |> rename(columns: {_value: "Sensors"})`;
-  const readings = `${field('n')}
+  const readings = `${counts()}
   |> group()
   |> aggregateWindow(every: v.windowPeriod, fn: sum, createEmpty: false, timeSrc: "_start")
   |> map(fn: (r) => ({_time: r._time, "Readings": r._value / (float(v: int(v: v.windowPeriod)) / 1000000000.0)}))`;

@@ -1,23 +1,36 @@
 // Queries for InfluxDB. Points are what the sink writes: the measurement is the query's name, `sensor_id` a tag, the window's start the time,
 // and `n`, `avg`, `min` and `max` are fields. Late readings are in the measurement `late`.
 
-const RANGE = '  |> range(start: v.timeRangeStart, stop: v.timeRangeStop)';
+// From the beginning of a bucket, so that all buckets of a chart have the same length.
+const START = '  |> range(start: date.truncate(t: v.timeRangeStart, unit: v.windowPeriod), ';
+const RANGE = `${START}stop: v.timeRangeStop)`;
+/** To the end of a bucket too: half a bucket at the end would look as if readings stayed away. */
+const WHOLE_BUCKETS = `${START}stop: date.truncate(t: v.timeRangeStop, unit: v.windowPeriod))`;
+
+/** Puts the imports of the packages that a query uses before it. */
+export function whole(query: string): string {
+  const packages = ['array', 'date', 'math'].filter((name) => query.includes(`${name}.`));
+  return [...packages.map((name) => `import "${name}"`), query].join('\n');
+}
 
 /** The rows of one field of the chosen query. */
-export function field(name: string, only = ''): string {
+export function field(name: string, only = '', range = RANGE): string {
   const sensor = only === '' ? '' : ` and r.sensor_id == "${only}"`;
   return `from(bucket: v.defaultBucket)
-${RANGE}
+${range}
   |> filter(fn: (r) => r._measurement == "\${query}" and r._field == "${name}" and exists r.sensor_id${sensor})
   |> keep(columns: ["_time", "_value", "sensor_id"])
   |> group(columns: ["sensor_id"])`;
 }
 
-/** The late readings, none of which is an answer too. */
-export function late(only = ''): string {
+/** For charts of counts. */
+export const counts = (only = '') => field('n', only, WHOLE_BUCKETS);
+
+/** The late readings. */
+export function late(only = '', range = RANGE): string {
   const sensor = only === '' ? '' : ` and r.sensor_id == "${only}"`;
   return `from(bucket: v.defaultBucket)
-${RANGE}
+${range}
   |> filter(fn: (r) => r._measurement == "late" and r._field == "value"${sensor})`;
 }
 
@@ -36,8 +49,7 @@ closed = readings |> filter(fn: (r) => r._time < newest)`;
  * the range (`usual`, `spread`), how far it is from that in standard deviations (`deviation`, `strength` without its sign).
  */
 export function sensors(only = ''): string {
-  return `import "math"
-${closedWindows(only)}
+  return `${closedWindows(only)}
 sensors = union(tables: [
     closed |> mean() |> set(key: "_field", value: "usual"),
     closed |> stddev() |> set(key: "_field", value: "spread"),
@@ -50,7 +62,7 @@ sensors = union(tables: [
   |> map(fn: (r) => ({r with strength: math.abs(x: r.deviation)}))`;
 }
 
-/** The deviation of each window, of the \`count\` strangest sensors. */
+/** The deviation of each window, of the `count` strangest sensors. */
 export function deviations(count: number): string {
   return `${sensors()}
 strangest = sensors |> sort(columns: ["strength"], desc: true) |> limit(n: ${count}) |> findColumn(fn: (key) => true, column: "sensor_id")
@@ -63,19 +75,22 @@ join(tables: {windows: windows, usual: usual}, on: ["sensor_id"])
   |> group(columns: ["sensor_id"])`;
 }
 
+/** The late readings for charts of counts. */
+export const lateCounts = (only = '') => late(only, WHOLE_BUCKETS);
+
 /** The measurements that have sensors, for the variable \`query\`. */
-export const QUERIES = `from(bucket: v.defaultBucket)
+export const QUERIES = whole(`from(bucket: v.defaultBucket)
 ${RANGE}
   |> filter(fn: (r) => r._field == "avg" and exists r.sensor_id)
   |> keep(columns: ["_measurement"])
   |> group()
-  |> distinct(column: "_measurement")`;
+  |> distinct(column: "_measurement")`);
 
 /** The sensors of the chosen query, for the variable \`sensor\`. */
-export const SENSORS = `from(bucket: v.defaultBucket)
+export const SENSORS = whole(`from(bucket: v.defaultBucket)
 ${RANGE}
   |> filter(fn: (r) => r._measurement == "\${query}" and r._field == "avg" and exists r.sensor_id)
   |> keep(columns: ["sensor_id"])
   |> group()
   |> distinct(column: "sensor_id")
-  |> sort()`;
+  |> sort()`);

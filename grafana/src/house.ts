@@ -9,6 +9,7 @@ import * as stat from '@grafana/grafana-foundation-sdk/stat';
 import * as statushistory from '@grafana/grafana-foundation-sdk/statushistory';
 import * as table from '@grafana/grafana-foundation-sdk/table';
 import * as timeseries from '@grafana/grafana-foundation-sdk/timeseries';
+import { whole } from './flux.js';
 import type { Step } from './palette.js';
 
 export const INFLUXDB = { type: 'influxdb', uid: 'tidemark-influxdb' };
@@ -29,6 +30,12 @@ export const property = (id: string, value: unknown) => ({ id, value });
 export const coloured = (fixedColor: string) => property('color', { mode: 'fixed', fixedColor });
 export const stepped = (steps: Step[]) => property('thresholds', { mode: 'absolute', steps });
 
+/** InfluxDB gives the columns of a row in the order of their names. */
+export const inOrder = (...names: string[]) => ({
+  id: 'organize',
+  options: { indexByName: Object.fromEntries(names.map((name, at) => [name, at])), renameByName: {}, excludeByName: {} },
+});
+
 interface FluxQuery extends cog.Dataquery {
   refId: string;
   query: string;
@@ -36,7 +43,7 @@ interface FluxQuery extends cog.Dataquery {
 
 /** A query for InfluxDB: the library has no builder of its own for it. */
 export function flux(query: string, refId = 'A'): cog.Builder<cog.Dataquery> {
-  const target = { refId, datasource: INFLUXDB, query };
+  const target = { refId, datasource: INFLUXDB, query: whole(query) };
   return { build: () => target as unknown as FluxQuery };
 }
 
@@ -48,8 +55,13 @@ export function promNow(expr: string, legend: string, refId = 'A') {
   return new prometheus.DataqueryBuilder().datasource(PROMETHEUS).refId(refId).expr(expr).legendFormat(legend).instant();
 }
 
-const legend = (calcs: string[], displayMode = calcs.length > 0 ? common.LegendDisplayMode.Table : common.LegendDisplayMode.List) =>
-  new common.VizLegendOptionsBuilder().displayMode(displayMode).placement(common.LegendPlacement.Bottom).showLegend(true).calcs(calcs);
+/** Names below the chart, or with columns of numbers a table to its right. */
+const legend = (calcs: string[]) =>
+  new common.VizLegendOptionsBuilder()
+    .displayMode(calcs.length > 0 ? common.LegendDisplayMode.Table : common.LegendDisplayMode.List)
+    .placement(calcs.length > 0 ? common.LegendPlacement.Right : common.LegendPlacement.Bottom)
+    .showLegend(true)
+    .calcs(calcs);
 
 const tooltip = (mode = common.TooltipDisplayMode.Multi) =>
   new common.VizTooltipOptionsBuilder().mode(mode).sort(common.SortOrder.Descending);
@@ -67,6 +79,7 @@ export function lines(title: string, description: string, place: Place, calcs: s
     .showPoints(common.VisibilityMode.Never)
     .spanNulls(false)
     .axisBorderShow(false)
+    .colorScheme(scheme(dashboard.FieldColorModeId.PaletteClassic))
     .legend(legend(calcs))
     .tooltip(tooltip());
 }
@@ -82,7 +95,7 @@ export function numbers(title: string, description: string, place: Place) {
     .justifyMode(common.BigValueJustifyMode.Auto)
     .orientation(common.VizOrientation.Auto)
     .textMode(common.BigValueTextMode.Auto)
-    .wideLayout(true)
+    .wideLayout(false)
     .showPercentChange(false)
     .percentChangeColorMode(common.PercentChangeColorMode.Standard)
     .reduceOptions(new common.ReduceDataOptionsBuilder().calcs(['lastNotNull']).fields('').values(false));
@@ -102,6 +115,7 @@ export function bars(title: string, description: string, place: Place) {
     .minVizWidth(8)
     .minVizHeight(16)
     .maxVizHeight(300)
+    .text(new common.VizTextDisplayOptionsBuilder().titleSize(15).valueSize(22))
     .legend(new common.VizLegendOptionsBuilder().showLegend(false).displayMode(common.LegendDisplayMode.List).placement(common.LegendPlacement.Bottom).calcs([]))
     .reduceOptions(new common.ReduceDataOptionsBuilder().calcs(['lastNotNull']).fields('').values(false));
 }

@@ -18,6 +18,7 @@ function ledger(place: Place) {
   return single('Ledger', 'Readings read less readings accounted for (used, late, dead, filtered), over all partitions. Anything but balanced is a fault of the program.', place, `sum(query:tidemark_processor_ledger_imbalance:abs_sum{${ALL}})`)
     .graphMode(common.BigValueGraphMode.None)
     .colorMode(common.BigValueColorMode.Background)
+    .text(new common.VizTextDisplayOptionsBuilder().valueSize(34))
     .mappings([{ type: 'value' as never, options: { '0': { text: 'Balanced', color: colour.good, index: 0 } } } as never])
     .colorScheme(scheme(FieldColorModeId.Thresholds))
     .thresholds(thresholds(above([[1, colour.bad]])));
@@ -74,7 +75,7 @@ function outcomes(place: Place) {
 }
 
 function lost(place: Place) {
-  const panel = lines('Late, dead and filtered', 'Readings per second that are in no window: too late, unreadable, or not wanted by WHERE. Late and dead ones lie whole in their lanes.', place, ['lastNotNull', 'max'])
+  const panel = lines('Late, dead and filtered', 'Readings per second that are in no window: too late, unreadable, or not wanted by WHERE. Late and dead ones lie whole in their lanes.', place)
     .datasource(PROMETHEUS)
     .withTarget(prom(`sum by (outcome) (rate(tidemark_processor_rows_total{${ALL}, outcome!="used"}[$__rate_interval]))`, '{{outcome}}'))
     .unit('rowsps')
@@ -86,7 +87,7 @@ function lost(place: Place) {
 }
 
 const watermark = (place: Place) =>
-  lines('Watermark lag', 'How far the watermark of each partition is behind the clock on the wall. It stays near the delay of the query while readings come; the line is where the alert begins.', place, ['lastNotNull', 'max'])
+  lines('Watermark lag', 'How far the watermark of each partition is behind the clock on the wall. It stays near the delay of the query while readings come; the line is where the alert begins.', place)
     .datasource(PROMETHEUS)
     .withTarget(prom(`tidemark_processor_watermark_lag_seconds{${ALL}}`, '{{query}} · {{partition}}'))
     .unit('s')
@@ -96,7 +97,7 @@ const watermark = (place: Place) =>
     .thresholdsStyle(new common.GraphThresholdsStyleConfigBuilder().mode(common.GraphThresholdsStyleMode.Dashed));
 
 const backlog = (place: Place) =>
-  lines('Consumer lag', 'Rows in the log that have not been committed by a query, or not been read by an output of the sink.', place, ['lastNotNull', 'max'])
+  lines('Consumer lag', 'Rows in the log that have not been committed by a query, or not been read by an output of the sink.', place)
     .datasource(PROMETHEUS)
     .withTarget(prom(`query:tidemark_processor_lag_rows:sum{${ALL}}`, 'query {{query}}', 'A'))
     .withTarget(prom('output:tidemark_sink_lag_rows:sum', 'sink {{output}}', 'B'))
@@ -105,7 +106,7 @@ const backlog = (place: Place) =>
     .min(0);
 
 const state = (place: Place) =>
-  lines('State', 'Groups that queries hold in memory and in their journals, and their size.', place, ['lastNotNull', 'max'])
+  lines('State', 'Groups that queries hold in memory and in their journals, and their size.', place)
     .datasource(PROMETHEUS)
     .withTarget(prom(`sum(tidemark_processor_state_rows{${ALL}})`, 'Groups', 'A'))
     .withTarget(prom(`sum(tidemark_processor_state_bytes{${ALL}})`, 'Size', 'B'))
@@ -115,7 +116,7 @@ const state = (place: Place) =>
 
 function commits(place: Place) {
   const quantile = (share: number, histogram: string) => `histogram_quantile(${share}, sum by (le) (rate(${histogram}_bucket[$__rate_interval])))`;
-  return lines('Commit times', 'Of one step, from its decode to its results being sent; of one batch in the database; of one reading until the log has acknowledged it.', place, ['lastNotNull', 'max'])
+  return lines('Commit times', 'Of one step, from its decode to its results being sent; of one batch in the database; of one reading until the log has acknowledged it.', place)
     .datasource(PROMETHEUS)
     .withTarget(prom(quantile(0.5, 'tidemark_processor_step_duration_seconds'), 'Step, median', 'A'))
     .withTarget(prom(quantile(0.99, 'tidemark_processor_step_duration_seconds'), 'Step, 99 %', 'B'))
@@ -132,7 +133,7 @@ function commits(place: Place) {
 
 function errors(place: Place) {
   const sum = (metric: string) => `sum(increase(${metric}[$__rate_interval])) or vector(0)`;
-  return lines('Errors', 'What went wrong, in each step of the chart. Retries come right by themselves; rows that were rejected or could not be read are in the dead lane.', place, ['sum'])
+  return lines('Errors', 'What went wrong, in each step of the chart. Retries come right by themselves; rows that were rejected or could not be read are in the dead lane.', place)
     .datasource(PROMETHEUS)
     .withTarget(prom(sum('tidemark_producer_errors_total'), 'Producer errors', 'A'))
     .withTarget(prom(sum('tidemark_producer_dead_total'), 'Unreadable messages', 'B'))
@@ -156,7 +157,7 @@ function errors(place: Place) {
 }
 
 const room = (place: Place) =>
-  lines('Disk', 'Free space of the disk with the volumes, and what InfluxDB keeps on it.', place, ['lastNotNull'])
+  lines('Disk', 'Free space of the disk with the volumes, and what InfluxDB keeps on it.', place)
     .datasource(PROMETHEUS)
     .withTarget(prom('min(tidemark_sink_disk_free_bytes)', 'Free', 'A'))
     .withTarget(prom('sum(storage_shard_disk_size)', 'InfluxDB', 'B'))
@@ -183,7 +184,7 @@ function parts(place: Place) {
 }
 
 export function pipeline() {
-  return page('Pipeline', "The pipeline's own health: flow, time, ledger, backlog, state, errors.", 'now-30m')
+  return page('Pipeline', "The pipeline's own health: flow, time, ledger, backlog, state, errors.", 'now-15m')
     .withVariable(
       variable('query', 'Query', { query: 'label_values(tidemark_processor_rows_total, query)', refId: 'query', qryType: 1 }, PROMETHEUS)
         .description('The queries whose processors are shown.')

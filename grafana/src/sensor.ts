@@ -3,21 +3,20 @@
 import * as common from '@grafana/grafana-foundation-sdk/common';
 import { FieldColorModeId } from '@grafana/grafana-foundation-sdk/dashboard';
 import { query } from './fleet.js';
-import { SENSORS, closedWindows, field, late, sensors } from './flux.js';
-import { INFLUXDB, type Place, coloured, flux, lines, numbers, page, property, rows, scheme, stepped, thresholds, variable } from './house.js';
+import { SENSORS, closedWindows, counts, field, late, lateCounts, sensors } from './flux.js';
+import { INFLUXDB, type Place, coloured, flux, inOrder, lines, numbers, page, property, rows, scheme, stepped, thresholds, variable } from './house.js';
 import { STRANGE, above, colour, deviation } from './palette.js';
 
 const SENSOR = '${sensor}';
 
 /** A field in buckets of the chart's width. */
-const bucketed = (name: string, fn: string, label: string) => `${field(name, SENSOR)}
+const bucketed = (rows: string, fn: string, label: string) => `${rows}
   |> aggregateWindow(every: v.windowPeriod, fn: ${fn}, createEmpty: false, timeSrc: "_start")
   |> rename(columns: {_value: "${label}"})
   |> group()`;
 
 function overview(place: Place) {
-  const row = `import "array"
-${sensors(SENSOR)}
+  const row = `${sensors(SENSOR)}
 total = (rows) => (rows |> sum() |> findRecord(fn: (key) => true, idx: 0))._value
 least = (${field('min', SENSOR)} |> min() |> findRecord(fn: (key) => true, idx: 0))._value
 most = (${field('max', SENSOR)} |> max() |> findRecord(fn: (key) => true, idx: 0))._value
@@ -36,6 +35,7 @@ sensors |> map(fn: (r) => ({"Latest": r.latest, "Deviation": r.deviation, "Minim
     .decimals(2)
     .noValue('No readings yet')
     .colorScheme(scheme(FieldColorModeId.Fixed).fixedColor(colour.plain))
+    .withTransformation(inOrder('Latest', 'Deviation', 'Minimum', 'Maximum', 'Readings', 'Late'))
     .overrideByName('Latest', [coloured(colour.average)])
     .overrideByName('Deviation', [property('unit', 'suffix: σ'), property('decimals', 1), property('color', { mode: 'thresholds' }), stepped(deviation)])
     .overrideByName('Readings', [property('unit', 'short'), property('decimals', 0)])
@@ -45,23 +45,23 @@ sensors |> map(fn: (r) => ({"Latest": r.latest, "Deviation": r.deviation, "Minim
 function band(place: Place) {
   return lines('Value of ${sensor}', 'The average of each window, within the band from its smallest to its largest reading.', place, ['lastNotNull', 'min', 'mean', 'max'])
     .datasource(INFLUXDB)
-    .withTarget(flux(bucketed('max', 'max', 'Maximum'), 'A'))
-    .withTarget(flux(bucketed('avg', 'mean', 'Average'), 'B'))
-    .withTarget(flux(bucketed('min', 'min', 'Minimum'), 'C'))
+    .withTarget(flux(bucketed(field('max', SENSOR), 'max', 'Maximum'), 'A'))
+    .withTarget(flux(bucketed(field('avg', SENSOR), 'mean', 'Average'), 'B'))
+    .withTarget(flux(bucketed(field('min', SENSOR), 'min', 'Minimum'), 'C'))
     .decimals(2)
     .overrideByName('Average', [coloured(colour.average), property('custom.fillOpacity', 0)])
-    .overrideByName('Maximum', [coloured(colour.band), property('custom.lineWidth', 1), property('custom.fillBelowTo', 'Minimum'), property('custom.fillOpacity', 18), property('custom.gradientMode', 'none')])
-    .overrideByName('Minimum', [coloured(colour.band), property('custom.lineWidth', 1), property('custom.fillOpacity', 0)]);
+    .overrideByName('Maximum', [coloured(colour.band), property('custom.lineWidth', 0), property('custom.fillBelowTo', 'Minimum'), property('custom.fillOpacity', 25), property('custom.gradientMode', 'none')])
+    .overrideByName('Minimum', [coloured(colour.band), property('custom.lineWidth', 0), property('custom.fillOpacity', 0)]);
 }
 
-function counts(place: Place) {
-  const onTime = bucketed('n', 'sum', 'In time');
+function arrivals(place: Place) {
+  const onTime = bucketed(counts(SENSOR), 'sum', 'In time');
   // A zero for each bucket that has readings, so that no late reading is a bar of height 0 and not an empty chart.
-  const tooLate = `late = ${late(SENSOR)}
+  const tooLate = `late = ${lateCounts(SENSOR)}
   |> group()
   |> aggregateWindow(every: v.windowPeriod, fn: count, createEmpty: false, timeSrc: "_start")
   |> map(fn: (r) => ({_time: r._time, _value: r._value}))
-none = ${field('n', SENSOR)}
+none = ${counts(SENSOR)}
   |> aggregateWindow(every: v.windowPeriod, fn: count, createEmpty: false, timeSrc: "_start")
   |> map(fn: (r) => ({_time: r._time, _value: 0}))
   |> group()
@@ -139,7 +139,7 @@ export function sensor() {
     .withVariable(variable('sensor', 'Sensor', SENSORS, INFLUXDB).description('The sensor that is shown.'))
     .withPanel(overview([0, 0, 24, 4]))
     .withPanel(band([0, 4, 24, 11]))
-    .withPanel(counts([0, 15, 12, 8]))
+    .withPanel(arrivals([0, 15, 12, 8]))
     .withPanel(drift([12, 15, 12, 8]))
     .withPanel(windows([0, 23, 24, 9]));
 }

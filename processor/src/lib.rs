@@ -7,6 +7,7 @@
 //! | `engine` | `query` | (batch, state) to (state, results); pure |
 //! | `task` | all, and Kafka | consume, step, journal, deliver; look at what was delivered, and correct it |
 //! | [`commands`] | `task` | the commands of the command line that look and correct |
+//! | `tables` | `task`, HTTP | shows the tables of `memory` sinks |
 
 pub mod commands;
 mod engine;
@@ -15,6 +16,8 @@ pub mod query;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used)]
 mod simulation;
+mod tables;
 mod task;
 
+pub use tables::router;
 pub use task::{ProcessorError, Summary, compile_queries, run};

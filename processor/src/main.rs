@@ -87,7 +87,8 @@ async fn serve(settings: common::Settings) -> anyhow::Result<()> {
     let (shutdown, telemetry) = (Shutdown::on_signals().context("signal handlers")?, Telemetry::default());
     // The listener outlives the run, so that the drain can be watched.
     let listening = Shutdown::manual();
-    let (url, listener) = telemetry::serve_as(&settings.http, LISTEN, telemetry.router(), listening.clone()).await?;
+    let router = telemetry.router().merge(processor::router());
+    let (url, listener) = telemetry::serve_as(&settings.http, LISTEN, router, listening.clone()).await?;
     println!("metrics, health and status on {url}");
     let result = processor::run(settings, telemetry, shutdown).await;
     listening.trigger();

@@ -31,8 +31,6 @@ use crate::source::Content;
 
 /// Seconds after which a sender may try again.
 const RETRY_AFTER: &str = "1";
-/// What a reading costs until the log has it, beside the body that it came from.
-const PER_READING: usize = 256;
 /// Where a dead row says that it came from.
 const FROM: &str = "/ingest";
 
@@ -143,7 +141,7 @@ impl Door {
     }
 
     async fn take(&self, bytes: usize, contents: Vec<Content>) -> Response {
-        let Some(hold) = self.feeder.try_hold(bytes + contents.len() * PER_READING) else {
+        let Some(hold) = self.feeder.try_hold(Feeder::weight(bytes, &contents)) else {
             return refusal(StatusCode::TOO_MANY_REQUESTS, "the buffer is full until the log has taken what is here; send it again later");
         };
         let dead = contents.iter().filter(|content| matches!(content, Content::Dead(_))).count();

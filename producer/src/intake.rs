@@ -10,12 +10,17 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use common::Shutdown;
+use serde_json::Value;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::source::{Ack, BATCH, Content, Delivery, Next, Source, SourceError};
 
 /// What a message costs beside its payload: the queues, the acknowledgement, the record's own allocations.
 const OVERHEAD: usize = 512;
+/// What a reading costs beside the message that it came from.
+const PER_READING: usize = 256;
+/// What a label costs beside its bytes.
+const PER_LABEL: usize = 64;
 /// Asked again after this long at the latest.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// Acknowledgements are handed on this soon, because a device that waits for one may not send.
@@ -123,6 +128,16 @@ impl Source for Intake {
 }
 
 impl Feeder {
+    /// What a message of `payload` bytes costs that became `contents`: a label of the message may be in each of its readings.
+    pub(crate) fn weight(payload: usize, contents: &[Content]) -> usize {
+        let label = |(name, value): &(String, Value)| PER_LABEL + name.len() + value.as_str().map_or(0, str::len);
+        let one = |content: &Content| match content {
+            Content::Reading(reading) => PER_READING + reading.labels.iter().map(label).sum::<usize>(),
+            Content::Dead(_) => PER_READING,
+        };
+        payload + contents.iter().map(one).sum::<usize>()
+    }
+
     /// Bytes of the budget that a message takes; one message never takes more than all of it.
     fn cost(&self, payload: usize) -> u32 {
         u32::try_from((payload + OVERHEAD).min(self.0.capacity)).unwrap_or(u32::MAX)

@@ -18,6 +18,7 @@
 //! | `intake`, `doors` | the bounded queue behind MQTT and HTTP, and what opens them |
 //! | [`devices`] | the simulated fleet as MQTT devices |
 //! | `publisher` | one plain thread: takes from the source, hands to librdkafka, counts what the log acknowledged |
+//! | [`fuzzing`] | payloads of every format, for the fuzz targets and the corpus of bad payloads (`fuzz/`) |
 //! | `metrics` | what a run shows of itself |
 //! | [`settings_check`] | faults of the settings that only this house can see |
 //!
@@ -26,6 +27,8 @@
 pub mod devices;
 mod doors;
 mod error;
+#[doc(hidden)]
+pub mod fuzzing;
 mod ingest;
 mod intake;
 mod listener;

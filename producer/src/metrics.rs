@@ -73,7 +73,11 @@ impl Doors {
         let by = |name: &str, help: &str, label: &str| IntCounterVec::new(Opts::new(name, help), &[label]);
         let doors = Self {
             messages: by("tidemark_producer_messages_total", "Messages from devices, by door.", "door")?,
-            dropped: by("tidemark_producer_dropped_total", "Messages that were not taken, by reason; deferred ones come again.", "reason")?,
+            dropped: by(
+                "tidemark_producer_dropped_total",
+                "Messages, or Sparkplug metrics that are no numbers, that were not taken, by reason; deferred ones come again.",
+                "reason",
+            )?,
             connected: IntGauge::new("tidemark_producer_mqtt_connected", "1 while subscribed at the MQTT broker.")?,
             sessions_lost: IntCounter::new("tidemark_producer_mqtt_sessions_lost_total", "Sessions that the MQTT broker has lost.")?,
             devices: IntGauge::new("tidemark_producer_listener_devices", "Devices connected to the MQTT listener.")?,
@@ -89,10 +93,15 @@ impl Doors {
         registry.register(Box::new(doors.sessions_lost.clone()))?;
         registry.register(Box::new(doors.devices.clone()))?;
         registry.register(Box::new(doors.refused.clone()))?;
-        for reason in ["retained", "deferred", "qos0_full"] {
+        for reason in ["retained", "deferred", "qos0_full", "no_number"] {
             doors.dropped.with_label_values(&[reason]);
         }
         Ok(doors)
+    }
+
+    /// Sparkplug metrics that say themselves that they are no numbers.
+    pub(crate) fn no_numbers(&self, count: usize) {
+        self.dropped.with_label_values(&["no_number"]).inc_by(count as u64);
     }
 }
 

@@ -13,9 +13,22 @@ pub(crate) struct Answer {
 
 /// `GET path`; `None` when nobody answers.
 pub(crate) fn get(address: SocketAddr, path: &str) -> Option<Answer> {
+    ask(address, &format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n"))
+}
+
+/// `POST path` with JSON, and with a token of `InfluxDB` unless it is empty; `None` when nobody answers.
+pub(crate) fn post_json(address: SocketAddr, path: &str, token: &str, body: &serde_json::Value) -> Option<Answer> {
+    let body = body.to_string();
+    let token = if token.is_empty() { String::new() } else { format!("Authorization: Token {token}\r\n") };
+    // 1.0: its answers do not come in chunks.
+    let head = format!("POST {path} HTTP/1.0\r\nHost: {address}\r\nContent-Type: application/json\r\n{token}");
+    ask(address, &format!("{head}Content-Length: {}\r\n\r\n{body}", body.len()))
+}
+
+fn ask(address: SocketAddr, request: &str) -> Option<Answer> {
     let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(2)).ok()?;
     stream.set_read_timeout(Some(Duration::from_secs(10))).ok()?;
-    stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").as_bytes()).ok()?;
+    stream.write_all(request.as_bytes()).ok()?;
     let mut reader = BufReader::new(stream);
     let mut head = String::new();
     while !head.ends_with("\r\n\r\n") {

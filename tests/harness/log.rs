@@ -7,6 +7,7 @@ use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 
 use super::process::Process;
+use super::proxy::Proxy;
 use super::wait::wait_until;
 
 const START: Duration = Duration::from_secs(90);
@@ -24,6 +25,8 @@ pub(crate) struct Log {
     kind: Kind,
     dir: tempfile::TempDir,
     address: SocketAddr,
+    /// Between the log and all its clients.
+    proxy: Option<Proxy>,
     process: Option<Process>,
 }
 
@@ -41,9 +44,26 @@ impl Log {
             Kind::Embedded => SocketAddr::from(([127, 0, 0, 1], 0)),
             Kind::Apache => free_address(),
         };
-        let mut log = Self { kind, dir, address, process: None };
+        let mut log = Self { kind, dir, address, proxy: None, process: None };
         log.up();
         Some(log)
+    }
+
+    /// Apache Kafka whose clients all go through a proxy; its own name is the proxy's address.
+    pub(crate) fn start_apache_behind_proxy(test: &str) -> Option<Self> {
+        if let Err(why) = apache_ready() {
+            super::skipped(test, &why);
+            return None;
+        }
+        let dir = tempfile::Builder::new().prefix("tidemark-log-").tempdir().unwrap();
+        let address = free_address();
+        let mut log = Self { kind: Kind::Apache, dir, address, proxy: Some(Proxy::start(address)), process: None };
+        log.up();
+        Some(log)
+    }
+
+    pub(crate) fn proxy(&self) -> &Proxy {
+        self.proxy.as_ref().unwrap()
     }
 
     pub(crate) fn kind(&self) -> Kind {
@@ -51,7 +71,7 @@ impl Log {
     }
 
     pub(crate) fn servers(&self) -> String {
-        self.address.to_string()
+        self.proxy.as_ref().map_or(self.address, |proxy| proxy.address).to_string()
     }
 
     /// `STOP`: it hangs, with its connections open; `CONT`: it goes on.
@@ -61,18 +81,23 @@ impl Log {
 
     /// SIGKILL, and up again on the same port and the same files.
     pub(crate) fn kill_and_restart(&mut self) {
-        self.process = None;
+        self.kill();
         self.up();
     }
 
-    fn up(&mut self) {
+    /// SIGKILL.
+    pub(crate) fn kill(&mut self) {
+        self.process = None;
+    }
+
+    pub(crate) fn up(&mut self) {
         self.process = Some(match self.kind {
             Kind::Embedded => {
                 let (process, address) = start_embedded(self.dir.path(), self.address);
                 self.address = address;
                 process
             }
-            Kind::Apache => start_apache(self.dir.path(), self.address),
+            Kind::Apache => start_apache(self.dir.path(), self.address, &self.servers()),
         });
         self.wait_ready();
     }
@@ -125,10 +150,11 @@ fn apache_ready() -> Result<(), String> {
     Ok(())
 }
 
-fn start_apache(dir: &Path, address: SocketAddr) -> Process {
+fn start_apache(dir: &Path, address: SocketAddr, advertised: &str) -> Process {
     let controller = free_address().port();
     let mut command = Command::new("bash");
     command.arg(script()).arg("run").args([address.port().to_string(), controller.to_string()]).arg(dir);
+    command.env("KAFKA_ADVERTISED", advertised);
     Process::start("Apache Kafka", &mut command)
 }
 

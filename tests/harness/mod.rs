@@ -7,7 +7,10 @@
 //! | `appliance` | `tidemark` with everything in one process |
 //! | `binaries` | where the binaries are, and each one started with settings of this test only |
 //! | `log` | the log that a test runs on: the embedded one, or Apache Kafka |
+//! | `proxy` | a TCP proxy that swallows what passes |
 //! | `mosquitto` | a real MQTT broker |
+//! | `clients` | other people's MQTT clients, in Python |
+//! | `producer` | the producer, and what it says of itself |
 //! | `topic` | reading and writing topics |
 //! | `query` | query files |
 //! | `results` | result rows as the processor wrote them |
@@ -25,6 +28,7 @@
 pub(crate) mod appliance;
 pub(crate) mod binaries;
 pub(crate) mod browser;
+pub(crate) mod clients;
 pub(crate) mod http;
 pub(crate) mod ledger;
 pub(crate) mod log;
@@ -32,6 +36,8 @@ pub(crate) mod mosquitto;
 pub(crate) mod oracle;
 pub(crate) mod points;
 pub(crate) mod process;
+pub(crate) mod producer;
+pub(crate) mod proxy;
 pub(crate) mod query;
 pub(crate) mod random;
 pub(crate) mod readings;

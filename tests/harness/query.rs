@@ -15,6 +15,8 @@ pub(crate) struct Query {
     /// After `GROUP BY`.
     pub(crate) having: String,
     pub(crate) idle_timeout: String,
+    /// More lines of `[source]`.
+    pub(crate) source: String,
 }
 
 impl Query {
@@ -28,6 +30,7 @@ impl Query {
             filter: String::new(),
             having: String::new(),
             idle_timeout: "30 seconds".into(),
+            source: String::new(),
         }
     }
 
@@ -61,13 +64,18 @@ impl Query {
         self
     }
 
+    pub(crate) fn source(mut self, lines: &str) -> Self {
+        self.source = lines.into();
+        self
+    }
+
     /// Where the results go.
     pub(crate) fn topic(&self) -> String {
         format!("iot.agg.{}", self.name)
     }
 
     pub(crate) fn write(&self, dir: &Path) -> PathBuf {
-        let Self { name, watermark, window, key, trigger, filter, having, idle_timeout } = self;
+        let Self { name, watermark, window, key, trigger, filter, having, idle_timeout, source } = self;
         let topic = self.topic();
         let trigger = if trigger.is_empty() { String::new() } else { format!("trigger = {trigger}") };
         let text = format!(
@@ -79,6 +87,7 @@ schema = "sensor_id STRING, ts TIMESTAMP, value DOUBLE, kind STRING, seq BIGINT"
 event_time = "ts"
 watermark = "{watermark}"
 idle_timeout = "{idle_timeout}"
+{source}
 [query]
 sql = """SELECT window.start AS window_start, window.end AS window_end, {key},
                 count(*) AS n, avg(value) AS avg, min(value) AS min, max(value) AS max

@@ -17,7 +17,7 @@ pub(crate) struct Advertised {
 /// A connected client.
 #[derive(Debug)]
 pub(crate) struct Client {
-    /// Its address, for the description of groups.
+    /// Its address with a slash before it, as Kafka shows it in the description of groups.
     pub(crate) host: String,
     pub(crate) advertised: Advertised,
     /// `None` on the listener that asks no questions.

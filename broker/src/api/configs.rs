@@ -1,6 +1,6 @@
 //! DescribeConfigs, AlterConfigs, IncrementalAlterConfigs: the settings of topics.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use kafka_protocol::error::ResponseError;
@@ -11,13 +11,20 @@ use kafka_protocol::messages::{
     IncrementalAlterConfigsResponse, alter_configs_response, incremental_alter_configs_response,
 };
 
+use super::group_offsets::MAX_METADATA;
 use super::{NODE, Request, text};
 use crate::auth::users::Act;
 use crate::broker::Shared;
+use crate::connection::IDLE;
+use crate::group::coordinator::SESSION;
 use crate::topic_config::{Described, Type, default_of, is_list};
+use crate::topics::check_name;
+use crate::txn::coordinator::MAX_TIMEOUT_MS;
 
 const TOPIC: i8 = 2;
 const BROKER: i8 = 4;
+const CLIENT_METRICS: i8 = 16;
+const GROUP: i8 = 32;
 const SOURCE_TOPIC: i8 = 1;
 const SOURCE_STATIC: i8 = 4;
 const SOURCE_DEFAULT: i8 = 5;
@@ -44,6 +51,9 @@ fn describe_one(broker: &Shared, header: &Request, resource: DescribeConfigsReso
         }
         TOPIC => match broker.topics.get(&resource.resource_name) {
             Some(topic) => topic.config.get().described(),
+            None if check_name(&resource.resource_name).is_err() => {
+                return refused(ResponseError::InvalidTopicException, "no topic can have this name");
+            }
             None => return refused(ResponseError::UnknownTopicOrPartition, "there is no such topic"),
         },
         BROKER if !header.may(Act::Administer) => {
@@ -52,7 +62,11 @@ fn describe_one(broker: &Shared, header: &Request, resource: DescribeConfigsReso
         BROKER if !resource.resource_name.is_empty() && resource.resource_name.parse() != Ok(NODE.0) => {
             return refused(ResponseError::InvalidRequest, "this is node 1, and there is no other");
         }
+        // Settings that all brokers have been given at run time: none here.
+        BROKER if resource.resource_name.is_empty() => Vec::new(),
         BROKER => of_broker(broker, header),
+        // Kinds of Kafka's that have no settings here.
+        CLIENT_METRICS | GROUP => Vec::new(),
         _ => return refused(ResponseError::InvalidRequest, "only topics and brokers have settings here"),
     };
     let of_topic = resource.resource_type == TOPIC;
@@ -66,14 +80,17 @@ fn shown(one: Described, of_topic: bool, synonyms: bool, version: i16) -> Descri
         (false, _) => SOURCE_STATIC,
         (true, false) => SOURCE_DEFAULT,
     };
-    let synonym =
-        |value: &str, source| DescribeConfigsSynonym::default().with_name(text(one.name)).with_value(Some(text(value))).with_source(source);
+    let synonym = |name: &str, value: &str, source| {
+        DescribeConfigsSynonym::default().with_name(text(name)).with_value(Some(text(value))).with_source(source)
+    };
     let mut same = Vec::new();
     if synonyms {
         if one.given {
-            same.push(synonym(&one.value, source));
+            same.push(synonym(one.name, &one.value, source));
         }
-        same.push(synonym(&one.default, SOURCE_DEFAULT));
+        if !one.synonym.is_empty() {
+            same.push(synonym(one.synonym, &one.default, SOURCE_DEFAULT));
+        }
     }
     let shown = DescribeConfigsResourceResult::default()
         .with_name(text(one.name))
@@ -87,19 +104,30 @@ fn shown(one: Described, of_topic: bool, synonyms: bool, version: i16) -> Descri
 /// The broker's own settings in Kafka's words; they come from the file that it was started with.
 fn of_broker(broker: &Shared, header: &Request) -> Vec<Described> {
     let advertised = &header.client.advertised;
-    let one = |name, value: String, kind| Described { name, default: value.clone(), value, given: false, kind };
+    let one = |name, value: String, kind| Described { name, default: value.clone(), value, given: false, kind, synonym: name };
     vec![
         one("advertised.listeners", format!("PLAINTEXT://{}:{}", advertised.host, advertised.port), Type::Str),
         one("auto.create.topics.enable", broker.auto_create.is_some().to_string(), Type::Boolean),
         one("broker.id", NODE.0.to_string(), Type::Int),
+        one("compression.type", "producer".to_owned(), Type::Str),
+        one("connections.max.idle.ms", IDLE.as_millis().to_string(), Type::Long),
         one("default.replication.factor", "1".to_owned(), Type::Int),
         one("delete.topic.enable", "true".to_owned(), Type::Boolean),
+        one("group.max.session.timeout.ms", SESSION.end().as_millis().to_string(), Type::Int),
+        one("group.min.session.timeout.ms", SESSION.start().as_millis().to_string(), Type::Int),
+        one("log.cleanup.policy", default_of("cleanup.policy").to_owned(), Type::List),
         one("log.dirs", broker.dir.log_dir().to_string_lossy().into_owned(), Type::Str),
+        one("log.message.timestamp.type", default_of("message.timestamp.type").to_owned(), Type::Str),
+        one("log.retention.bytes", default_of("retention.bytes").to_owned(), Type::Long),
         one("log.retention.ms", default_of("retention.ms").to_owned(), Type::Long),
         one("log.segment.bytes", broker.segment_bytes.to_string(), Type::Int),
         one("message.max.bytes", default_of("max.message.bytes").to_owned(), Type::Int),
+        one("min.insync.replicas", default_of("min.insync.replicas").to_owned(), Type::Int),
+        one("node.id", NODE.0.to_string(), Type::Int),
         one("num.partitions", broker.auto_create.unwrap_or(1).to_string(), Type::Int),
+        one("offset.metadata.max.bytes", MAX_METADATA.to_string(), Type::Int),
         one("socket.request.max.bytes", broker.max_request_bytes.to_string(), Type::Int),
+        one("transaction.max.timeout.ms", MAX_TIMEOUT_MS.to_string(), Type::Int),
     ]
 }
 
@@ -109,7 +137,7 @@ fn alter_one(
     header: &Request,
     resource: (i8, &str),
     validate_only: bool,
-    change: impl FnOnce(&mut BTreeMap<String, String>) -> Result<(), String>,
+    change: impl FnOnce(&mut BTreeMap<String, String>) -> Result<(), Refused>,
 ) -> Result<(), Refused> {
     let (kind, name) = resource;
     match kind {
@@ -127,18 +155,19 @@ fn alter_one(
     let topic = broker.topics.get(name).ok_or_else(unknown)?;
     let config = topic.config.get();
     let mut given = config.given().clone();
-    change(&mut given).and_then(|()| config.with_given(given)).map_or_else(
-        |detail| Err((ResponseError::InvalidConfig, detail)),
-        |altered| {
-            if validate_only {
-                return Ok(());
-            }
-            broker.topics.alter(name, altered).map_err(|fault| {
-                tracing::error!(topic = name, %fault, "a topic's settings cannot be kept");
-                (ResponseError::KafkaStorageError, fault.to_string())
-            })
-        },
-    )
+    change(&mut given)?;
+    let altered = config.with_given(given).map_err(wrong)?;
+    if validate_only {
+        return Ok(());
+    }
+    broker.topics.alter(name, altered).map_err(|fault| {
+        tracing::error!(topic = name, %fault, "a topic's settings cannot be kept");
+        (ResponseError::KafkaStorageError, fault.to_string())
+    })
+}
+
+fn wrong(detail: String) -> Refused {
+    (ResponseError::InvalidConfig, detail)
 }
 
 pub(super) async fn alter(broker: &Arc<Shared>, header: &Request, request: AlterConfigsRequest) -> AlterConfigsResponse {
@@ -171,7 +200,11 @@ pub(super) async fn alter_incrementally(
             .with_resource_type(resource.resource_type)
             .with_resource_name(resource.resource_name.clone());
         let altered = alter_one(broker, header, (resource.resource_type, &resource.resource_name), request.validate_only, |given| {
-            resource.configs.iter().try_for_each(|c| operate(given, &c.name, c.config_operation, c.value.as_deref()))
+            let mut named = HashSet::new();
+            if let Some(twice) = resource.configs.iter().find(|c| !named.insert(&c.name)) {
+                return Err((ResponseError::InvalidRequest, format!("the request names {} twice", &*twice.name)));
+            }
+            resource.configs.iter().try_for_each(|c| operate(given, &c.name, c.config_operation, c.value.as_deref())).map_err(wrong)
         });
         responses.push(match altered {
             Ok(()) => answer,
@@ -190,7 +223,7 @@ fn operate(given: &mut BTreeMap<String, String>, name: &str, operation: i8, valu
         2 | 3 if is_list(name) => {
             let now = given.get(name).map_or_else(|| default_of(name), String::as_str);
             let change: Vec<&str> = needed()?.split(',').map(str::trim).collect();
-            let mut list: Vec<&str> = now.split(',').map(str::trim).filter(|item| !change.contains(item)).collect();
+            let mut list: Vec<&str> = now.split(',').map(str::trim).filter(|item| !item.is_empty() && !change.contains(item)).collect();
             if operation == 2 {
                 list.extend(change);
             }

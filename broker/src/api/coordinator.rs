@@ -13,7 +13,7 @@ use kafka_protocol::messages::{
 };
 use kafka_protocol::protocol::StrBytes;
 
-use super::{NODE, Request, text};
+use super::{NODE, Request, operations, text};
 use crate::auth::users::Act;
 use crate::broker::Shared;
 use crate::group::coordinator::DEAD;
@@ -64,6 +64,7 @@ pub(super) async fn describe(broker: &Arc<Shared>, header: &Request, request: De
         if !header.may(Act::Group(&id)) {
             return DescribedGroup::default().with_group_id(id).with_error_code(ResponseError::GroupAuthorizationFailed.code());
         }
+        let allowed = operations::on_group(header, &id, request.include_authorized_operations);
         let group = broker.groups.describe(&id);
         if header.version >= 6 && group.state == DEAD {
             let detail = format!("Group {} not found.", &*id);
@@ -84,6 +85,7 @@ pub(super) async fn describe(broker: &Arc<Shared>, header: &Request, request: De
             .with_group_state(text(group.state))
             .with_protocol_type(text(group.protocol_type))
             .with_protocol_data(text(group.protocol))
+            .with_authorized_operations(allowed)
             .with_members(group.members.into_iter().map(member).collect())
     });
     DescribeGroupsResponse::default().with_groups(groups.collect())

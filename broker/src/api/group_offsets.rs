@@ -21,7 +21,7 @@ use crate::broker::Shared;
 use crate::group::offsets::{Committed, Offsets};
 
 /// Kafka's `offset.metadata.max.bytes`.
-const MAX_METADATA: usize = 4096;
+pub(super) const MAX_METADATA: usize = 4096;
 
 pub(super) async fn commit(broker: &Arc<Shared>, header: &Request, request: OffsetCommitRequest) -> OffsetCommitResponse {
     let (group, member) = (&request.group_id, &request.member_id);
@@ -168,7 +168,11 @@ pub(super) async fn delete(broker: &Arc<Shared>, header: &Request, request: Offs
         let partitions = topic.partitions.iter().map(|partition| {
             let index = partition.partition_index;
             let subscribed = held.iter().any(|(name, at)| *name == **topic.name && *at == index);
-            let code = if subscribed { ResponseError::GroupSubscribedToTopic.code() } else { 0 };
+            let code = match broker.topics.partition(&topic.name, index) {
+                None => ResponseError::UnknownTopicOrPartition.code(),
+                Some(_) if subscribed => ResponseError::GroupSubscribedToTopic.code(),
+                Some(_) => 0,
+            };
             OffsetDeleteResponsePartition::default().with_partition_index(index).with_error_code(code)
         });
         let partitions = partitions.collect();

@@ -8,7 +8,7 @@ use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kafka_protocol::messages::metadata_response::{MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic};
 use kafka_protocol::messages::{MetadataRequest, MetadataResponse};
 
-use super::{NODE, Request, blocking, text};
+use super::{NODE, Request, blocking, operations, text};
 use crate::auth::users::Act;
 use crate::batch::LEADER_EPOCH;
 use crate::broker::Shared;
@@ -28,13 +28,20 @@ pub(super) async fn metadata(broker: &Arc<Shared>, header: &Request, request: Me
         let seen = broker.topics.all();
         seen.iter().filter(|topic| header.may(Act::See(&topic.name))).map(|topic| found(topic)).collect()
     };
-    let topics = wanted.map_or_else(all, |wanted| wanted.into_iter().map(|topic| one(broker, header, topic)).collect());
+    let (of_topics, of_cluster) = (request.include_topic_authorized_operations, request.include_cluster_authorized_operations);
+    let mut topics: Vec<MetadataResponseTopic> =
+        wanted.map_or_else(all, |wanted| wanted.into_iter().map(|topic| one(broker, header, topic)).collect());
+    for topic in topics.iter_mut().filter(|topic| topic.error_code == 0) {
+        let name = topic.name.clone().unwrap_or_default();
+        topic.topic_authorized_operations = operations::on_topic(header, &name, of_topics);
+    }
     let advertised = &header.client.advertised;
     let node = MetadataResponseBroker::default().with_node_id(NODE).with_host(text(&advertised.host));
     MetadataResponse::default()
         .with_brokers(vec![node.with_port(i32::from(advertised.port))])
         .with_cluster_id(Some(text(&broker.dir.cluster_id)))
         .with_controller_id(NODE)
+        .with_cluster_authorized_operations(operations::on_cluster(header, of_cluster))
         .with_topics(topics)
 }
 
@@ -56,7 +63,9 @@ async fn create_missing(broker: &Arc<Shared>, header: &Request, wanted: &[Metada
 
 fn one(broker: &Shared, header: &Request, wanted: MetadataRequestTopic) -> MetadataResponseTopic {
     let refused = ResponseError::TopicAuthorizationFailed.code();
-    match wanted.name {
+    // Clients that ask by id leave the name null or empty.
+    let name = wanted.name.filter(|_| wanted.topic_id.as_u128() == 0);
+    match name {
         Some(name) if !header.may(Act::See(&name)) => MetadataResponseTopic::default().with_name(Some(name)).with_error_code(refused),
         Some(name) => broker.topics.get(&name).map_or_else(|| missing(&name), |topic| found(&topic)),
         None => {

@@ -12,6 +12,7 @@ mod log_dirs;
 mod membership;
 mod metadata;
 mod offsets;
+mod operations;
 mod partitions;
 mod produce;
 mod sasl;
@@ -76,7 +77,7 @@ pub(crate) const APIS: &[(ApiKey, i16, i16)] = &[
     (ApiKey::DescribeCluster, 0, 2),
     (ApiKey::DescribeProducers, 0, 0),
     (ApiKey::DescribeTransactions, 0, 0),
-    (ApiKey::ListTransactions, 0, 1),
+    (ApiKey::ListTransactions, 0, 2),
 ];
 
 /// Why a request gets no answer: the connection is closed, as Kafka does.

@@ -40,7 +40,8 @@ pub(super) async fn list_offsets(broker: &Arc<Shared>, header: &Request, request
                 let answer = ListOffsetsPartitionResponse::default().with_partition_index(index);
                 match found.and_then(|partition| offset_at(&partition, wanted.timestamp, wanted.current_leader_epoch, isolation)) {
                     Ok((offset, timestamp)) => {
-                        answer.with_offset(offset).with_timestamp(timestamp).with_leader_epoch(if version >= 4 { LEADER_EPOCH } else { -1 })
+                        let epoch = if version >= 4 && offset >= 0 { LEADER_EPOCH } else { -1 };
+                        answer.with_offset(offset).with_timestamp(timestamp).with_leader_epoch(epoch)
                     }
                     Err(error) => answer.with_error_code(error.code()),
                 }
@@ -102,8 +103,11 @@ pub(super) async fn delete_records(broker: &Arc<Shared>, header: &Request, reque
             let partitions = topic.partitions.iter().map(|wanted| {
                 let index = wanted.partition_index;
                 let answer = DeleteRecordsPartitionResult::default().with_partition_index(index);
+                let only_compacted = shared.topics.get(&topic.name).is_some_and(|topic| topic.config.get().only_compacts());
                 let deleted = match shared.topics.partition(&topic.name, index) {
                     _ if !principal.may(Act::Manage(&topic.name)) => Err(ResponseError::TopicAuthorizationFailed),
+                    // Its records go when newer ones replace them, and never by their place in the log.
+                    Some(_) if only_compacted => Err(ResponseError::PolicyViolation),
                     found => found.ok_or(ResponseError::UnknownTopicOrPartition),
                 };
                 match deleted.and_then(|partition| delete_until(&partition, wanted.offset)) {

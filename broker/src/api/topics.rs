@@ -69,6 +69,10 @@ fn create_one(broker: &Shared, topic: &CreatableTopic, validate_only: bool) -> R
     if broker.topics.get(&topic.name).is_some() {
         return Err(exists());
     }
+    if let Some(other) = broker.topics.colliding(&topic.name) {
+        let detail = format!("topic '{}' and '{other}' differ in '.' and '_' alone; choose another name", &*topic.name);
+        return Err((ResponseError::InvalidTopicException, detail));
+    }
     if validate_only {
         return Ok(Created { id: 0, partitions, config });
     }

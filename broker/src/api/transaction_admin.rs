@@ -16,6 +16,8 @@ use kafka_protocol::messages::{
     list_transactions_response,
 };
 
+use regex::{Regex, RegexBuilder};
+
 use super::{Request, text};
 use crate::auth::users::Act;
 use crate::broker::Shared;
@@ -55,11 +57,20 @@ fn producer(described: Described) -> ProducerState {
         .with_producer_epoch(i32::from(described.epoch))
         .with_last_sequence(described.last_sequence)
         .with_last_timestamp(described.last_timestamp)
-        .with_coordinator_epoch(0)
+        .with_coordinator_epoch(if described.has_ended { 0 } else { -1 })
         .with_current_txn_start_offset(described.open_since.unwrap_or(-1))
 }
 
+/// A pattern that the whole of an id has to match. What it may take in memory is bounded: it comes from a client.
+fn whole(pattern: &str) -> Result<Regex, regex::Error> {
+    RegexBuilder::new(&format!("^(?:{pattern})$")).size_limit(1 << 20).build()
+}
+
 pub(super) async fn list(broker: &Arc<Shared>, header: &Request, request: ListTransactionsRequest) -> ListTransactionsResponse {
+    let pattern = match request.transactional_id_pattern.as_deref().filter(|pattern| !pattern.is_empty()).map(whole).transpose() {
+        Ok(pattern) => pattern,
+        Err(_) => return ListTransactionsResponse::default().with_error_code(ResponseError::InvalidRegularExpression.code()),
+    };
     let known = |name: &str| STATES.iter().any(|status| status.name() == name);
     let unknown = request.state_filters.iter().filter(|name| !known(name)).cloned().collect();
     let now = now_millis();
@@ -68,7 +79,8 @@ pub(super) async fn list(broker: &Arc<Shared>, header: &Request, request: ListTr
         let producer = request.producer_id_filters.is_empty() || request.producer_id_filters.contains(&ProducerId(kept.producer_id));
         let open = kept.status == Status::Ongoing && kept.started.saturating_add(request.duration_filter) <= now;
         let lasting = header.version < 1 || request.duration_filter < 0 || open;
-        state && producer && lasting && header.may(Act::Transaction(&kept.id))
+        let named = pattern.as_ref().is_none_or(|pattern| pattern.is_match(&kept.id));
+        state && producer && lasting && named && header.may(Act::Transaction(&kept.id))
     };
     let listed = broker.transactions.list().await.into_iter().filter(wanted).map(|kept| {
         list_transactions_response::TransactionState::default()
@@ -123,6 +135,9 @@ pub(super) async fn write_markers(broker: &Arc<Shared>, header: &Request, reques
                 let written = match broker.topics.partition(&topic.name, index) {
                     _ if !allowed => Err(ResponseError::ClusterAuthorizationFailed),
                     None => Err(ResponseError::UnknownTopicOrPartition),
+                    Some(partition) if partition.producers().iter().any(|p| p.producer_id == producer.0 && p.epoch > producer.1) => {
+                        Err(ResponseError::InvalidProducerEpoch)
+                    }
                     Some(_) => markers::write(broker, vec![(topic.name.to_string(), index)], producer, marker.transaction_result)
                         .await
                         .map_err(|_| ResponseError::KafkaStorageError),

@@ -14,7 +14,7 @@ use super::state::{Group, Phase};
 use crate::store::{KeptGroup, KeptMember, Record, Store};
 
 /// Bounds of a member's session timeout, as generous as Kafka's (6 s is its lower bound, which makes tests slow).
-const SESSION: std::ops::RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(1800);
+pub(crate) const SESSION: std::ops::RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(1800);
 
 /// Kafka's name of the state of a group that does not exist.
 pub(crate) const DEAD: &str = "Dead";

@@ -16,7 +16,7 @@ use super::room::Room;
 use super::scan::batches;
 use super::segments::Segments;
 use super::waiters::{Ack, Waiters};
-use crate::batch::{BatchFault, BatchHeader, marker, stamped};
+use crate::batch::{BatchFault, BatchHeader, marker, repacked, stamped};
 use crate::clock::now_millis;
 use crate::config::Durability;
 use crate::error::BrokerError;
@@ -170,6 +170,15 @@ impl Partition {
         let header = BatchHeader::parse_produced(batch)?;
         let (config, now) = (self.config.get(), now_millis());
         check_batch(&header, batch, &config, now)?;
+        let repacked = match config.codec {
+            Some(codec) if codec != header.codec() => Some(Bytes::from(repacked(&header, batch, codec)?)),
+            _ => None,
+        };
+        let (header, batch) = match &repacked {
+            Some(batch) => (BatchHeader::parse(batch)?, batch),
+            None => (header, batch),
+        };
+        check_size(batch, &config)?;
         if !self.ground.room.take(batch.len()) {
             return Err(AppendFault::NoRoom);
         }
@@ -458,10 +467,7 @@ impl Partition {
 }
 
 fn check_batch(header: &BatchHeader, batch: &[u8], config: &TopicConfig, now: i64) -> Result<(), AppendFault> {
-    let limit = config.max_message_bytes();
-    if batch.len() > limit {
-        return Err(AppendFault::TooLarge { size: batch.len(), limit });
-    }
+    check_size(batch, config)?;
     if config.compacts && !all_have_keys(header, batch)? {
         return Err(AppendFault::NoKey);
     }
@@ -471,6 +477,11 @@ fn check_batch(header: &BatchHeader, batch: &[u8], config: &TopicConfig, now: i6
         return Err(AppendFault::Timestamp);
     }
     Ok(())
+}
+
+fn check_size(batch: &[u8], config: &TopicConfig) -> Result<(), AppendFault> {
+    let (size, limit) = (batch.len(), config.max_message_bytes());
+    if size > limit { Err(AppendFault::TooLarge { size, limit }) } else { Ok(()) }
 }
 
 fn retain(segments: &mut Segments, config: &TopicConfig, now_millis: i64) {

@@ -46,6 +46,9 @@ struct Producer {
     latest: i64,
     /// Largest timestamp of its latest batch.
     timestamp: i64,
+    /// Whether a transaction of it has ended here.
+    #[serde(default)]
+    has_ended: bool,
     batches: VecDeque<Written>,
 }
 
@@ -65,6 +68,8 @@ pub(crate) struct Described {
     pub(crate) epoch: i16,
     pub(crate) last_sequence: i32,
     pub(crate) last_timestamp: i64,
+    /// Whether a transaction of it has ended here.
+    pub(crate) has_ended: bool,
     /// First offset of its open transaction.
     pub(crate) open_since: Option<i64>,
 }
@@ -127,6 +132,7 @@ impl Producers {
             epoch: batch.producer_epoch,
             latest: batch.base_offset,
             timestamp: batch.max_timestamp,
+            has_ended: false,
             batches: VecDeque::new(),
         });
         // Only an administrator's marker can be of an older epoch.
@@ -137,6 +143,7 @@ impl Producers {
         producer.latest = batch.base_offset;
         producer.timestamp = batch.max_timestamp;
         if batch.is_control() {
+            producer.has_ended = true;
             self.ended(batch, marker);
             return;
         }
@@ -190,6 +197,7 @@ impl Producers {
             epoch: producer.epoch,
             last_sequence: producer.batches.back().map_or(-1, |written| written.last),
             last_timestamp: producer.timestamp,
+            has_ended: producer.has_ended,
             open_since: self.open.get(id).copied(),
         };
         let mut all: Vec<_> = self.known.iter().map(one).collect();

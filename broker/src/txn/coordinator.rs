@@ -15,7 +15,7 @@ use crate::group::offsets::Offsets;
 use crate::store::{Record, Store};
 
 /// Kafka's `transaction.max.timeout.ms`.
-const MAX_TIMEOUT_MS: i32 = 15 * 60 * 1000;
+pub(crate) const MAX_TIMEOUT_MS: i32 = 15 * 60 * 1000;
 /// Kafka's `transactional.id.expiration.ms`.
 const EXPIRATION_MS: i64 = 7 * 24 * 60 * 60 * 1000;
 /// How often time is looked at.

@@ -78,7 +78,7 @@ pub(crate) fn shape_of(key: ApiKey) -> Option<Shape> {
         ApiKey::WriteTxnMarkers => shape![1; all(array![all(I64), all(I16), all(I8), all(array![all(STR), all(plain![I32])]), all(I32)])],
         ApiKey::DescribeProducers => shape![0; all(array![all(STR), all(plain![I32])])],
         ApiKey::DescribeTransactions => shape![0; all(plain![STR])],
-        ApiKey::ListTransactions => shape![0; all(plain![STR]), all(plain![I64]), since(I64, 1)],
+        ApiKey::ListTransactions => shape![0; all(plain![STR]), all(plain![I64]), since(I64, 1), since(STR, 2)],
         ApiKey::DescribeCluster => shape![0; all(I8), since(I8, 1), since(I8, 2)],
         ApiKey::DescribeLogDirs => shape![2; all(array![all(STR), all(plain![I32])])],
         ApiKey::CreatePartitions => shape![2; all(array![all(STR), all(I32), all(array![all(plain![I32])])]), all(I32), all(I8)],

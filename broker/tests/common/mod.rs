@@ -1,6 +1,8 @@
 //! What the tests share: a broker in a temporary directory, and real clients for it.
 #![allow(dead_code, unreachable_pub, missing_debug_implementations, clippy::unwrap_used, clippy::expect_used)]
 
+pub mod process;
+
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 

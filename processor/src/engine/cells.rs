@@ -39,8 +39,18 @@ impl Book<'_> {
     }
 }
 
-/// The cells that give a row, in the order of the rows.
-pub(crate) fn changed<'a>(engine: &'a Engine, grouping: &'a Grouping, books: &[Book<'a>], entry: &'a Entry) -> Vec<Cell<'a>> {
+/// The cells that give a row, in the order of the rows; and how many of them, from the first on, say something new: the others of update
+/// mode only tell that their window has closed.
+pub(crate) fn changed<'a>(engine: &'a Engine, grouping: &'a Grouping, books: &[Book<'a>], entry: &'a Entry) -> (Vec<Cell<'a>>, usize) {
+    let cells = changed_cells(engine, grouping, books, entry);
+    let new = match engine.query.file.query.output_mode {
+        OutputMode::Update if !grouping.distinct => touched(grouping, entry).collect::<HashSet<_>>().len(),
+        _ => cells.len(),
+    };
+    (cells, new)
+}
+
+fn changed_cells<'a>(engine: &'a Engine, grouping: &'a Grouping, books: &[Book<'a>], entry: &'a Entry) -> Vec<Cell<'a>> {
     let mode = engine.query.file.query.output_mode;
     if mode == OutputMode::Complete {
         return all(grouping, books);

@@ -100,12 +100,14 @@ pub(crate) fn judge(query: &StreamQuery, partition: &Partition, input: &Input, l
         reason: DeadReason::EXPRESSION,
         detail: detail.clone(),
     }));
-    let Evaluated { used, late_rows, matched } = evaluated;
+    let Evaluated { used, mut late_rows, matched } = evaluated;
+    // A row that was made into several is one row, and they share its event time.
+    late_rows.dedup();
     let mut late = stale.iter().chain(&late_rows).map(|row| clock.late(query, *row, decoded.rows[*row as usize])).collect::<Vec<_>>();
     late.sort_by_key(|row| row.index);
     let counts = Ledger {
         read: input.received.len() as u64,
-        used: used.rows.len() as u64,
+        used: of_input(&used.rows) as u64,
         late: late.len() as u64,
         dead: dead.len() as u64,
         filtered: (timely - stale.len() - broken.len() - matched) as u64,
@@ -174,7 +176,7 @@ struct Evaluated {
 /// WHERE, lateness, keys and arguments for the rows of `batch`, which are the rows `rows` of the decoded batch.
 fn evaluate(query: &StreamQuery, clock: &Clock, batch: &RecordBatch, rows: &UInt32Array) -> Result<Evaluated> {
     let (batch, rows) = Step::apply_all(&query.before, batch.clone(), rows.clone())?;
-    let matched = batch.num_rows();
+    let matched = of_input(&rows);
     let Some(grouping) = &query.groups else {
         let used = Used { rows, panes: Vec::new(), keys: Vec::new(), arguments: Arguments::none(), results: batch };
         return Ok(Evaluated { used, late_rows: Vec::new(), matched });
@@ -195,6 +197,11 @@ fn evaluate(query: &StreamQuery, clock: &Clock, batch: &RecordBatch, rows: &UInt
         results: batch.slice(0, 0),
     };
     Ok(Evaluated { used, late_rows, matched })
+}
+
+/// How many rows of the input the rows are; those of one stand together.
+fn of_input(rows: &UInt32Array) -> usize {
+    rows.values().chunk_by(|one, next| one == next).count()
 }
 
 fn keep(batch: &RecordBatch, rows: &UInt32Array, mask: &BooleanArray) -> Result<(RecordBatch, UInt32Array)> {

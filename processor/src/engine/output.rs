@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, RecordBatch, UInt32Array};
-use arrow::compute::concat_batches;
+use arrow::array::{ArrayRef, BooleanArray, RecordBatch, UInt32Array};
+use arrow::compute::{concat_batches, filter_record_batch};
 use datafusion_common::Result;
 
 use super::cells::{self, Book, Cell};
@@ -22,6 +22,8 @@ pub(crate) struct Output {
     pub(crate) windows: Vec<(i64, i64)>,
     /// Whether each row's window has closed.
     pub(crate) finals: Vec<bool>,
+    /// Whether each row says something new, and not only that its window has closed.
+    pub(crate) changed: Vec<bool>,
     /// Whether the rows are in an order that the query asks for.
     pub(crate) ranked: bool,
     /// The rows that have left a whole result.
@@ -52,7 +54,7 @@ pub(crate) struct Evaluated {
 
 /// Computes the results after an entry has been absorbed and before anything is evicted.
 pub(crate) fn results<'a>(engine: &'a Engine, grouping: &'a Grouping, books: &[Book<'a>], entry: &'a Entry) -> Result<Output> {
-    let cells = cells::changed(engine, grouping, books, entry);
+    let (cells, new) = cells::changed(engine, grouping, books, entry);
     let steps = &engine.query.after;
     let ordered = steps.iter().position(|step| matches!(step, Step::Order(_) | Step::Cut(_)));
     let (steps, tail) = steps.split_at(ordered.unwrap_or(steps.len()));
@@ -76,6 +78,7 @@ pub(crate) fn results<'a>(engine: &'a Engine, grouping: &'a Grouping, books: &[B
         keys: grouping.group_keys.columns(shown.iter().map(|cell| &**cell.key))?,
         windows: if windowed { shown.iter().map(|cell| (cell.start, cell.end)).collect() } else { Vec::new() },
         finals: shown.iter().map(is_final).collect(),
+        changed: kept.values().iter().map(|place| (*place as usize) < new).collect(),
         ranked: tail.iter().any(|step| matches!(step, Step::Order(_))),
         gone: Gone::default(),
         failed,
@@ -140,10 +143,16 @@ impl Output {
             keys: Vec::new(),
             windows: Vec::new(),
             finals: Vec::new(),
+            changed: Vec::new(),
             ranked: false,
             gone: Gone::default(),
             failed: Vec::new(),
         }
+    }
+
+    /// The rows without those that only tell that a window has closed.
+    pub(crate) fn changed_rows(&self) -> Result<RecordBatch> {
+        Ok(filter_record_batch(&self.rows, &BooleanArray::from(self.changed.clone()))?)
     }
 
     /// What tells its rows apart, in the order of the rows.

@@ -4,15 +4,20 @@
 //! Texts are taken as they stand, other values by the rules of the JSON decoder.
 
 use std::collections::HashSet;
+use std::io::Cursor;
 
 use ::csv::{ByteRecord, Position, Reader};
 use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 
 use super::column::Column;
+use super::decode::{DeadRow, Decoded};
 use super::explain;
 use super::json::Token;
 use super::number;
+
+/// A row that does not have the columns or the values that it should.
+pub const NOT_CSV: &str = "not_csv";
 
 /// The rows of a table, and the line of the file on which each one begins, counted from 1.
 #[derive(Debug)]
@@ -64,12 +69,100 @@ pub fn columns(file: &[u8]) -> Result<Vec<String>, String> {
     header(&mut reader(file))
 }
 
-fn reader(file: &[u8]) -> Reader<&[u8]> {
+/// Where the columns of a schema stand in the rows of a file.
+#[derive(Debug)]
+pub struct Header {
+    places: Vec<usize>,
+    width: usize,
+}
+
+/// The rows of a file behind its first line, each as it stands there.
+#[derive(Debug)]
+pub struct RawRows {
+    reader: Reader<Cursor<Vec<u8>>>,
+    record: ByteRecord,
+}
+
+/// Opens a file whose rows are decoded one by one.
+///
+/// # Errors
+/// What is wrong with the file as a whole, to be put behind its name.
+pub fn open(file: Vec<u8>, schema: &SchemaRef) -> Result<(Header, RawRows), String> {
+    if i32::try_from(file.len()).is_err() {
+        return Err("the file is larger than 2 GiB; cut it into several".into());
+    }
+    let mut reader = reader(Cursor::new(file));
+    let names = header(&mut reader)?;
+    let header = Header { places: places(&names, schema)?, width: names.len() };
+    Ok((header, RawRows { reader, record: ByteRecord::new() }))
+}
+
+impl RawRows {
+    /// Gives up to `most` rows; whether there are more.
+    ///
+    /// # Errors
+    /// Why the rest of the file cannot be read.
+    pub fn take(&mut self, most: usize, mut give: impl FnMut(&[u8])) -> Result<bool, String> {
+        for _ in 0..most {
+            let from = self.reader.position().byte();
+            if !self.reader.read_byte_record(&mut self.record).map_err(|error| error.to_string())? {
+                return Ok(false);
+            }
+            give(between(&self.reader, from).trim_ascii_end());
+        }
+        let from = self.reader.position().byte();
+        let file = self.reader.get_ref().get_ref();
+        Ok(usize::try_from(from).ok().and_then(|from| file.get(from..)).is_some_and(|rest| !rest.trim_ascii().is_empty()))
+    }
+}
+
+/// What the reader has read since it stood at `from`, without the empty lines before it.
+fn between(reader: &Reader<Cursor<Vec<u8>>>, from: u64) -> &[u8] {
+    let file = reader.get_ref().get_ref();
+    let place = |byte: u64| usize::try_from(byte).unwrap_or(usize::MAX);
+    let raw = file.get(place(from)..place(reader.position().byte())).unwrap_or_default();
+    let empty = raw.iter().take_while(|byte| matches!(byte, b'\n' | b'\r')).count();
+    &raw[empty..]
+}
+
+/// Decodes rows as [`RawRows`] gives them; one that cannot be decoded is set aside.
+///
+/// # Errors
+/// When the schema has a type that is not read from CSV, or the rows are too many for a batch.
+pub fn decode<'a>(schema: &SchemaRef, header: &Header, rows: impl Iterator<Item = &'a [u8]>) -> Result<Decoded, String> {
+    let mut columns = schema.fields().iter().map(|field| column(field)).collect::<Result<Vec<_>, _>>()?;
+    columns.iter_mut().for_each(|column| column.start(0));
+    let (mut kept, mut dead, mut record) = (Vec::new(), Vec::new(), ByteRecord::new());
+    for (index, raw) in (0_u32..).zip(rows) {
+        let fault = match reader(raw).read_byte_record(&mut record) {
+            Ok(_) => check_shape(raw, &record, header.width).and_then(|()| push_row(&mut columns, &record, header, schema)),
+            Err(error) => Err(error.to_string()),
+        };
+        match fault {
+            Ok(()) => kept.push(index),
+            Err(detail) => {
+                columns.iter_mut().for_each(|column| column.truncate(kept.len()));
+                dead.push(DeadRow { index, reason: NOT_CSV, detail });
+            }
+        }
+    }
+    let arrays: Vec<ArrayRef> = columns.iter_mut().map(Column::finish).collect::<Result<_, _>>().map_err(|error| error.to_string())?;
+    let options = RecordBatchOptions::new().with_row_count(Some(kept.len()));
+    let batch = RecordBatch::try_new_with_options(schema.clone(), arrays, &options).map_err(|error| error.to_string())?;
+    Ok(Decoded { batch, rows: kept, dead })
+}
+
+fn push_row(columns: &mut [Column], record: &ByteRecord, header: &Header, schema: &Schema) -> Result<(), String> {
+    let cells = header.places.iter().map(|place| record.get(*place).unwrap_or_default());
+    columns.iter_mut().zip(cells).zip(schema.fields()).try_for_each(|((column, cell), field)| push(column, cell, field))
+}
+
+fn reader<R: std::io::Read>(file: R) -> Reader<R> {
     // All lines are told apart here, the first and those that are too short or too long.
     ::csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(file)
 }
 
-fn header(reader: &mut Reader<&[u8]>) -> Result<Vec<String>, String> {
+fn header<R: std::io::Read>(reader: &mut Reader<R>) -> Result<Vec<String>, String> {
     let mut record = ByteRecord::new();
     if !reader.read_byte_record(&mut record).map_err(|error| error.to_string())? {
         return Err("the file is empty; its first line must name the columns".into());
@@ -196,6 +289,25 @@ mod tests {
         let (rows, lines) = read_as("a STRING, b INT", "a,b\n\"one\ntwo\",1\nx,2").unwrap();
         assert_eq!(rows, [r#"{"a":"one\ntwo","b":1}"#, r#"{"a":"x","b":2}"#]);
         assert_eq!(lines, [2, 4]);
+    }
+
+    #[test]
+    fn rows_are_decoded_one_by_one() {
+        let schema = parse_ddl("a STRING, b INT NOT NULL").unwrap();
+        let file = "b,note,a\r\n1,x,\"one\r\ntwo\"\r\n\r\n2,y,z\r\nseven,y,z\n3,y\n4,,\n";
+        let (header, mut raw) = open(file.as_bytes().to_vec(), &schema).unwrap();
+        let mut rows: Vec<Vec<u8>> = Vec::new();
+        let more: Vec<bool> = (0..3).map(|_| raw.take(2, |row| rows.push(row.to_vec())).unwrap()).collect();
+        assert_eq!(more, [true, true, false]);
+        assert_eq!(
+            rows.iter().map(|row| String::from_utf8_lossy(row)).collect::<Vec<_>>(),
+            ["1,x,\"one\r\ntwo\"", "2,y,z", "seven,y,z", "3,y", "4,,"]
+        );
+        let decoded = decode(&schema, &header, rows.iter().map(Vec::as_slice)).unwrap();
+        assert_eq!(decoded.rows, [0, 1, 4]);
+        assert_eq!(decoded.batch.num_rows(), 3);
+        let dead: Vec<(u32, &str)> = decoded.dead.iter().map(|row| (row.index, row.detail.as_str())).collect();
+        assert_eq!(dead, [(2, "column 'b' is INT, found \"seven\""), (3, "2 columns, where line 1 names 3")]);
     }
 
     #[test]

@@ -73,6 +73,11 @@ impl Decoder {
         Self { schema, columns, names }
     }
 
+    /// The columns that it decodes to.
+    pub fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
     /// Decodes the records in their order; `None` is a null payload. The only errors are a schema that can't be decoded to and
     /// more than 2 GiB of records in one call.
     pub fn decode<'a>(&mut self, records: impl ExactSizeIterator<Item = Option<&'a [u8]>>) -> Result<Decoded, ArrowError> {

@@ -26,7 +26,7 @@ use datafusion_sql::sqlparser::ast::{Expr as SqlExpr, Statement, visit_expressio
 use super::ddl::parse_ddl;
 use super::describe::{Description, KEY_COLUMNS, PARTITIONS};
 use super::file::{FileError, OutputMode, QueryFile};
-use super::functions::{Functions, LazyChoices, SparkCasts, SparkExtract, SparkText, cut_sensitive, refused};
+use super::functions::{Functions, LazyChoices, SparkCasts, SparkExtract, SparkText, cut_sensitive, exploded, is_explode, refused};
 use super::grouping::{Grouping, Window, nullable, physical};
 use super::identity::shown_groups;
 use super::keys::GroupKeys;
@@ -128,7 +128,7 @@ impl fmt::Display for StreamQuery {
         };
         let source = &self.file.source;
         writeln!(f, "query {} (fingerprint {:016x})", self.file.name, self.fingerprint)?;
-        writeln!(f, "  reads   {}: {}", source.topic, columns(&self.schema))?;
+        writeln!(f, "  reads   {}: {}", source.place(), columns(&self.schema))?;
         for table in &self.lookups {
             writeln!(f, "  joins   {table}")?;
         }
@@ -146,7 +146,18 @@ impl fmt::Display for StreamQuery {
             Scope::Topic => "all input partitions together, in one processor",
         };
         writeln!(f, "  shards  {owner}")?;
-        write!(f, "  gives   {}: {}", self.file.output_topic(), columns(&self.output))
+        let sink = &self.file.sink;
+        let place = match (&sink.path, sink.is_kafka()) {
+            (_, true) => self.file.output_topic(),
+            (Some(path), _) => format!("{} files in {}", sink.format.name(), path.display()),
+            (None, _) => sink.format.name().to_owned(),
+        };
+        write!(f, "  gives   {place}: {}", columns(&self.output))?;
+        if !self.file.has_journal_topic() {
+            let kept = self.file.query.checkpoint.as_ref().map_or_else(|| "for this run only".to_owned(), |dir| dir.display().to_string());
+            write!(f, "\n  state   {kept}")?;
+        }
+        Ok(())
     }
 }
 
@@ -221,6 +232,7 @@ impl Compiler {
         check_window_calls(&plan)?;
         let mode = self.file.query.output_mode;
         let shape = Shape::of(&plan, mode == OutputMode::Complete)?;
+        check_explodes(&plan, &shape)?;
         let plain = |error: DataFusionError| sentence(&error);
         let groups = match shape.stages.first() {
             Some(stage) => Some(Grouping::compile(&stage.node, self.window(&stage.node)?)?),
@@ -244,7 +256,9 @@ impl Compiler {
         if let Some(grouping) = groupings.last() {
             check_constants(&after, &grouping.schema)?;
         }
-        let keyed = dedup.is_some() || (scope == Scope::Partition && groups.is_some());
+        // One owner of all partitions has all rows of a group, wherever they lie.
+        let apart = self.file.has_journal_topic() || !self.file.source.watermark_by.is_empty();
+        let keyed = self.file.source.is_kafka() && (dedup.is_some() || (scope == Scope::Partition && groups.is_some() && apart));
         let key_names = match groupings.last() {
             Some(grouping) => self.key_names(&plan, grouping),
             None => output.fields().iter().map(|field| field.name().clone()).filter(|name| name.eq_ignore_ascii_case(key)).collect(),
@@ -318,7 +332,7 @@ impl Compiler {
             return Ok(None);
         }
         let columns = names.iter().map(|name| self.column("drop_duplicates_within_watermark", name)).collect::<Result<Vec<_>, _>>()?;
-        if !names.iter().any(|name| name.eq_ignore_ascii_case(key)) {
+        if self.file.source.is_kafka() && !names.iter().any(|name| name.eq_ignore_ascii_case(key)) {
             return Err(format!(
                 "source.drop_duplicates_within_watermark must contain the partition key '{key}': the same reading is looked for in its own \
                  partition only"
@@ -393,6 +407,10 @@ impl Compiler {
 
     fn scope(&self, shape: &Shape<'_>, after: &[Step]) -> Scope {
         let key = &self.file.source.partition_key;
+        // A source outside Kafka has one partition, with all rows of each group.
+        if !self.file.source.is_kafka() {
+            return Scope::Partition;
+        }
         let Some(stage) = shape.stages.last() else { return Scope::Partition };
         let has_key = |expr: &Expr| base_column(expr, stage.node.input()).is_some_and(|name| name.eq_ignore_ascii_case(key));
         // An order is over all groups, wherever they are.
@@ -503,7 +521,7 @@ fn is_window_of(expr: &Expr, below: &LogicalPlan, inner: &Grouping) -> bool {
 /// The columns that steps leave; `None` when they change none.
 fn columns_after(steps: &[Step]) -> Option<SchemaRef> {
     steps.iter().rev().find_map(|step| match step {
-        Step::Project(_, schema) => Some(Arc::clone(schema)),
+        Step::Project(_, schema) | Step::Explode(_, schema, _) => Some(Arc::clone(schema)),
         Step::Lookup(join) => join.schema().cloned(),
         Step::Filter(_) | Step::Order(_) | Step::Cut(_) => None,
     })
@@ -518,8 +536,13 @@ pub(super) fn steps(nodes: &[&LogicalPlan]) -> Result<Vec<Step>> {
     let step = |node: &&LogicalPlan| match node {
         LogicalPlan::Filter(filter) => Ok(Some(Step::Filter(physical(&filter.predicate, filter.input.schema())?))),
         LogicalPlan::Projection(projection) => {
-            let exprs = projection.expr.iter().map(|expr| physical(expr, projection.input.schema())).collect::<Result<_>>()?;
-            Ok(Some(Step::Project(exprs, nullable(projection.schema.as_arrow()))))
+            let made = |expr| physical(exploded(expr).unwrap_or(expr), projection.input.schema());
+            let exprs = projection.expr.iter().map(made).collect::<Result<_>>()?;
+            let schema = nullable(projection.schema.as_arrow());
+            Ok(Some(match projection.expr.iter().position(|expr| exploded(expr).is_some()) {
+                Some(place) => Step::Explode(exprs, schema, place),
+                None => Step::Project(exprs, schema),
+            }))
         }
         LogicalPlan::Sort(sort) => Ok(Some(Step::Order(Order::compile(sort)?))),
         LogicalPlan::Limit(limit) => Ok(Some(Step::Cut(Cut::compile(limit)?))),
@@ -601,6 +624,38 @@ fn check_window_calls(plan: &LogicalPlan) -> Result<(), String> {
     })
     .map_err(|error| sentence(&error))?;
     found.map_or(Ok(()), |name| Err(format!("{name}() belongs into GROUP BY; group by it, and select {name}.start and {name}.end of it")))
+}
+
+/// Rows are made below a grouping, where they are only folded, or in a query without one.
+fn check_explodes(plan: &LogicalPlan, shape: &Shape<'_>) -> Result<(), String> {
+    let count = |node: &LogicalPlan| {
+        let mut calls = 0;
+        for expr in node.expressions() {
+            expr.apply(|expr| {
+                calls += usize::from(is_explode(expr));
+                Ok(TreeNodeRecursion::Continue)
+            })?;
+        }
+        Ok::<usize, DataFusionError>(calls)
+    };
+    let mut all = 0;
+    let counted = plan.apply(|node| {
+        all += count(node)?;
+        Ok(TreeNodeRecursion::Continue)
+    });
+    counted.map_err(|error| sentence(&error))?;
+    let at_top = |node: &&LogicalPlan| match node {
+        LogicalPlan::Projection(projection) => projection.expr.iter().filter(|expr| exploded(expr).is_some()).count(),
+        _ => 0,
+    };
+    let placed: Vec<usize> = shape.before.iter().map(at_top).collect();
+    match () {
+        () if placed.iter().any(|calls| *calls > 1) => Err("a SELECT has one explode() only; write the others around it".into()),
+        () if placed.iter().sum::<usize>() != all => Err("explode() stands alone in the SELECT list of a subquery, below any aggregate: \
+             SELECT ... FROM (SELECT explode(split(value, ' ')) AS word, ts FROM ...) GROUP BY ..."
+            .into()),
+        () => Ok(()),
+    }
 }
 
 fn check_output(output: &Schema) -> Result<(), String> {

@@ -72,8 +72,12 @@ impl Description {
         described.output("query.sql", &sql.split_whitespace().collect::<Vec<_>>().join(" "));
         described.output("query.output_mode", &format!("{:?}", file.query.output_mode).to_lowercase());
         described.output("query.trigger", &trigger(file.query.trigger));
-        described.output("sink.topic", &file.output_topic());
-        described.output("source.idle_timeout", &file.source.idle_timeout.to_string());
+        match file.sink.is_kafka() {
+            true => described.output("sink.topic", &file.output_topic()),
+            false => described.output("sink.format", file.sink.format.name()),
+        }
+        let idle_timeout = file.source.idle_timeout().map_or_else(|| "never".to_owned(), |timeout| timeout.to_string());
+        described.output("source.idle_timeout", &idle_timeout);
         described
     }
 
@@ -92,6 +96,12 @@ impl Description {
         let column =
             |field: &FieldRef| format!("{} {}{}", field.name(), field.data_type(), if field.is_nullable() { "" } else { " NOT NULL" });
         self.state(TOPIC, source.topic.clone());
+        if !source.is_kafka() {
+            self.state("source.format", source.format.name());
+        }
+        if let Some(path) = &source.path {
+            self.state("source.path", path.display().to_string());
+        }
         self.state(SCHEMA, schema.fields().iter().map(column).collect::<Vec<_>>().join(", "));
         self.state("source.event_time", source.event_time.clone());
         self.state("source.partition_key", source.partition_key.clone());

@@ -13,6 +13,7 @@ use datafusion_functions_aggregate::all_default_aggregate_functions;
 
 use super::welford;
 
+mod arrays;
 mod calendar;
 mod common;
 mod count_if;
@@ -36,6 +37,7 @@ mod text;
 mod time;
 mod zone;
 
+pub(crate) use arrays::{exploded, is_explode};
 pub(crate) use calendar::{SparkCasts, SparkExtract};
 pub(crate) use logic::LazyChoices;
 pub(crate) use macros::{CASTS, MACROS, WITH_UNIT};
@@ -121,6 +123,7 @@ fn scalars() -> BTreeMap<String, Arc<ScalarUDF>> {
         calendar::functions(),
         logic::functions(),
         text::functions(),
+        arrays::functions(),
         math::functions(),
         numbers::functions(),
     ]

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use arrow::array::{Array as _, ArrayRef, AsArray, BooleanArray, RecordBatch, RecordBatchOptions, UInt32Array};
-use arrow::compute::{filter, filter_record_batch, prep_null_mask_filter};
+use arrow::compute::{filter, filter_record_batch, prep_null_mask_filter, take};
 use arrow::datatypes::{Schema, SchemaRef};
 use datafusion_common::{DataFusionError, Result};
 use datafusion_expr::{Aggregate, Distinct, Expr, LogicalPlan};
@@ -157,7 +157,7 @@ fn refusal(plan: &LogicalPlan) -> String {
                 .into()
         }
         LogicalPlan::Subquery(_) => "a subquery in an expression is not supported; compute it in a query of its own".into(),
-        LogicalPlan::Unnest(_) => "unnest is not supported; send one record per value".into(),
+        LogicalPlan::Unnest(_) => "unnest is not supported; write explode(x) in the SELECT list of a subquery".into(),
         LogicalPlan::RecursiveQuery(_) => "a recursive query does not stream; write it without WITH RECURSIVE".into(),
         LogicalPlan::Values(_) | LogicalPlan::EmptyRelation(_) => "the query reads no stream; select FROM the topic".into(),
         LogicalPlan::Repartition(_) => "DISTRIBUTE BY and CLUSTER BY have no meaning here; leave them out".into(),
@@ -213,6 +213,8 @@ pub(crate) fn base_column(expr: &Expr, below: &LogicalPlan) -> Option<String> {
 pub(crate) enum Step {
     Filter(Arc<dyn PhysicalExpr>),
     Project(Vec<Arc<dyn PhysicalExpr>>, SchemaRef),
+    /// A projection whose column at this place is an array, of which each value makes a row; an empty one or null makes none.
+    Explode(Vec<Arc<dyn PhysicalExpr>>, SchemaRef, usize),
     Lookup(Box<LookupJoin>),
     /// Only above the aggregate, in complete mode; as is [`Step::Cut`].
     Order(Order),
@@ -232,6 +234,7 @@ impl Step {
                     }
                 }
                 Self::Project(exprs, schema) => batch = project(exprs, schema, &batch)?,
+                Self::Explode(exprs, schema, place) => (batch, rows) = explode(exprs, schema, *place, &batch, &rows)?,
                 Self::Lookup(join) => (batch, rows) = join.apply(batch, rows)?,
                 Self::Order(order) => (batch, rows) = order.apply(&batch, &rows)?,
                 Self::Cut(cut) => (batch, rows) = cut.apply(&batch, &rows),
@@ -252,4 +255,32 @@ fn project(exprs: &[Arc<dyn PhysicalExpr>], schema: &SchemaRef, batch: &RecordBa
     let columns: Vec<ArrayRef> = exprs.iter().map(|expr| expr.evaluate(batch)?.into_array(batch.num_rows())).collect::<Result<_>>()?;
     let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
     Ok(RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options)?)
+}
+
+fn explode(
+    exprs: &[Arc<dyn PhysicalExpr>],
+    schema: &SchemaRef,
+    place: usize,
+    batch: &RecordBatch,
+    rows: &UInt32Array,
+) -> Result<(RecordBatch, UInt32Array)> {
+    let mut columns: Vec<ArrayRef> = exprs.iter().map(|expr| expr.evaluate(batch)?.into_array(batch.num_rows())).collect::<Result<_>>()?;
+    let lists = columns[place].as_list_opt::<i32>();
+    let lists = lists.ok_or_else(|| DataFusionError::Execution("explode() takes an array".to_owned()))?.clone();
+    let (mut of_row, mut of_value) = (Vec::new(), Vec::new());
+    let number = |place: usize| u32::try_from(place).map_err(|_| DataFusionError::Execution("too many values in one batch".to_owned()));
+    for row in (0..lists.len()).filter(|row| lists.is_valid(*row)) {
+        let offsets = lists.value_offsets();
+        for value in offsets[row]..offsets[row + 1] {
+            of_row.push(number(row)?);
+            of_value.push(value);
+        }
+    }
+    let (of_row, of_value) = (UInt32Array::from(of_row), arrow::array::Int32Array::from(of_value));
+    for (column, values) in columns.iter_mut().enumerate() {
+        *values = if column == place { take(lists.values(), &of_value, None)? } else { take(values, &of_row, None)? };
+    }
+    let options = RecordBatchOptions::new().with_row_count(Some(of_row.len()));
+    let batch = RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options)?;
+    Ok((batch, take(rows, &of_row, None)?.as_primitive().clone()))
 }

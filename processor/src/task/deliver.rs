@@ -12,8 +12,9 @@ use rdkafka::producer::{BaseRecord, DeliveryResult, ProducerContext, ThreadedPro
 
 use super::error::TaskError;
 use super::input::Records;
+use super::output::Delivery;
 use super::owner::Owner;
-use crate::engine::Refused;
+use crate::engine::{Output, PlainRows, Refused};
 use crate::query::StreamQuery;
 use crate::query::file::Trigger;
 
@@ -98,7 +99,7 @@ impl Deliverer {
     }
 
     /// Sends rows to their lanes, whole, with where they were and why they are there.
-    pub(crate) fn lanes(&self, records: &Records, late: &[Refused], dead: &[Refused], owner: &Owner) -> Result<(), TaskError> {
+    fn lane_rows(&self, records: &Records, late: &[Refused], dead: &[Refused], owner: &Owner) -> Result<(), TaskError> {
         for (lane, refused) in late.iter().map(|row| (&self.late, row)).chain(dead.iter().map(|row| (&self.dead, row))) {
             let record = records.get(refused.index as usize);
             let headers = OwnedHeaders::new_with_capacity(7)
@@ -147,7 +148,7 @@ impl Deliverer {
     }
 
     /// Waits until the log has everything that was sent.
-    pub(crate) fn flush(&self, owner: &Owner) -> Result<(), TaskError> {
+    pub(crate) fn wait(&self, owner: &Owner) -> Result<(), TaskError> {
         while !self.outstanding.wait(0, Duration::from_millis(200)) {
             if owner.given_up() {
                 return Err(TaskError::Stopped);
@@ -158,6 +159,29 @@ impl Deliverer {
             None => Ok(()),
             Some(error) => Err(not_taken(&error)),
         }
+    }
+}
+
+impl Delivery for Deliverer {
+    fn lanes(&mut self, records: &Records, late: &[Refused], dead: &[Refused], owner: &Owner) -> Result<(), TaskError> {
+        self.lane_rows(records, late, dead, owner)
+    }
+
+    fn plain_rows(&mut self, records: &Records, plain: &PlainRows, base: i64, owner: &Owner) -> Result<(), TaskError> {
+        self.row_results(records, plain, base, owner)
+    }
+
+    fn results(&mut self, query: &StreamQuery, output: &Output, revision: i64, owner: &Owner) -> Result<(), TaskError> {
+        self.group_results(query, output, revision, owner)
+    }
+
+    fn flush(&mut self, owner: &Owner) -> Result<(), TaskError> {
+        self.wait(owner)
+    }
+
+    /// Its rows are on their way, or there.
+    fn committed(&mut self, _entry: i64, _owner: &Owner) -> Result<(), TaskError> {
+        Ok(())
     }
 }
 

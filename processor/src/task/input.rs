@@ -12,8 +12,9 @@ use rdkafka::{Message as _, Offset, TopicPartitionList};
 use super::consumer::{Quiet, range};
 use super::error::TaskError;
 use super::owner::Owner;
+use super::source::{Filled, Source};
 use crate::engine::Input;
-use crate::format::decode::Decoder;
+use crate::format::decode::{Decoded, Decoder};
 use crate::query::StreamQuery;
 
 /// Records of one partition in log order, whole, in a few large buffers instead of many small ones.
@@ -99,19 +100,24 @@ impl Records {
         let payloads = (0..self.len()).map(|index| self.get(index).payload);
         let decoded =
             decoder.decode(payloads).map_err(|error| TaskError::Fatal(format!("a batch of records cannot be decoded: {error}")))?;
+        Ok(self.input(decoded))
+    }
+
+    /// The records with what became of them.
+    pub(crate) fn input(&self, decoded: Decoded) -> Input {
         let offsets = |entry: Option<&Entry>| entry.map_or(0, |entry| entry.offset);
-        Ok(Input {
+        Input {
             partition: self.partition,
             from: offsets(self.entries.first()),
             to: offsets(self.entries.last()) + 1,
             received: self.timestamps.clone(),
             decoded,
-        })
+        }
     }
 }
 
 /// A step takes no more bytes than this, however few rows they are: large records must not add up to a memory that is not there.
-const MAX_STEP_BYTES: usize = 64 * 1024 * 1024;
+pub(crate) const MAX_STEP_BYTES: usize = 64 * 1024 * 1024;
 
 /// After this long without a row, offsets at the end of a partition hold none.
 const SETTLED: Duration = Duration::from_secs(10);
@@ -153,17 +159,6 @@ struct Quietness {
     /// The next offset to read.
     offset: i64,
     since: Instant,
-}
-
-/// What ended a [`Reader::fill`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Filled {
-    /// As many rows as a step takes.
-    Full,
-    /// No more rows just now.
-    Drained,
-    /// The time was up.
-    Due,
 }
 
 impl Reader {
@@ -225,12 +220,45 @@ impl Reader {
         })
     }
 
-    pub(crate) fn rows(&self) -> usize {
+    fn note(&mut self, error: KafkaError) -> Result<(), TaskError> {
+        match error {
+            KafkaError::PartitionEOF(partition) => {
+                self.at_end.insert(partition, true);
+                self.said_away = false;
+                Ok(())
+            }
+            KafkaError::MessageConsumption(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange) if self.fresh => {
+                Err(TaskError::Retry(format!("topic '{}' was cut while the query began to read it", self.topic)))
+            }
+            KafkaError::MessageConsumption(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange) => {
+                Err(TaskError::Fatal(format!(
+                    "topic '{}' no longer has the offset at which the query stopped: retention deleted rows that were never read, or the \
+                     topic was created anew; raise its retention, or give the query another name to start from what is there",
+                    self.topic
+                )))
+            }
+            KafkaError::MessageConsumption(RDKafkaErrorCode::UnknownTopicOrPartition) => {
+                Err(TaskError::Retry(format!("topic '{}' is gone", self.topic)))
+            }
+            other => {
+                // Whoever cannot hear the log does not know that it is quiet.
+                self.at_end.values_mut().for_each(|at_end| *at_end = false);
+                if !std::mem::replace(&mut self.said_away, true) {
+                    tracing::warn!(topic = %self.topic, error = %other, "the log does not answer; trying on");
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+impl Source for Reader {
+    fn rows(&self) -> usize {
         self.rows
     }
 
     /// Whether a bounded run has read everything that was there at its start.
-    pub(crate) fn is_done(&self) -> bool {
+    fn is_done(&self) -> bool {
         let stop = |partition: &i32| self.ends.as_ref().and_then(|ends| ends.get(partition));
         self.quiet.iter().all(|(partition, quiet)| {
             stop(partition).is_none_or(|end| quiet.offset >= *end || (self.at_end[partition] && self.pending[partition].len() == 0))
@@ -238,13 +266,13 @@ impl Reader {
     }
 
     /// Of a bounded run: each partition with the offsets from where and to where it is read.
-    pub(crate) fn goal(&self) -> BTreeMap<i32, (i64, i64)> {
+    fn goal(&self) -> BTreeMap<i32, (i64, i64)> {
         let ends = self.ends.iter().flatten();
         ends.filter_map(|(partition, end)| Some((*partition, (*self.firsts.get(partition)?, *end)))).collect()
     }
 
     /// For each partition its end as the log says it now, or the offset `most` beyond the one that it stands at when that is nearer.
-    pub(crate) fn ends_within(&self, most: i64, owner: &Owner) -> Result<BTreeMap<i32, i64>, TaskError> {
+    fn ends_within(&self, most: i64, owner: &Owner) -> Result<BTreeMap<i32, i64>, TaskError> {
         let mut targets = ends(&self.consumer, &self.topic, self.quiet.keys(), owner)?;
         for (partition, quiet) in &self.quiet {
             targets.entry(*partition).and_modify(|end| *end = (*end).min(quiet.offset + most));
@@ -253,24 +281,24 @@ impl Reader {
     }
 
     /// Whether a step has taken all rows before `target`. The last offsets of a partition may have no rows.
-    pub(crate) fn has_passed(&self, partition: i32, target: i64) -> bool {
+    fn has_passed(&self, partition: i32, target: i64) -> bool {
         let at_end = self.at_end.get(&partition).copied().unwrap_or(false) && self.pending.get(&partition).is_none_or(|all| all.len() == 0);
         at_end || self.quiet.get(&partition).is_none_or(|quiet| quiet.offset >= target)
     }
 
     /// Of each partition: whether it is read to its end, and for how long no row has come.
-    pub(crate) fn quiet(&self) -> impl Iterator<Item = (i32, bool, Duration)> {
-        self.quiet.iter().map(|(partition, quiet)| (*partition, self.at_end[partition], quiet.since.elapsed()))
+    fn quiet(&self) -> Vec<(i32, bool, Duration)> {
+        self.quiet.iter().map(|(partition, quiet)| (*partition, self.at_end[partition], quiet.since.elapsed())).collect()
     }
 
     /// Whether the log has not answered since it was last asked.
-    pub(crate) fn is_away(&self) -> bool {
+    fn is_away(&self) -> bool {
         self.said_away
     }
 
     /// Whether the log says that nothing lies beyond `offset`: no row, that is. A transaction ends with offsets that hold none, so an end
     /// beyond it counts when it has stayed where it is for a while without a row coming.
-    pub(crate) fn stands_at_end(&mut self, partition: i32, offset: i64) -> bool {
+    fn stands_at_end(&mut self, partition: i32, offset: i64) -> bool {
         let answer = self.consumer.fetch_watermarks(&self.topic, partition, Duration::from_millis(500));
         let Ok((_first, end)) = answer else {
             self.ends_heard.remove(&partition);
@@ -285,7 +313,7 @@ impl Reader {
 
     /// The partitions that are read to their ends and have been quiet for `timeout`, with the offsets that they stand at. Never one with
     /// rows that a step has still to take.
-    pub(crate) fn idle(&self, timeout: Duration) -> Vec<(i32, i64)> {
+    fn idle(&self, timeout: Duration) -> Vec<(i32, i64)> {
         let at_end = |partition: &i32| self.at_end.get(partition).copied().unwrap_or(false);
         let idle = self.quiet.iter().filter(|(partition, quiet)| {
             at_end(partition) && quiet.since.elapsed() >= timeout && self.pending.get(partition).is_none_or(|records| records.len() == 0)
@@ -294,7 +322,7 @@ impl Reader {
     }
 
     /// Takes records until the step is full, nothing more is there, or it is `due`. Waits for a first record up to `patience`.
-    pub(crate) fn fill(&mut self, patience: Duration, due: Option<Instant>, owner: &Owner) -> Result<Filled, TaskError> {
+    fn fill(&mut self, patience: Duration, due: Option<Instant>, owner: &Owner) -> Result<Filled, TaskError> {
         let mut wait = patience;
         loop {
             if self.rows >= self.max_rows || self.bytes >= MAX_STEP_BYTES {
@@ -327,44 +355,13 @@ impl Reader {
         }
     }
 
-    fn note(&mut self, error: KafkaError) -> Result<(), TaskError> {
-        match error {
-            KafkaError::PartitionEOF(partition) => {
-                self.at_end.insert(partition, true);
-                self.said_away = false;
-                Ok(())
-            }
-            KafkaError::MessageConsumption(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange) if self.fresh => {
-                Err(TaskError::Retry(format!("topic '{}' was cut while the query began to read it", self.topic)))
-            }
-            KafkaError::MessageConsumption(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange) => {
-                Err(TaskError::Fatal(format!(
-                    "topic '{}' no longer has the offset at which the query stopped: retention deleted rows that were never read, or the \
-                     topic was created anew; raise its retention, or give the query another name to start from what is there",
-                    self.topic
-                )))
-            }
-            KafkaError::MessageConsumption(RDKafkaErrorCode::UnknownTopicOrPartition) => {
-                Err(TaskError::Retry(format!("topic '{}' is gone", self.topic)))
-            }
-            other => {
-                // Whoever cannot hear the log does not know that it is quiet.
-                self.at_end.values_mut().for_each(|at_end| *at_end = false);
-                if !std::mem::replace(&mut self.said_away, true) {
-                    tracing::warn!(topic = %self.topic, error = %other, "the log does not answer; trying on");
-                }
-                Ok(())
-            }
-        }
-    }
-
     /// The records so far, by partition; partitions without any are left out.
-    pub(crate) fn taken(&self) -> impl Iterator<Item = &Records> {
-        self.pending.values().filter(|records| records.len() > 0)
+    fn taken(&self) -> Vec<&Records> {
+        self.pending.values().filter(|records| records.len() > 0).collect()
     }
 
     /// Forgets the records so far; their buffers stay.
-    pub(crate) fn clear(&mut self) {
+    fn clear(&mut self) {
         for (partition, records) in self.pending.iter().filter(|(_, records)| records.len() > 0) {
             let offset = records.entries.last().map_or(0, |entry| entry.offset) + 1;
             self.quiet.insert(*partition, Quietness { offset, since: Instant::now() });

@@ -15,6 +15,7 @@ use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext
 use rdkafka::types::RDKafkaErrorCode;
 use rdkafka::{ClientContext, Offset, TopicPartitionList};
 
+use super::checkpoint::CheckpointDir;
 use super::error::{ProcessorError, TaskError};
 use super::owner::{Heartbeat, Owner};
 use super::status::QueryStatus;
@@ -44,6 +45,8 @@ pub(crate) struct Workers {
     part: Part,
     status: Arc<QueryStatus>,
     running: Mutex<BTreeMap<i32, Running>>,
+    /// Where state and positions are when they are in no topic.
+    checkpoint: Option<Arc<CheckpointDir>>,
     /// Why a worker could not be started when the group gave us its shard.
     start_fault: Mutex<Option<TaskError>>,
 }
@@ -68,7 +71,13 @@ impl Workers {
         runtime: tokio::runtime::Handle,
     ) -> Arc<Self> {
         status.set_input_partitions(input_partitions);
+        let file = &query.file;
+        let checkpoint = (!file.has_journal_topic()).then(|| {
+            let kept = file.query.checkpoint.as_deref().map(CheckpointDir::at);
+            Arc::new(kept.unwrap_or_else(|| CheckpointDir::temporary(&file.name)))
+        });
         Arc::new(Self {
+            checkpoint,
             settings,
             query,
             input_partitions,
@@ -87,15 +96,15 @@ impl Workers {
     /// How many journal partitions the query has.
     pub(crate) fn shards(query: &StreamQuery, input_partitions: u32) -> u32 {
         match query.scope {
-            Scope::Partition => input_partitions,
-            Scope::Topic => 1,
+            Scope::Partition if query.file.has_journal_topic() => input_partitions,
+            Scope::Partition | Scope::Topic => 1,
         }
     }
 
     fn shard(&self, journal_partition: i32) -> Shard {
         let input_partitions = match self.query.scope {
-            Scope::Partition => vec![journal_partition],
-            Scope::Topic => (0..i32::try_from(self.input_partitions).unwrap_or(i32::MAX)).collect(),
+            Scope::Partition if self.checkpoint.is_none() => vec![journal_partition],
+            Scope::Partition | Scope::Topic => (0..i32::try_from(self.input_partitions).unwrap_or(i32::MAX)).collect(),
         };
         Shard { journal_partition, input_partitions }
     }
@@ -111,6 +120,7 @@ impl Workers {
             shard: shard.clone(),
             owner,
             status: Arc::clone(&self.status),
+            checkpoint: self.checkpoint.clone(),
         };
         self.status.worker_started(journal_partition, &shard.input_partitions, heartbeat.clone());
         let thread = std::thread::Builder::new()
@@ -212,7 +222,8 @@ impl ConsumerContext for Group {
 /// Runs one query until `shutdown`, or until it is done. Blocks its thread.
 pub(crate) fn run_query(workers: &Arc<Workers>, shutdown: &Shutdown) -> Result<(), ProcessorError> {
     let fault = |error: TaskError| ProcessorError::Task(error.to_string());
-    let result = if workers.query.file.query.trigger.is_bounded() { run_bounded(workers, shutdown) } else { run_group(workers, shutdown) };
+    let alone = workers.query.file.query.trigger.is_bounded() || workers.checkpoint.is_some();
+    let result = if alone { run_alone(workers, shutdown) } else { run_group(workers, shutdown) };
     // After a fault some may still run.
     let left = workers.stop_all();
     for error in result.map_err(fault)?.into_iter().chain(left).filter_map(Result::err) {
@@ -225,9 +236,12 @@ pub(crate) fn run_query(workers: &Arc<Workers>, shutdown: &Shutdown) -> Result<(
     Ok(())
 }
 
-/// All shards, here, until all are done.
-fn run_bounded(workers: &Arc<Workers>, shutdown: &Shutdown) -> Result<Vec<Ended>, TaskError> {
-    let reporter: BaseConsumer = group_config(workers).create()?;
+/// All shards, here, until all are done, or for as long as nobody stops them.
+fn run_alone(workers: &Arc<Workers>, shutdown: &Shutdown) -> Result<Vec<Ended>, TaskError> {
+    let reporter: Option<BaseConsumer> = match workers.query.file.source.is_kafka() {
+        true => Some(group_config(workers).create()?),
+        false => None,
+    };
     for shard in 0..Workers::shards(&workers.query, workers.input_partitions) {
         workers.start(i32::try_from(shard).unwrap_or(i32::MAX))?;
     }
@@ -241,13 +255,13 @@ fn run_bounded(workers: &Arc<Workers>, shutdown: &Shutdown) -> Result<Vec<Ended>
         if running == 0 {
             break;
         }
-        if reported.elapsed() >= REPORT {
-            report(workers, &reporter);
+        if let Some(reporter) = reporter.as_ref().filter(|_| reported.elapsed() >= REPORT) {
+            report(workers, reporter);
             reported = Instant::now();
         }
     }
     drop(show);
-    report(workers, &reporter);
+    reporter.iter().for_each(|reporter| report(workers, reporter));
     workers.status.log_last();
     Ok(workers.stop_all())
 }

@@ -5,15 +5,16 @@
 //!   worker.rs     one shard: restore, then step after step
 //!     step.rs       input.rs ─▶ prepare ─▶ lanes ─▶ journal ─▶ results, in the order that the trigger wants
 //!     trigger.rs    when a step is taken
-//!     input.rs      reads and decodes input records; keys.rs refuses those under a wrong key
-//!     journal/      fence, restore, append, snapshot
-//!     deliver.rs    results and lanes, and the wait for their acknowledgement
+//!     source/       where records come from: input.rs reads a topic, the others what is outside Kafka; keys.rs refuses wrong keys
+//!     journal/      fence, restore, append, snapshot in a topic; checkpoint/ the same in a directory
+//!     output/       where results and lanes go: deliver.rs sends them to topics, the others outside Kafka
 //!     owner.rs      whether to stop, and the sign of life
 //!     points.rs     the named steps, at each of which the tests kill the process
 //!   status.rs     what `/status` tells; progress.rs what each trigger did; why.rs what holds the next result back
 //! ```
 
 pub(crate) mod change;
+mod checkpoint;
 mod consumer;
 mod deliver;
 mod error;
@@ -25,6 +26,7 @@ mod keys;
 pub(crate) mod lanes;
 mod membership;
 mod metrics;
+mod output;
 pub(crate) mod owner;
 mod points;
 mod progress;
@@ -34,6 +36,7 @@ mod results;
 mod revisions;
 mod run;
 pub(crate) mod scan;
+mod source;
 mod status;
 mod step;
 mod trigger;
@@ -41,4 +44,5 @@ mod why;
 mod worker;
 
 pub use error::ProcessorError;
+pub(crate) use output::Tables;
 pub use run::{Summary, compile_queries, run};

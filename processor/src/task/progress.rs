@@ -165,8 +165,10 @@ pub(crate) struct Identity {
     id: String,
     run_id: String,
     name: String,
+    /// The topic, or the stream's name.
     topic: String,
-    output: String,
+    source: String,
+    sink: String,
 }
 
 impl Identity {
@@ -177,9 +179,19 @@ impl Identity {
             run_id: uuid(random(), random(), 4),
             name: query.file.name.clone(),
             topic: query.file.source.topic.clone(),
-            output: query.file.output_topic(),
+            source: place(query.file.source.format.name(), &query.file.source.place()),
+            sink: match query.file.sink.is_kafka() {
+                true => place("kafka", &query.file.output_topic()),
+                false => place(query.file.sink.format.name(), &query.file.sink.place()),
+            },
         }
     }
+}
+
+/// `Kafka[iot]`: the format with a capital, and what it reads or writes.
+fn place(format: &str, place: &str) -> String {
+    let (first, rest) = format.split_at(1);
+    format!("{}{rest}[{place}]", first.to_uppercase())
 }
 
 fn fnv(text: &str, basis: u64) -> u64 {
@@ -258,7 +270,7 @@ impl Report {
                 "numRowsDroppedByWatermark": tally.late,
             }],
             "sources": [{
-                "description": format!("Kafka[{}]", identity.topic),
+                "description": identity.source,
                 "startOffset": by_partition(tally.sources.iter().map(|(partition, (from, _))| (*partition, *from)).collect()),
                 "endOffset": by_partition(tally.sources.iter().map(|(partition, (_, to))| (*partition, *to)).collect()),
                 "latestOffset": by_partition(ends),
@@ -266,7 +278,7 @@ impl Report {
                 "inputRowsPerSecond": input_rate,
                 "processedRowsPerSecond": rate,
             }],
-            "sink": { "description": format!("Kafka[{}]", identity.output), "numOutputRows": tally.results },
+            "sink": { "description": identity.sink, "numOutputRows": tally.results },
             "refused": tally.reasons,
             "ledger": {
                 "read": read,

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use common::{Settings, Shutdown, topics};
 
 use super::change::{Journals, Verdict, journals};
+use super::checkpoint::{self, CheckpointDir};
 use super::error::ProcessorError;
-use super::journal::Journal;
+use super::journal::{Journal, Log as _};
 use super::owner::Owner;
 use super::revisions::REBUILT;
 use super::scan::{PartitionReader, fault};
@@ -49,6 +50,32 @@ fn admit_here(settings: &Settings, query: &StreamQuery, input: u32, owner: &Owne
         tracing::info!(query = name, "nothing to rebuild: the query fits its state");
     }
     Ok(())
+}
+
+/// Compares the query with the checkpoint directory that it names, and says in the log what has changed.
+///
+/// # Errors
+/// When the query does not fit what is there.
+pub(crate) fn admit_directory(query: &StreamQuery) -> Result<(), ProcessorError> {
+    let Some(path) = &query.file.query.checkpoint else { return Ok(()) };
+    let peeked = checkpoint::peek(&CheckpointDir::at(path), query);
+    let verdict = Verdict::of(query, &Journals { by_partition: [(0, peeked)].into() }, None);
+    match verdict {
+        Verdict::Rebuild(_) | Verdict::Refused(_) => {
+            let changes = verdict.changes().iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+            Err(ProcessorError::Task(format!(
+                "query '{}' does not fit the state in its checkpoint directory {}: {changes}; put the old query file back, or give the \
+                 changed query another checkpoint directory",
+                query.file.name,
+                path.display()
+            )))
+        }
+        Verdict::Compatible(_) => {
+            tracing::warn!("{}", verdict.sentence(&query.file.name));
+            Ok(())
+        }
+        Verdict::New | Verdict::Same => Ok(()),
+    }
 }
 
 /// Whether the log no longer has the offset at which the query stopped.

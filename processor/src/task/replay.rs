@@ -435,7 +435,7 @@ impl Replay<'_> {
                 deliverer.send(record, self.owner).map_err(fault)?;
             }
         }
-        deliverer.flush(self.owner).map_err(fault)
+        deliverer.wait(self.owner).map_err(fault)
     }
 }
 

@@ -14,8 +14,8 @@ use crate::format::encode::{JsonRows, key_text, write_value};
 use crate::query::StreamQuery;
 
 impl Deliverer {
-    /// Sends the result rows of one step; the wait is [`Deliverer::flush`]'s.
-    pub(crate) fn results(&self, query: &StreamQuery, output: &Output, revision: i64, owner: &Owner) -> Result<(), TaskError> {
+    /// Sends the result rows of one step; the wait is [`Deliverer::wait`]'s.
+    pub(super) fn group_results(&self, query: &StreamQuery, output: &Output, revision: i64, owner: &Owner) -> Result<(), TaskError> {
         let revision = revision.to_string();
         // First what leaves the whole result: a reader never sees more rows than there are.
         self.gone(query, &output.gone, &revision, owner)?;
@@ -50,14 +50,19 @@ impl Deliverer {
     }
 
     /// Sends the results of a query without a grouping. Each stands for one record, whose key it keeps and whose offset is its revision.
-    pub(crate) fn plain_rows(&self, records: &Records, plain: &PlainRows, base: i64, owner: &Owner) -> Result<(), TaskError> {
+    pub(super) fn row_results(&self, records: &Records, plain: &PlainRows, base: i64, owner: &Owner) -> Result<(), TaskError> {
         let rows = json_rows(&plain.rows)?;
-        let mut value = Vec::new();
+        let (mut value, mut nth) = (Vec::new(), 0);
         for (row, (index, time)) in plain.sources.iter().enumerate() {
             value.clear();
             rows.write_row(row, &mut value);
             let record = records.get(*index as usize);
-            let place = format!("{}-{}@{}", records.topic(), records.partition(), record.offset);
+            let mut place = format!("{}-{}@{}", records.topic(), records.partition(), record.offset);
+            // The second and later rows that explode() has made of one.
+            nth = if row > 0 && plain.sources[row - 1].0 == *index { nth + 1 } else { 0 };
+            if nth > 0 {
+                place += &format!(".{nth}");
+            }
             let headers = self
                 .headers(&(base + record.offset + 1).to_string(), true)
                 .insert(text(header::TIME, &time.to_string()))

@@ -11,7 +11,7 @@ use serde_json::json;
 use super::error::ProcessorError;
 use super::membership::{Workers, run_query};
 use super::metrics::Metrics;
-use super::rebuild::admit;
+use super::rebuild::{admit, admit_directory};
 use super::status::QueryStatus;
 use crate::query::{QueryError, QueryFile, StreamQuery};
 
@@ -105,9 +105,15 @@ pub async fn run(settings: Settings, telemetry: Telemetry, shutdown: Shutdown) -
     first_fault.map_or(Ok(Summary { queries: count }), Err)
 }
 
-/// Creates the topics of a query; gives the number of its input partitions.
+/// Creates the topics of a query, if it has any; gives the number of its input partitions.
 async fn ensure(settings: &Arc<Settings>, query: &Arc<StreamQuery>, shutdown: &Shutdown) -> Result<u32, ProcessorError> {
     let (topics, file) = (&settings.topics, &query.file);
+    if !file.has_journal_topic() {
+        admit_directory(query)?;
+    }
+    if !file.source.is_kafka() && !file.sink.is_kafka() {
+        return Ok(1);
+    }
     let spec = |name: &str, partitions: u32, properties: Vec<(&'static str, String)>| TopicSpec {
         name: name.to_owned(),
         partitions,
@@ -116,13 +122,18 @@ async fn ensure(settings: &Arc<Settings>, query: &Arc<StreamQuery>, shutdown: &S
     };
     // A lane takes the largest record that the input takes by default, and our headers.
     let roomy = || vec![("max.message.bytes", "2097152".to_owned())];
-    let plain = [
-        spec(&file.source.topic, topics.partitions, Vec::new()),
-        spec(&topics.late, topics.partitions, roomy()),
-        spec(&topics.dead, topics.partitions, roomy()),
-    ];
+    let mut plain = vec![spec(&topics.late, topics.partitions, roomy()), spec(&topics.dead, topics.partitions, roomy())];
+    if file.source.is_kafka() {
+        plain.push(spec(&file.source.topic, topics.partitions, Vec::new()));
+    }
+    if file.sink.is_kafka() && !file.has_journal_topic() {
+        plain.push(spec(&file.output_topic(), topics.partitions, Vec::new()));
+    }
     let found = ensure_topics(&settings.kafka, &plain, shutdown).await?;
-    let input = found[&file.source.topic];
+    let input = found.get(&file.source.topic).copied().filter(|_| file.source.is_kafka()).unwrap_or(1);
+    if !file.has_journal_topic() {
+        return Ok(input);
+    }
 
     // Nothing of the query is touched before it is known that it fits its state.
     admit(settings, query, input, shutdown).await?;

@@ -7,10 +7,10 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use common::Settings;
 use serde_json::{Value, json};
 
-use super::input::Reader;
 use super::metrics::Metrics;
 use super::owner::Heartbeat;
 use super::progress::{Identity, Report};
+use super::source::Source;
 use super::why::{self, Situation};
 use crate::engine::{Engine, Ledger, NextClose};
 use crate::query::StreamQuery;
@@ -177,7 +177,7 @@ impl QueryStatus {
     }
 
     /// How a worker's reader stands after a step, or after waiting in vain.
-    pub(crate) fn turned(&self, engine: &Engine, reader: &Reader) {
+    pub(crate) fn turned(&self, engine: &Engine, reader: &dyn Source) {
         let mut inner = self.inner();
         for (number, at_end, quiet) in reader.quiet() {
             let status = inner.partitions.entry(number).or_default();
@@ -288,7 +288,7 @@ impl QueryStatus {
             output_mode: file.query.output_mode,
             windowed: self.query.top().is_some_and(|grouping| grouping.window.is_some()) && !self.query.is_complete(),
             delay: self.delay,
-            idle_timeout: file.source.idle_timeout.millis(),
+            idle_timeout: file.source.idle_timeout().map_or(i64::MAX / 4, common::units::Span::millis),
             max_state: self.max_state,
             input_partitions: inner.input_partitions,
             found_partitions: inner.found_partitions,

@@ -15,13 +15,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::deliver::Deliverer;
 use super::error::TaskError;
-use super::input::Reader;
-use super::journal::Journal;
+use super::journal::Log;
 use super::keys::refuse_wrong_keys;
+use super::output::Delivery;
 use super::points::Point;
 use super::progress::Tally;
+use super::source::Source;
 use super::status::now_ms;
 use super::worker::Worker;
 use crate::engine::{Engine, EngineError, Entry, Input, Merged, Moved, Output, Prepared};
@@ -36,10 +36,10 @@ type CatchUp = BTreeMap<i32, i64>;
 
 /// What a worker holds while it owns its shard. After any error it is thrown away: the journal knows where to go on.
 pub(super) struct Running {
-    journal: Journal,
+    journal: Box<dyn Log>,
     pub(super) engine: Engine,
-    deliverer: Deliverer,
-    pub(super) reader: Reader,
+    deliverer: Box<dyn Delivery>,
+    pub(super) reader: Box<dyn Source>,
     decoder: Decoder,
     /// Absorbed steps that are not in the journal.
     open: Merged,
@@ -50,7 +50,13 @@ pub(super) struct Running {
 }
 
 impl Running {
-    pub(super) fn new(worker: &Worker, journal: Journal, engine: Engine, deliverer: Deliverer, reader: Reader) -> Result<Self, TaskError> {
+    pub(super) fn new(
+        worker: &Worker,
+        journal: Box<dyn Log>,
+        engine: Engine,
+        deliverer: Box<dyn Delivery>,
+        reader: Box<dyn Source>,
+    ) -> Result<Self, TaskError> {
         let decoder = Decoder::new(Arc::clone(&worker.query.schema));
         let lease = worker.settings.processor.session_timeout.duration() / 2;
         let mut running =
@@ -71,7 +77,7 @@ impl Running {
         let (started, rows) = (Instant::now(), self.reader.rows() as u64);
         let mut inputs: Vec<Input> = Vec::new();
         for records in self.reader.taken() {
-            let mut input = records.decode(&mut self.decoder)?;
+            let mut input = self.reader.decode(records, &mut self.decoder)?;
             refuse_wrong_keys(&worker.query, records, &mut input)?;
             self.tally.input(&worker.query, &input);
             inputs.push(input);
@@ -80,12 +86,12 @@ impl Running {
         let prepared = Instant::now();
         let Prepared { entry, late, dead, rows: plain } = self.engine.prepare(inputs)?;
         self.tally.spent.fold += prepared.elapsed();
-        for (records, (late, dead)) in self.reader.taken().zip(late.iter().zip(&dead)) {
+        for (records, (late, dead)) in self.reader.taken().into_iter().zip(late.iter().zip(&dead)) {
             self.tally.refused(late, dead);
             self.deliverer.lanes(records, late, dead, &worker.owner)?;
         }
         // These follow from the log alone, so they wait for nothing.
-        for (records, plain) in self.reader.taken().zip(&plain) {
+        for (records, plain) in self.reader.taken().into_iter().zip(&plain) {
             self.deliverer.plain_rows(records, plain, self.engine.base(), &worker.owner)?;
         }
         let plain = plain.iter().map(|plain| plain.rows.num_rows() as u64).sum();
@@ -102,7 +108,7 @@ impl Running {
             worker.status.metrics().results.with_label_values(&[&worker.query.file.name]).inc_by(plain);
             worker.status.sent(&self.engine, plain);
         }
-        worker.status.turned(&self.engine, &self.reader);
+        worker.status.turned(&self.engine, self.reader.as_ref());
         worker.status.metrics().step_seconds.observe(started.elapsed().as_secs_f64());
         Ok(())
     }
@@ -127,11 +133,11 @@ impl Running {
             return self.absorb(entry);
         }
         // Whoever stood still may have lost the shard: the journal tells before anything leaves.
-        let stood_still = self.journal.written.elapsed() > self.lease;
+        let stood_still = self.journal.written().elapsed() > self.lease;
         if stood_still || self.open.span_with(&entry) > MOST_AHEAD {
             self.commit_open(worker)?;
         }
-        if self.journal.written.elapsed() > self.lease || self.open.span_with(&entry) > MOST_AHEAD {
+        if self.journal.written().elapsed() > self.lease || self.open.span_with(&entry) > MOST_AHEAD {
             return self.commit(worker, &entry);
         }
         let moved = self.put(&entry)?;
@@ -162,7 +168,8 @@ impl Running {
 
     /// Lets the wall clock close what idle partitions hold open.
     pub(super) fn close_idle(&mut self, worker: &Worker) -> Result<(), TaskError> {
-        let idle = self.reader.idle(worker.query.file.source.idle_timeout.duration());
+        let Some(timeout) = worker.query.file.source.idle_timeout() else { return Ok(()) };
+        let idle = self.reader.idle(timeout.duration());
         if idle.is_empty() || self.catch_up.is_some() {
             return Ok(());
         }
@@ -215,6 +222,7 @@ impl Running {
         // The lanes' rows are in no entry, so they go first; and the last entry's results must be there before the next entry is,
         // because recovery delivers those of one entry only.
         self.deliverer.flush(&worker.owner)?;
+        self.reader.settle()?;
         self.tally.spent.deliver += started.elapsed();
         worker.owner.at(Point::AfterLanes);
         let started = Instant::now();
@@ -246,11 +254,14 @@ impl Running {
     /// After an entry and its results: tells, and starts the journal anew when it has grown.
     fn committed(&mut self, worker: &Worker) -> Result<(), TaskError> {
         let (query, owner) = (&worker.query, &worker.owner);
+        self.deliverer.committed(self.journal.last(), owner)?;
+        let positions = self.engine.partitions().iter().filter_map(|(number, partition)| Some((*number, partition.position?))).collect();
+        self.reader.committed(&positions)?;
         worker.status.metrics().steps.with_label_values(&[query.file.name.as_str()]).inc();
         worker.status.committed(&self.engine);
         let tally = std::mem::replace(&mut self.tally, Tally::start());
         worker.status.report(tally.report(worker.shard.journal_partition, self.journal.last(), &self.engine));
-        if self.journal.bytes >= worker.settings.processor.snapshot_every.bytes() {
+        if self.journal.wants_snapshot(worker.settings.processor.snapshot_every.bytes()) {
             // A snapshot has no results of its own: those before it must have arrived.
             self.deliverer.flush(owner)?;
             owner.at(Point::BeforeSnapshot);

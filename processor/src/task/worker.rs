@@ -6,16 +6,17 @@ use std::time::Instant;
 
 use common::Settings;
 
-use super::deliver::Deliverer;
+use super::checkpoint::{self, Checkpoint, CheckpointDir, Directory};
 use super::error::TaskError;
-use super::input::{Filled, Reader};
-use super::journal::{Journal, Restored, restore};
+use super::journal::{Journal, Log, Restored, restore};
+use super::output::{self, Delivery};
 use super::owner::Owner;
 use super::points::Point;
+use super::source::{self, Filled};
 use super::status::{QueryStatus, now_ms};
 use super::step::Running;
 use super::trigger::Pace;
-use crate::engine::Engine;
+use crate::engine::{Engine, Entry};
 use crate::query::StreamQuery;
 
 /// Which journal partition a worker owns, and which input partitions it reads.
@@ -31,6 +32,8 @@ pub(crate) struct Worker {
     pub(crate) shard: Shard,
     pub(crate) owner: Owner,
     pub(crate) status: Arc<QueryStatus>,
+    /// `None`: the journal is a topic.
+    pub(crate) checkpoint: Option<Arc<CheckpointDir>>,
 }
 
 impl Worker {
@@ -55,7 +58,7 @@ impl Worker {
                 }
             } else {
                 running.close_idle(self)?;
-                self.status.turned(&running.engine, &running.reader);
+                self.status.turned(&running.engine, running.reader.as_ref());
             }
             running.check_catch_up(self)?;
             if pace.commits(now, running.is_open()) {
@@ -69,36 +72,68 @@ impl Worker {
     /// Takes the journal over, restores the state from it, and delivers its newest entry's results again.
     fn start(&self) -> Result<Running, TaskError> {
         let (started, owner) = (Instant::now(), &self.owner);
-        let topic = common::topics::journal(&self.query.file.name);
-        let place = (topic.as_str(), self.shard.journal_partition);
-        // Both producers need an id from the log, which takes librdkafka half a second: they ask at the same time.
-        let deliverer = Deliverer::new(&self.settings, &self.query)?;
-        let mut journal = Journal::take_over(&self.settings, place.0, place.1, owner)?;
-        owner.at(Point::AfterFence);
         let mut engine = Engine::new(Arc::clone(&self.query), self.shard.input_partitions.iter().copied());
-        let Restored { newest, bytes } = restore(&self.settings, &self.query, place, journal.epoch(), &mut engine, owner)?;
-        journal.bytes = bytes;
+        let Taken { journal, newest, mut deliverer, checkpoint } = match &self.checkpoint {
+            Some(directory) => self.take_directory(directory, &mut engine)?,
+            None => self.take_topic(&mut engine)?,
+        };
         if let Some(entry) = newest {
             let output = engine.apply(&entry)?;
             owner.at(Point::BeforeRedelivery);
             deliverer.results(&self.query, &output, engine.revision(), owner)?;
+            deliverer.committed(journal.last(), owner)?;
             owner.at(Point::AfterRedelivery);
         }
         self.status.restored(&engine);
         self.status.metrics().restore_seconds.set(started.elapsed().as_secs_f64());
         let positions: BTreeMap<i32, Option<i64>> =
             engine.partitions().iter().map(|(number, partition)| (*number, partition.position)).collect();
+        let place = match &self.checkpoint {
+            Some(directory) => directory.path().display().to_string(),
+            None => format!("{}-{}", common::topics::journal(&self.query.file.name), self.shard.journal_partition),
+        };
         tracing::info!(
             query = self.query.file.name,
-            journal = format!("{topic}-{}", self.shard.journal_partition),
-            epoch = journal.epoch(),
+            journal = place,
+            newest = journal.last(),
             groups = engine.state_rows(),
             ?positions,
             took = ?started.elapsed(),
             "restored"
         );
-        let reader = Reader::start(&self.settings, &self.query, &positions, owner)?;
+        let reader = source::open(&self.settings, &self.query, &positions, checkpoint.as_ref(), owner)?;
         self.status.set_goal(reader.goal());
         Running::new(self, journal, engine, deliverer, reader)
     }
+
+    fn take_topic(&self, engine: &mut Engine) -> Result<Taken, TaskError> {
+        let owner = &self.owner;
+        let topic = common::topics::journal(&self.query.file.name);
+        let place = (topic.as_str(), self.shard.journal_partition);
+        // Both producers need an id from the log, which takes librdkafka half a second: they ask at the same time.
+        let deliverer = output::open(&self.settings, &self.query, None)?;
+        let mut journal = Journal::take_over(&self.settings, place.0, place.1, owner)?;
+        owner.at(Point::AfterFence);
+        let Restored { newest, bytes } = restore(&self.settings, &self.query, place, journal.epoch(), engine, owner)?;
+        journal.bytes = bytes;
+        Ok(Taken { journal: Box::new(journal), newest, deliverer, checkpoint: None })
+    }
+
+    fn take_directory(&self, directory: &CheckpointDir, engine: &mut Engine) -> Result<Taken, TaskError> {
+        let checkpoint = Arc::new(directory.open()?);
+        self.owner.at(Point::AfterFence);
+        let restored = checkpoint::restore(&checkpoint, &self.query, engine, &self.owner)?;
+        let deliverer = output::open(&self.settings, &self.query, Some((&checkpoint, restored.last, restored.fresh)))?;
+        let journal = Directory::new(Arc::clone(&checkpoint), restored.last, restored.entries, restored.bytes);
+        Ok(Taken { journal: Box::new(journal), newest: restored.newest, deliverer, checkpoint: Some(checkpoint) })
+    }
+}
+
+/// What a worker has when the shard is its own.
+struct Taken {
+    journal: Box<dyn Log>,
+    /// *Not* applied yet.
+    newest: Option<Entry>,
+    deliverer: Box<dyn Delivery>,
+    checkpoint: Option<Arc<Checkpoint>>,
 }

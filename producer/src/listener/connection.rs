@@ -17,6 +17,7 @@ use tokio::time::timeout;
 use super::Shared;
 use super::hub::Arrival;
 use super::wire::{self, Connect, Farewell, Incoming, Malformed, Outgoing, Publish, Qos, Refusal, Version};
+use crate::intake::Feeder;
 use crate::mqtt::window::Window;
 
 /// A device that connects says who it is within this time.
@@ -25,8 +26,6 @@ const CONNECT: Duration = Duration::from_secs(10);
 const WRITE: Duration = Duration::from_secs(30);
 /// A first packet is not larger than this.
 const MAX_CONNECT: usize = 128 * 1024;
-/// What a reading costs until the log has it, beside the payload that it came from.
-const PER_READING: usize = 256;
 
 /// Why a connection ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -347,12 +346,13 @@ impl Session<'_> {
             self.shared.metrics.messages.with_label_values(&["listener"]).inc();
             let now = chrono::Utc::now().timestamp_millis();
             let outcome = self.shared.reader.read(&publish.topic, &publish.payload, now);
+            self.shared.metrics.no_numbers(outcome.no_numbers);
             self.shared.ask(outcome.rebirths, now);
             outcome.contents
         } else {
             Vec::new()
         };
-        let hold = self.shared.feeder.hold(publish.payload.len() + contents.len() * PER_READING).await?;
+        let hold = self.shared.feeder.hold(Feeder::weight(publish.payload.len(), &contents)).await?;
         let (window, shared, client_id) = (self.window.clone(), self.shared.clone(), self.client_id.clone());
         let (id, twice) = (publish.id, publish.qos == Qos::ExactlyOnce);
         drop(publish);

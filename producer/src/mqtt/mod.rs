@@ -34,8 +34,6 @@ use crate::source::Content;
 /// Pauses between attempts grow from the one to the other.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
-/// What a reading costs until the log has it, beside the payload that it came from.
-const PER_READING: usize = 256;
 
 /// The door: connects, and connects again, until it is told to stop.
 pub(crate) struct MqttDoor {
@@ -254,24 +252,22 @@ impl Connection<'_> {
             return;
         }
         let now = chrono::Utc::now().timestamp_millis();
-        let (contents, rebirths) = match std::str::from_utf8(&message.topic) {
-            Ok(topic) => {
-                let outcome = self.door.reader.read(topic, &message.payload, now);
-                (outcome.contents, outcome.rebirths)
-            }
-            Err(_) => (vec![crate::payload::bad_topic(&message.topic, &message.payload)], Vec::new()),
+        let outcome = match std::str::from_utf8(&message.topic) {
+            Ok(topic) => self.door.reader.read(topic, &message.payload, now),
+            Err(_) => crate::payload::bad_topic(&message.topic, &message.payload),
         };
-        for topic in rebirths {
+        metrics.no_numbers(outcome.no_numbers);
+        for topic in outcome.rebirths {
             tracing::info!(topic, "asking a Sparkplug node for its births");
             if !self.client.publish(&topic, Bytes::from(sparkplug::rebirth(now)), false, false) {
                 tracing::debug!(topic, "the request for births could not be queued");
             }
         }
-        self.feed(message.payload.len(), contents, ticket);
+        self.feed(message.payload.len(), outcome.contents, ticket);
     }
 
     fn feed(&mut self, payload: usize, contents: Vec<Content>, ticket: Option<u64>) {
-        let Some(hold) = self.door.feeder.try_hold(payload + contents.len() * PER_READING) else {
+        let Some(hold) = self.door.feeder.try_hold(Feeder::weight(payload, &contents)) else {
             self.door.metrics.dropped.with_label_values(&[if ticket.is_some() { "deferred" } else { "qos0_full" }]).inc();
             if ticket.is_some() {
                 // Its slot is never settled; those before it are, and then a new connection brings it again.

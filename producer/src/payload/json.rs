@@ -21,6 +21,21 @@ struct Fields {
     kind: Value,
     seq: Value,
     labels: Vec<(String, Value)>,
+    /// There are more labels than a reading can have.
+    too_many: bool,
+}
+
+/// Most further fields of a reading.
+const MAX_LABELS: usize = 256;
+
+impl Fields {
+    /// Of a name that stands twice the last value counts, as for the reading's own fields.
+    fn label(&mut self, name: String, value: Value) {
+        match self.labels.iter_mut().find(|(other, _)| *other == name) {
+            Some(label) => label.1 = value,
+            None => self.labels.push((name, value)),
+        }
+    }
 }
 
 impl<'de> Deserialize<'de> for Fields {
@@ -45,7 +60,8 @@ impl<'de> Deserialize<'de> for Fields {
                         "seq" => fields.seq = value,
                         // Ours to say.
                         "ts_source" => {}
-                        _ => fields.labels.push((name, value)),
+                        _ if fields.labels.len() == MAX_LABELS => fields.too_many = true,
+                        _ => fields.label(name, value),
                     }
                 }
                 Ok(fields)
@@ -95,6 +111,9 @@ pub(super) fn too_many(count: usize) -> Fault {
 
 fn one(text: &str, around: &Around<'_>) -> Result<Reading, Fault> {
     let fields: Fields = serde_json::from_str(text).map_err(|error| not_json(&error))?;
+    if fields.too_many {
+        return Err(Fault::new("too_many", format!("the reading has more than {MAX_LABELS} further fields")));
+    }
     let sensor_id = around.sensor(name("sensor_id", &fields.sensor_id)?.as_deref())?;
     let kind = around.kind(name("kind", &fields.kind)?.as_deref())?;
     let value = match &fields.value {

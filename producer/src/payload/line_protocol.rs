@@ -186,6 +186,10 @@ fn readings(line: Line, around: &Around<'_>) -> Result<Vec<Reading>, Fault> {
     }
     let labels = labels(&line, around.sensor_tag);
     let several = numbers.len() > 1;
+    if numbers.len() > MAX_READINGS {
+        return Err(too_many(numbers.len()));
+    }
+    super::check_repeated(&labels, numbers.len())?;
     numbers
         .into_iter()
         .map(|(name, number)| {

@@ -44,6 +44,7 @@ pub(super) fn read(payload: &[u8], mapping: &PayloadMapping, around: &Around<'_>
     }
     let labels: Vec<(String, Value)> =
         mapping.labels.iter().filter_map(|(name, pointer)| Some((name.clone(), message.pointer(pointer)?.clone()))).collect();
+    super::check_repeated(&labels, values.len())?;
     // All or none: a message with one value that is no number goes to the dead lane whole.
     values
         .into_iter()

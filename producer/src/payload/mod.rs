@@ -29,6 +29,7 @@ use std::sync::Mutex;
 
 use common::reading::{Reading, TsSource};
 use common::settings::{Payload, PayloadFormat, PayloadMapping, TimeUnit, TopicSetting};
+use serde_json::Value;
 
 use self::sparkplug::Host;
 use self::topic::{Parts, Template};
@@ -36,6 +37,12 @@ use crate::source::{Content, DeadRow};
 
 /// Longest sensor id, kind or label; longer ones are a fault of the sender, and a record must fit into the log.
 const MAX_NAME: usize = 1024;
+/// Larger payloads are no readings; to look into them could take many times their size in memory.
+const MAX_PAYLOAD: usize = 16 << 20;
+/// Most characters of a sentence about a fault.
+const MAX_DETAIL: usize = 500;
+/// Most bytes of the labels that one message repeats in its readings.
+const MAX_REPEATED: usize = 8 << 20;
 /// Most bytes of a payload that the dead lane keeps; Kafka's default limit for a record is a little more than 1 MB.
 const MAX_DEAD: usize = 900_000;
 
@@ -66,11 +73,13 @@ pub(crate) struct Piece {
 pub(crate) struct Decoded {
     pub(crate) readings: Vec<Reading>,
     pub(crate) pieces: Vec<Piece>,
+    /// Values that say themselves that they are no numbers.
+    pub(crate) no_numbers: usize,
 }
 
 impl From<Vec<Reading>> for Decoded {
     fn from(readings: Vec<Reading>) -> Self {
-        Self { readings, pieces: Vec::new() }
+        Self { readings, ..Self::default() }
     }
 }
 
@@ -151,6 +160,8 @@ pub(crate) struct Reader {
 #[derive(Debug, Default)]
 pub(crate) struct Outcome {
     pub(crate) contents: Vec<Content>,
+    /// Values that are no readings and no faults either; they are counted.
+    pub(crate) no_numbers: usize,
     /// Topics of Sparkplug nodes that are asked for their births again.
     pub(crate) rebirths: Vec<String>,
 }
@@ -201,18 +212,23 @@ impl Reader {
         let found = self.routes.iter().find_map(|route| Some((route, route.template.matches(topic)?)));
         let Some((route, parts)) = found else {
             let fault = Fault::new("unknown_topic", "no template of producer.payload.topics matches the topic");
-            return Outcome { contents: vec![dead(topic, payload, fault)], rebirths: Vec::new() };
+            return Outcome { contents: vec![dead(topic, payload, fault)], ..Outcome::default() };
         };
+        if let Some(long) = parts.too_long() {
+            let fault = Fault::new("wrong_type", format!("a part of the topic has {} bytes; {MAX_NAME} are too many already", long.len()));
+            return Outcome { contents: vec![dead(topic, payload, fault)], ..Outcome::default() };
+        }
         let around = Around { parts: &parts, received, unit: route.unit, series: &self.series, sensor_tag: &self.sensor_tag };
         let mut rebirths = Vec::new();
         let decoded = match route.format {
-            PayloadFormat::Sparkplug => {
+            PayloadFormat::Sparkplug if payload.len() <= MAX_PAYLOAD => {
                 let mut host = self.sparkplug.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
                 host.read(topic, payload, &around, &mut rebirths)
             }
             format => decode(format, &route.mapping, payload, &around),
         };
-        Outcome { contents: contents(topic, payload, decoded), rebirths }
+        let no_numbers = decoded.as_ref().map_or(0, |decoded| decoded.no_numbers);
+        Outcome { contents: contents(topic, payload, decoded), no_numbers, rebirths }
     }
 
     /// Reads a payload that came without a topic, such as an HTTP body.
@@ -232,6 +248,9 @@ fn decode(format: PayloadFormat, mapping: &PayloadMapping, payload: &[u8], aroun
     if payload.is_empty() {
         return Err(Fault::new("empty", "the payload is empty"));
     }
+    if payload.len() > MAX_PAYLOAD {
+        return Err(Fault::new("too_large", format!("a payload of more than {MAX_PAYLOAD} bytes is not looked into")));
+    }
     match format {
         PayloadFormat::Json => json::read(payload, around),
         PayloadFormat::MappedJson => mapped::read(payload, mapping, around).map(Decoded::from),
@@ -244,7 +263,7 @@ fn decode(format: PayloadFormat, mapping: &PayloadMapping, payload: &[u8], aroun
 
 fn contents(topic: &str, payload: &[u8], decoded: Result<Decoded, Fault>) -> Vec<Content> {
     match decoded {
-        Ok(Decoded { readings, pieces }) => {
+        Ok(Decoded { readings, pieces, .. }) => {
             let pieces = pieces.into_iter().map(|piece| dead(topic, &piece.value, piece.fault));
             readings.into_iter().map(Content::Reading).chain(pieces).collect()
         }
@@ -255,15 +274,32 @@ fn contents(topic: &str, payload: &[u8], decoded: Result<Decoded, Fault>) -> Vec
 /// A row for the dead lane; of a payload larger than a record can be, the beginning.
 fn dead(topic: &str, payload: &[u8], Fault { reason, mut detail }: Fault) -> Content {
     let kept = payload.len().min(MAX_DEAD);
+    // A sentence may quote the payload.
+    if let Some((end, _)) = detail.char_indices().nth(MAX_DETAIL) {
+        detail.truncate(end);
+        detail.push_str("...");
+    }
     if kept < payload.len() {
         detail.push_str(&format!(" (of {} bytes, the first {kept} are kept)", payload.len()));
     }
     Content::Dead(DeadRow { topic: topic.to_owned(), offset: 0, value: payload[..kept].to_vec(), reason, detail })
 }
 
-/// A row for a message whose topic is not even text.
-pub(crate) fn bad_topic(topic: &[u8], payload: &[u8]) -> Content {
-    dead(&String::from_utf8_lossy(topic), payload, Fault::new("not_utf8", "the topic is not UTF-8"))
+/// Of a message whose topic is not even text.
+pub(crate) fn bad_topic(topic: &[u8], payload: &[u8]) -> Outcome {
+    let row = dead(&String::from_utf8_lossy(topic), payload, Fault::new("not_utf8", "the topic is not UTF-8"));
+    Outcome { contents: vec![row], ..Outcome::default() }
+}
+
+/// Whether labels may stand in each of so many readings: a small message must not become a large one.
+pub(crate) fn check_repeated(labels: &[(String, Value)], times: usize) -> Result<(), Fault> {
+    let bytes: usize = labels.iter().map(|(name, value)| name.len() + value.as_str().map_or(0, str::len)).sum();
+    if times > 1 && bytes.saturating_mul(times) > MAX_REPEATED {
+        let what =
+            format!("{times} readings would each have {bytes} bytes of labels, which is too much; send them in more than one message");
+        return Err(Fault::new("too_many", what));
+    }
+    Ok(())
 }
 
 /// The payload as text.

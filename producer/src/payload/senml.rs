@@ -3,10 +3,11 @@
 use common::reading::Reading;
 use common::settings::TimeUnit;
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::{Map, Value};
 
 use super::json::{MAX_READINGS, not_json, too_many};
-use super::{Around, Fault, text, time};
+use super::{Around, Fault, MAX_NAME, text, time};
 
 /// Times below this many seconds are relative to now (section 4.5.3).
 const RELATIVE: f64 = 268_435_456.0;
@@ -49,11 +50,16 @@ fn bad(detail: impl Into<String>) -> Fault {
 /// The whole pack or nothing: its records depend on those before them.
 pub(super) fn read(payload: &[u8], around: &Around<'_>) -> Result<Vec<Reading>, Fault> {
     let text = text(payload)?;
-    serde_json::from_str::<Value>(text).map_err(|error| not_json(&error))?;
-    let records: Vec<Record> = serde_json::from_str(text).map_err(|error| bad(format!("the payload is no SenML pack: {error}")))?;
-    if records.len() > MAX_READINGS {
-        return Err(too_many(records.len()));
+    let no_pack = |error: serde_json::Error| match error.is_data() {
+        true => bad(format!("the payload is no SenML pack: {error}")),
+        false => not_json(&error),
+    };
+    // Counted first, because a record takes more room in memory than in the payload.
+    let count = serde_json::from_str::<Vec<IgnoredAny>>(text).map_err(no_pack)?.len();
+    if count > MAX_READINGS {
+        return Err(too_many(count));
     }
+    let records: Vec<Record> = serde_json::from_str(text).map_err(no_pack)?;
     let mut base = Base::default();
     let mut readings = Vec::with_capacity(records.len());
     for record in records {
@@ -115,6 +121,9 @@ impl Base {
         let mut reading = around.reading(sensor, around.kind(None)?, own.then_some(ts), value)?;
         reading.ts = ts;
         if let Some(unit) = u.as_ref().or(self.unit.as_ref()) {
+            if unit.len() > MAX_NAME {
+                return Err(bad(format!("the unit has {} bytes; {MAX_NAME} are too many already", unit.len())));
+            }
             reading.labels.retain(|(label, _)| label != "unit");
             reading.labels.push(("unit".into(), unit.as_str().into()));
         }

@@ -28,6 +28,14 @@ pub(crate) struct Parts<'a> {
     pub(crate) labels: Vec<(&'a str, &'a str)>,
 }
 
+impl<'a> Parts<'a> {
+    /// A part that is too long for a name.
+    pub(super) fn too_long(&self) -> Option<&'a str> {
+        let names = self.sensor_id.iter().chain(&self.kind).copied();
+        names.chain(self.labels.iter().map(|(_, value)| *value)).find(|part| part.len() > super::MAX_NAME)
+    }
+}
+
 impl Template {
     /// The MQTT filter of all topics that could match.
     pub(crate) fn filter(&self) -> String {

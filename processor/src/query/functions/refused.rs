@@ -64,6 +64,9 @@ pub(super) const REFUSED: &[(&[&str], &str)] = &[
         &["row_number", "rank", "dense_rank", "percent_rank", "cume_dist", "ntile", "lag", "lead"],
         "it needs the rows of a window in order, which a stream does not keep: aggregate, for example with last_value(x ORDER BY ts)",
     ),
-    (&["explode", "posexplode", "inline", "stack"], "a reading gives one row: unnest it where it is produced"),
+    (
+        &["posexplode", "explode_outer", "inline", "stack"],
+        "explode(array) is the one that makes rows: write it in the SELECT list of a subquery",
+    ),
     (&["convert_timezone"], "times are in UTC: write from_utc_timestamp(x, 'Europe/Rome') for the local time of a place"),
 ];

@@ -18,6 +18,8 @@ mod record;
 mod restore;
 mod write;
 
+use std::time::Instant;
+
 pub(crate) use peek::{Peeked, peek};
 #[cfg(test)]
 pub(crate) use record::{Piece, Record, fence};
@@ -25,3 +27,26 @@ pub(crate) use record::{Piece, Record, fence};
 pub(crate) use restore::Replay;
 pub(crate) use restore::{Restored, restore};
 pub(crate) use write::Journal;
+
+use super::error::TaskError;
+use super::owner::Owner;
+use crate::engine::Entry;
+use crate::query::StreamQuery;
+
+/// Where a worker appends its entries: a partition of the journal topic, or a checkpoint directory.
+pub(crate) trait Log {
+    /// Appends an entry and waits until it lasts. Gives the number of bytes.
+    fn append(&mut self, query: &StreamQuery, entry: &Entry, owner: &Owner) -> Result<u64, TaskError>;
+
+    /// Writes the whole state and deletes what nobody needs any more.
+    fn snapshot(&mut self, query: &StreamQuery, entry: &Entry, owner: &Owner) -> Result<(), TaskError>;
+
+    /// Whether so much was written since the newest snapshot that it is time for another one; `limit` is in bytes.
+    fn wants_snapshot(&self, limit: u64) -> bool;
+
+    /// Names the newest entry.
+    fn last(&self) -> i64;
+
+    /// When an entry was last written: until then at least, nobody else had the shard.
+    fn written(&self) -> Instant;
+}

@@ -14,6 +14,7 @@ use rdkafka::{ClientContext, Message as _, Offset, TopicPartitionList};
 use super::super::error::TaskError;
 use super::super::owner::Owner;
 use super::super::points::Point;
+use super::Log;
 use super::record::{Piece, fence};
 use crate::engine::{Entry, codec};
 use crate::query::StreamQuery;
@@ -56,7 +57,7 @@ pub(crate) struct Journal {
     /// Offset of the newest record of ours.
     last: i64,
     /// When the log last took a record of ours: until then at least, nobody else had the shard.
-    pub(crate) written: Instant,
+    written: Instant,
     /// Bytes since the newest snapshot.
     pub(crate) bytes: u64,
     /// Whether this owner has written what its query is.
@@ -96,55 +97,6 @@ impl Journal {
         self.epoch
     }
 
-    /// Offset of the newest record of ours: it names the entry that it ends.
-    pub(crate) fn last(&self) -> i64 {
-        self.last
-    }
-
-    /// Appends an entry and waits until the log has it. Gives the number of bytes.
-    pub(crate) fn append(&mut self, query: &StreamQuery, entry: &Entry, owner: &Owner) -> Result<u64, TaskError> {
-        let started = Instant::now();
-        let described = !std::mem::replace(&mut self.described, true);
-        let bytes = codec::encode_with(query, entry, described)
-            .map_err(|error| TaskError::Fatal(format!("a journal entry cannot be written: {error}")))?;
-        let chunks: Vec<&[u8]> = bytes.chunks(PIECE).collect();
-        let pieces = u32::try_from(chunks.len()).unwrap_or(u32::MAX);
-        for (piece, bytes) in (0..).zip(&chunks) {
-            self.send(&Piece { snapshot: entry.snapshot, epoch: self.epoch, piece, pieces, bytes }.to_bytes())?;
-        }
-        for _ in &chunks {
-            let offset = self.wait(owner)?;
-            if offset != self.last + 1 {
-                return Err(TaskError::Fenced);
-            }
-            self.last = offset;
-        }
-        // When it was sent, not when we heard of it: what counts is what the log can have seen.
-        self.written = started;
-        self.bytes += bytes.len() as u64;
-        Ok(bytes.len() as u64)
-    }
-
-    /// Writes the whole state and deletes what lies before it. Safe because the append has shown that nobody else wrote meanwhile.
-    pub(crate) fn snapshot(&mut self, query: &StreamQuery, entry: &Entry, owner: &Owner) -> Result<(), TaskError> {
-        let first = self.last + 1;
-        self.append(query, entry, owner)?;
-        self.bytes = 0;
-        owner.at(Point::AfterSnapshot);
-        let mut before = TopicPartitionList::new();
-        before.add_partition_offset(&self.topic, self.partition, Offset::Offset(first))?;
-        let patience = Some(Duration::from_secs(2));
-        let options = AdminOptions::new().operation_timeout(patience).request_timeout(patience);
-        let cut = self.runtime.block_on(self.admin.delete_records(&before, &options));
-        let cut = cut.and_then(|cut| cut.elements().iter().try_for_each(|element| element.error()));
-        // A journal that could not be cut is only longer: the next snapshot tries again.
-        if let Err(error) = cut {
-            tracing::warn!(topic = self.topic, partition = self.partition, %error, "the journal could not be cut before its snapshot");
-        }
-        owner.at(Point::AfterCut);
-        Ok(())
-    }
-
     fn send(&self, bytes: &[u8]) -> Result<(), TaskError> {
         let mut record = BaseRecord::<(), [u8]>::to(&self.topic).partition(self.partition).payload(bytes);
         loop {
@@ -171,5 +123,63 @@ impl Journal {
                 Err(RecvTimeoutError::Disconnected) => return Err(TaskError::Retry("the journal's producer has ended".into())),
             }
         }
+    }
+}
+
+impl Log for Journal {
+    fn last(&self) -> i64 {
+        self.last
+    }
+
+    /// Appends an entry and waits until the log has it. Gives the number of bytes.
+    fn append(&mut self, query: &StreamQuery, entry: &Entry, owner: &Owner) -> Result<u64, TaskError> {
+        let started = Instant::now();
+        let described = !std::mem::replace(&mut self.described, true);
+        let bytes = codec::encode_with(query, entry, described)
+            .map_err(|error| TaskError::Fatal(format!("a journal entry cannot be written: {error}")))?;
+        let chunks: Vec<&[u8]> = bytes.chunks(PIECE).collect();
+        let pieces = u32::try_from(chunks.len()).unwrap_or(u32::MAX);
+        for (piece, bytes) in (0..).zip(&chunks) {
+            self.send(&Piece { snapshot: entry.snapshot, epoch: self.epoch, piece, pieces, bytes }.to_bytes())?;
+        }
+        for _ in &chunks {
+            let offset = self.wait(owner)?;
+            if offset != self.last + 1 {
+                return Err(TaskError::Fenced);
+            }
+            self.last = offset;
+        }
+        // When it was sent, not when we heard of it: what counts is what the log can have seen.
+        self.written = started;
+        self.bytes += bytes.len() as u64;
+        Ok(bytes.len() as u64)
+    }
+
+    /// Writes the whole state and deletes what lies before it. Safe because the append has shown that nobody else wrote meanwhile.
+    fn snapshot(&mut self, query: &StreamQuery, entry: &Entry, owner: &Owner) -> Result<(), TaskError> {
+        let first = self.last + 1;
+        self.append(query, entry, owner)?;
+        self.bytes = 0;
+        owner.at(Point::AfterSnapshot);
+        let mut before = TopicPartitionList::new();
+        before.add_partition_offset(&self.topic, self.partition, Offset::Offset(first))?;
+        let patience = Some(Duration::from_secs(2));
+        let options = AdminOptions::new().operation_timeout(patience).request_timeout(patience);
+        let cut = self.runtime.block_on(self.admin.delete_records(&before, &options));
+        let cut = cut.and_then(|cut| cut.elements().iter().try_for_each(|element| element.error()));
+        // A journal that could not be cut is only longer: the next snapshot tries again.
+        if let Err(error) = cut {
+            tracing::warn!(topic = self.topic, partition = self.partition, %error, "the journal could not be cut before its snapshot");
+        }
+        owner.at(Point::AfterCut);
+        Ok(())
+    }
+
+    fn wants_snapshot(&self, limit: u64) -> bool {
+        self.bytes >= limit
+    }
+
+    fn written(&self) -> Instant {
+        self.written
     }
 }

@@ -19,7 +19,7 @@ use prost::Message as _;
 
 use self::proto::{BOOLEAN, Metric, Payload, Value};
 use super::json::MAX_READINGS;
-use super::{Around, Decoded, Fault, Piece, time};
+use super::{Around, Decoded, Fault, MAX_NAME, Piece, time};
 use common::reading::Reading;
 use common::settings::TimeUnit;
 
@@ -87,14 +87,24 @@ impl Host {
             return Ok(Decoded::default());
         }
         let address = Address::parse(topic).ok_or_else(|| Fault::new("unknown_topic", format!("'{topic}' is no topic of Sparkplug B")))?;
-        if matches!(address.verb, "NCMD" | "DCMD" | "STATE") {
-            return Ok(Decoded::default());
+        match address.verb {
+            "NCMD" | "DCMD" | "STATE" => return Ok(Decoded::default()),
+            "NBIRTH" | "DBIRTH" | "NDATA" | "DDATA" if payload.is_empty() => {
+                return Err(Fault::new("empty", "the payload is empty"));
+            }
+            "NBIRTH" | "DBIRTH" | "NDATA" | "DDATA" | "NDEATH" | "DDEATH" => {}
+            other => return Err(Fault::new("unknown_topic", format!("'{other}' is no message type of Sparkplug B"))),
+        }
+        if [address.group, address.node, address.device].iter().any(|part| part.len() > MAX_NAME) {
+            return Err(Fault::new("wrong_type", format!("a part of the topic has more than {MAX_NAME} bytes")));
+        }
+        // Before it is decoded: two bytes may be a metric, which takes a hundred in memory.
+        let count = proto::count_metrics(payload);
+        if count > MAX_READINGS {
+            return Err(super::json::too_many(count));
         }
         let message =
             Payload::decode(payload).map_err(|error| Fault::new("not_sparkplug", format!("the payload is no Sparkplug B: {error}")))?;
-        if message.metrics.len() > MAX_READINGS {
-            return Err(super::json::too_many(message.metrics.len()));
-        }
         let name = address.name();
         if self.nodes.len() >= MAX_NODES && !self.nodes.contains_key(&name) {
             return Err(Fault::new("too_many", format!("more than {MAX_NODES} Sparkplug nodes; '{name}' is not remembered")));
@@ -107,8 +117,7 @@ impl Host {
                 return Ok(Decoded::default());
             }
             "NBIRTH" => node.begin(&message),
-            "DBIRTH" | "NDATA" | "DDATA" | "DDEATH" => ask = !node.count(message.seq),
-            other => return Err(Fault::new("unknown_topic", format!("'{other}' is no message type of Sparkplug B"))),
+            _ => ask = !node.count(message.seq),
         }
         match address.verb {
             "NBIRTH" | "DBIRTH" => node.learn(address.device, &message)?,
@@ -182,7 +191,9 @@ impl Node {
         let known = self.metrics.get(address.device);
         for metric in &message.metrics {
             match reading(address, message, metric, known, around) {
-                Ok(reading) => decoded.readings.extend(reading),
+                Ok(Found::Reading(reading)) => decoded.readings.push(reading),
+                Ok(Found::Control) => {}
+                Ok(Found::NoNumber) => decoded.no_numbers += 1,
                 // The payload as a whole: a metric cannot be cut out of it. Once is enough.
                 Err(fault) if decoded.pieces.is_empty() => decoded.pieces.push(Piece { value: payload.to_vec(), fault }),
                 Err(_) => {}
@@ -192,13 +203,22 @@ impl Node {
     }
 }
 
+/// What a metric is.
+enum Found {
+    Reading(Reading),
+    /// The protocol's own, or a metric that has no value at the moment.
+    Control,
+    /// Text, a data set, a template, bytes: the node says itself that it is no measurement.
+    NoNumber,
+}
+
 fn reading(
     address: &Address<'_>,
     message: &Payload,
     metric: &Metric,
     known: Option<&Metrics>,
     around: &Around<'_>,
-) -> Result<Option<Reading>, Fault> {
+) -> Result<Found, Fault> {
     let name = match (&metric.name, metric.alias) {
         (Some(name), _) if !name.is_empty() => name.as_str(),
         (_, Some(alias)) => known.and_then(|known| known.aliases.get(&alias)).ok_or_else(|| {
@@ -208,15 +228,14 @@ fn reading(
     };
     // The protocol's own.
     if name == "bdSeq" || name.starts_with("Node Control/") || name.starts_with("Device Control/") || metric.is_null == Some(true) {
-        return Ok(None);
+        return Ok(Found::Control);
     }
     let datatype = metric.datatype.or_else(|| known.and_then(|known| known.types.get(name).copied().flatten()));
-    let value = match &metric.value {
-        Some(value) => value.number(datatype),
-        None => None,
-    };
-    let Some(value) = value else {
-        return Err(Fault::new("wrong_type", format!("the metric '{name}' is no number (data type {})", datatype.unwrap_or(0))));
+    let Some(value) = metric.value.as_ref().and_then(|value| value.number(datatype)) else {
+        return match datatype {
+            Some(datatype) if !proto::is_numeric(datatype) => Ok(Found::NoNumber),
+            _ => Err(Fault::new("wrong_type", format!("the metric '{name}' is no number (data type {})", datatype.unwrap_or(0)))),
+        };
     };
     let stamp = metric.timestamp.or(message.timestamp);
     let ts = stamp.map(|millis| time::millis(millis.into(), TimeUnit::Millis)).transpose()?;
@@ -230,7 +249,7 @@ fn reading(
     if metric.is_historical == Some(true) {
         reading.labels.push(("is_historical".into(), true.into()));
     }
-    Ok(Some(reading))
+    Ok(Found::Reading(reading))
 }
 
 /// The payload of a request for births.

@@ -1,6 +1,7 @@
 //! The part of Sparkplug B's payload that carries readings; field numbers are the specification's.
 
 use prost::Message;
+use prost::encoding::{DecodeContext, decode_key, skip_field};
 
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct Payload {
@@ -48,6 +49,23 @@ pub(crate) enum Value {
 }
 
 pub(crate) const BOOLEAN: u32 = 11;
+
+/// Whether values of this data type are numbers: integers, floats, booleans, and date and time as milliseconds.
+pub(crate) fn is_numeric(datatype: u32) -> bool {
+    matches!(datatype, 1..=11 | 13)
+}
+
+/// How many metrics a payload has, as far as it can be read.
+pub(crate) fn count_metrics(mut payload: &[u8]) -> usize {
+    let mut count = 0;
+    while let Ok((tag, wire_type)) = decode_key(&mut payload) {
+        count += usize::from(tag == 2);
+        if skip_field(wire_type, tag, &mut payload, DecodeContext::default()).is_err() {
+            break;
+        }
+    }
+    count
+}
 
 impl Value {
     /// The number, by the metric's data type: signed ones travel as unsigned.

@@ -1,14 +1,20 @@
 //! The query file: input, SQL, output mode, trigger, output.
 
+mod sink;
+mod source;
+
 use std::path::{Path, PathBuf};
 
 use common::units::Span;
 use serde::Deserialize;
 
+pub use sink::{Sink, SinkFormat};
+pub use source::{CleanSource, FileOrder, Source, SourceFormat};
+
 use super::zone::Zone;
 
 /// The query that runs when no file is given.
-const DEFAULT: &str = include_str!("../../../queries/iot-10s.toml");
+const DEFAULT: &str = include_str!("../../../../queries/iot-10s.toml");
 
 /// A query file that cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -38,63 +44,6 @@ pub struct QueryFile {
 
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Source {
-    #[serde(default)]
-    pub format: Format,
-    pub topic: String,
-    /// Spark's DDL: `sensor_id STRING, ts TIMESTAMP, value DOUBLE`.
-    pub schema: String,
-    /// The TIMESTAMP column that says when a reading was taken.
-    pub event_time: String,
-    /// How far the watermark stays behind the largest event time; Spark's `withWatermark` delay.
-    pub watermark: Span,
-    /// A row whose event time is further than this ahead of its time of receipt goes to the dead lane and moves no watermark.
-    #[serde(default = "default_max_future")]
-    pub max_future: Span,
-    /// A partition that is read to its end and has been quiet for this long lets the wall clock close its windows.
-    #[serde(default = "default_idle_timeout")]
-    pub idle_timeout: Span,
-    /// The column that is the records' key, so that all rows of one value are in one partition. Empty: the key means nothing, and one
-    /// processor reads all partitions.
-    #[serde(default = "default_partition_key")]
-    pub partition_key: String,
-    /// A column whose values have a timeline each: a device that lags or hurries makes no other late. Empty: one timeline a partition.
-    #[serde(default)]
-    pub watermark_by: String,
-    /// A device whose newest reading is this far behind the newest of its partition is given up: its windows close.
-    #[serde(default = "default_max_silence")]
-    pub max_silence: Span,
-    /// Columns that name a reading: a row whose values were there already, no longer ago than the watermark's delay, is dropped. Spark's
-    /// `dropDuplicatesWithinWatermark`.
-    #[serde(default)]
-    pub drop_duplicates_within_watermark: Vec<String>,
-}
-
-fn default_max_silence() -> Span {
-    Span::from_secs(86_400)
-}
-
-fn default_max_future() -> Span {
-    Span::from_secs(300)
-}
-
-fn default_idle_timeout() -> Span {
-    Span::from_secs(30)
-}
-
-fn default_partition_key() -> String {
-    "sensor_id".into()
-}
-
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Format {
-    #[default]
-    Kafka,
-}
-
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Query {
     pub sql: String,
     #[serde(default)]
@@ -104,6 +53,9 @@ pub struct Query {
     /// Whose days, weeks, months and years the windows of that length are: a name of the IANA database, such as `Europe/Rome`. Without
     /// it a day is 24 hours of UTC, and windows of months are refused.
     pub time_zone: Option<String>,
+    /// The directory that holds state and positions, relative to the query file; none: the journal topic, or, where a source or sink is
+    /// outside Kafka, a directory that goes with the run.
+    pub checkpoint: Option<PathBuf>,
 }
 
 impl Query {
@@ -189,15 +141,6 @@ impl TryFrom<toml::Value> for Trigger {
     }
 }
 
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Sink {
-    #[serde(default)]
-    pub format: Format,
-    /// `iot.agg.<name>` unless given.
-    pub topic: Option<String>,
-}
-
 /// A table that does not change while the query runs, such as the rooms that sensors stand in.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -264,26 +207,42 @@ impl QueryFile {
     /// As [`QueryFile::read`].
     pub fn parse(text: &str, path: &Path) -> Result<Self, FileError> {
         let mut file: Self = toml::from_str(text).map_err(|cause| FileError::Toml { path: path.to_owned(), cause: Box::new(cause) })?;
+        let folder = path.parent().unwrap_or(Path::new(""));
         for lookup in &mut file.lookups {
-            lookup.path = path.parent().unwrap_or(Path::new("")).join(&lookup.path);
+            lookup.path = folder.join(&lookup.path);
         }
+        if let Some(checkpoint) = &mut file.query.checkpoint {
+            *checkpoint = folder.join(&*checkpoint);
+        }
+        file.source.settle(folder);
+        file.sink.settle(folder);
         file.check().map_err(|cause| FileError::Content { path: path.to_owned(), cause })?;
         Ok(file)
     }
 
-    /// Where the results go.
+    /// Whether state and positions are in the journal topic. Else they are in a directory, and one processor runs the query.
+    pub fn has_journal_topic(&self) -> bool {
+        self.source.is_kafka() && self.sink.is_kafka() && self.query.checkpoint.is_none()
+    }
+
+    /// The topic that the results go to, when they go to one.
     pub fn output_topic(&self) -> String {
         self.sink.topic.clone().unwrap_or_else(|| common::topics::aggregate(&self.name))
     }
 
     fn check(&self) -> Result<(), String> {
         common::topics::check_name(&common::topics::journal(&self.name)).map_err(|fault| format!("name: {fault}"))?;
-        common::topics::check_name(&self.source.topic).map_err(|fault| format!("source.topic: {fault}"))?;
+        self.source.check()?;
+        self.sink.check(self.query.output_mode)?;
+        if self.source.is_kafka() {
+            common::topics::check_name(&self.source.topic).map_err(|fault| format!("source.topic: {fault}"))?;
+        }
         common::topics::check_name(&self.output_topic()).map_err(|fault| format!("sink.topic: {fault}"))?;
-        if self.output_topic() == self.source.topic {
+        if self.source.is_kafka() && self.sink.is_kafka() && self.output_topic() == self.source.topic {
             return Err(format!("sink.topic and source.topic are both '{}'; a query must not read its own results", self.source.topic));
         }
         self.query.zone()?;
+        self.check_places()?;
         self.check_lookups()?;
         if !self.source.watermark_by.is_empty() && self.source.max_silence.millis() < 1 {
             return Err("source.max_silence must be at least 1 millisecond".into());
@@ -295,6 +254,32 @@ impl QueryFile {
                         or output_mode \"update\""
                     .into(),
             );
+        }
+        Ok(())
+    }
+
+    /// What sources and sinks outside Kafka ask of the rest.
+    fn check_places(&self) -> Result<(), String> {
+        if !self.has_journal_topic() && matches!(self.query.trigger, Trigger::Continuous(_)) {
+            return Err(
+                "query.trigger: continuous needs Kafka for source, sink and journal; use { processing_time = \"1 second\" }, or none"
+                    .into(),
+            );
+        }
+        let source = self.source.format;
+        if matches!(source, SourceFormat::Socket | SourceFormat::Rate) && self.query.trigger.is_bounded() {
+            return Err(format!("query.trigger: a {} has no end, so available_now and once do not fit it", source.name()));
+        }
+        if !self.has_journal_topic() && self.query.checkpoint.is_none() && self.sink.format.lasts() {
+            return Err(format!(
+                "query.checkpoint is missing: a query from {} to {} keeps its state and positions in a directory, and rows would be \
+                 written twice without it",
+                source.name(),
+                self.sink.format.name()
+            ));
+        }
+        if source.is_files() && self.source.path == self.sink.path {
+            return Err("sink.path and source.path are the same directory; a query must not read its own results".into());
         }
         Ok(())
     }
@@ -315,6 +300,14 @@ impl QueryFile {
             lookup.table_format()?;
         }
         Ok(())
+    }
+}
+
+/// Refuses options of another format: a setting that does nothing is a mistake that nobody sees.
+fn check_options<F: Copy + PartialEq>(table: &str, format: F, name: &str, options: &[(&str, bool, &[F])]) -> Result<(), String> {
+    match options.iter().find(|(_, given, formats)| *given && !formats.contains(&format)) {
+        Some((key, ..)) => Err(format!("{table}.{key} is no option of format = \"{name}\"")),
+        None => Ok(()),
     }
 }
 

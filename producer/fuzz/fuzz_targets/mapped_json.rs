@@ -1,0 +1,6 @@
+#![no_main]
+
+#[path = "shared.rs"]
+mod shared;
+
+libfuzzer_sys::fuzz_target!(|payload: &[u8]| shared::check("mapped_json", payload));
