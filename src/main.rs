@@ -68,7 +68,7 @@ struct RunArgs {
     rebuild: Vec<String>,
     /// Real devices instead of the simulated fleet: they connect to an MQTT broker here, and by HTTP to the page's port (POST /ingest)
     /// [default address: 127.0.0.1:1883] [env: TIDEMARK_PRODUCER__MQTT_LISTENER__LISTEN]
-    #[arg(long, value_name = "ADDRESS", num_args = 0..=1, default_missing_value = "127.0.0.1:1883", global = true)]
+    #[arg(long, value_name = "ADDRESS", num_args = 0..=1, default_missing_value = "127.0.0.1:1883", value_parser = producer::device_address, global = true)]
     devices: Option<SocketAddr>,
     /// Real devices instead of the simulated fleet, from another MQTT broker: mqtt://host[:port], or mqtts:// for TLS
     /// [env: TIDEMARK_PRODUCER__MQTT__URL]

@@ -65,6 +65,13 @@ class Plant:
         self.node.connect(host, port=port)
         if not self.link.born.wait(60):
             raise SystemExit("no connection")
+        # An answer from the broker, which comes after it has taken the births: a host that comes now must not hear half of them.
+        answered = set()
+        paho = self.link._client
+        paho.on_subscribe = lambda client, data, mid, granted: answered.add(mid)
+        _, mid = paho.subscribe("births/are/out")
+        while mid not in answered:
+            time.sleep(0.01)
         print("born", flush=True)
 
     def wait_asked(self):

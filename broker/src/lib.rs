@@ -24,6 +24,8 @@ mod config;
 mod connection;
 mod data_dir;
 mod error;
+#[doc(hidden)]
+pub mod fuzz;
 mod group;
 mod ids;
 mod log;

@@ -32,13 +32,29 @@ try {
     const name = answer.dashboard.uid.replace('tidemark-', '');
     const html = join(work, `${name}.html`);
     const data = JSON.stringify(answer).replaceAll('<', '\\u003c');
-    writeFileSync(html, `<!doctype html><meta charset="utf-8"><link rel="stylesheet" href="page.css"><body><div id="root"></div><script>window.answer=${data}</script><script src="page.js"></script>`);
+    writeFileSync(
+      html,
+      `<!doctype html><meta charset="utf-8"><link rel="stylesheet" href="page.css"><body><div id="root"></div><script>window.answer=${data}</script><script src="page.js"></script>`,
+    );
     const height = HEAD + 8 + ROW * Math.max(...answer.dashboard.panels.map(({ gridPos }) => gridPos.y + gridPos.h));
     const picture = resolve(folder, `dashboard-${name}.png`);
-    const shot = spawnSync('chromium', [
-      '--headless=new', '--no-sandbox', '--disable-gpu', '--disable-dev-shm-usage', '--hide-scrollbars', '--allow-file-access-from-files',
-      `--user-data-dir=${join(work, 'profile')}`, `--window-size=${WIDTH},${height}`, '--virtual-time-budget=15000', `--screenshot=${picture}`, `file://${html}`,
-    ], { encoding: 'utf8' });
+    const shot = spawnSync(
+      'chromium',
+      [
+        '--headless=new',
+        '--no-sandbox',
+        '--disable-gpu',
+        '--disable-dev-shm-usage',
+        '--hide-scrollbars',
+        '--allow-file-access-from-files',
+        `--user-data-dir=${join(work, 'profile')}`,
+        `--window-size=${WIDTH},${height}`,
+        '--virtual-time-budget=15000',
+        `--screenshot=${picture}`,
+        `file://${html}`,
+      ],
+      { encoding: 'utf8' },
+    );
     if (shot.status !== 0) throw new Error(`chromium: ${shot.stderr}`);
     console.log(picture);
   }

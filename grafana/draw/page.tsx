@@ -17,13 +17,20 @@ declare global {
 
 const theme = createTheme({ colors: { mode: 'dark' } });
 const { dashboard, range, variables, panels } = window.answer;
+// "A few seconds ago" is meant from the time of the answers.
+Date.now = () => range.to;
 const GAP = 8;
 const ROW = 30 + GAP;
 const column = (document.documentElement.clientWidth - 2 * GAP) / 24;
 
 function Head() {
   const values = dashboard.templating.list.map(({ name, label, includeAll }) => [label, includeAll ? 'All' : variables[name].join(' + ')]);
-  const pill = { border: `1px solid ${theme.colors.border.medium}`, borderRadius: 2, padding: '4px 8px', background: theme.colors.background.primary };
+  const pill = {
+    border: `1px solid ${theme.colors.border.medium}`,
+    borderRadius: 2,
+    padding: '4px 8px',
+    background: theme.colors.background.primary,
+  };
   return (
     <header style={{ display: 'flex', alignItems: 'center', gap: 12, padding: '12px 16px', height: 64, boxSizing: 'border-box' }}>
       <h1 style={{ fontSize: 20, margin: 0, marginRight: 12 }}>{dashboard.title}</h1>
@@ -35,7 +42,9 @@ function Head() {
       ))}
       <span style={{ flex: 1 }} />
       {dashboard.links.map(({ title }) => (
-        <span key={title} style={pill}>▦ {title}</span>
+        <span key={title} style={pill}>
+          ▦ {title}
+        </span>
       ))}
       <span style={{ ...pill, color: theme.colors.text.secondary }}>
         Last {Math.round((range.to - range.from) / 60_000)} min · every {dashboard.refresh}
@@ -55,7 +64,12 @@ function Page({ prepared }: { prepared: DataFrame[][] }) {
           const [width, height] = [w * column - GAP, h * ROW - GAP];
           return (
             <div key={panel.id} style={{ position: 'absolute', left: x * column + GAP + GAP / 2, top: y * ROW, width, height }}>
-              <PanelChrome title={panel.title.replace(/\$\{(\w+)\}/g, (_, name: string) => variables[name]?.join(', '))} description={panel.description} width={width} height={height}>
+              <PanelChrome
+                title={panel.title.replace(/\$\{(\w+)\}/g, (_, name: string) => variables[name]?.join(', '))}
+                description={panel.description}
+                width={width}
+                height={height}
+              >
                 {(innerWidth, innerHeight) => (
                   <Panel panel={panel} frames={prepared[at]} width={innerWidth} height={innerHeight} range={range} theme={theme} />
                 )}

@@ -1,6 +1,15 @@
 // One panel of each kind, from Grafana's published components.
 
-import { type DataFrame, type GrafanaTheme2, FieldType, VizOrientation, dateTime, getFieldDisplayName, getFieldDisplayValues } from '@grafana/data';
+import {
+  type DataFrame,
+  type GrafanaTheme2,
+  FieldType,
+  VizOrientation,
+  dateTime,
+  getDisplayValueAlignmentFactors,
+  getFieldDisplayName,
+  getFieldDisplayValues,
+} from '@grafana/data';
 import { BarGauge, BigValue, TimeSeries, VizRepeater } from '@grafana/ui';
 import { TableNG } from '@grafana/ui/unstable';
 import type { PanelModel } from './types';
@@ -15,12 +24,20 @@ interface Props {
 }
 
 function displayed({ panel, frames, theme }: Props, sparkline: boolean) {
-  return getFieldDisplayValues({ fieldConfig: panel.fieldConfig, reduceOptions: panel.options.reduceOptions, replaceVariables: (text) => text, theme, data: frames, sparkline, timeZone: 'utc' });
+  return getFieldDisplayValues({
+    fieldConfig: panel.fieldConfig,
+    reduceOptions: panel.options.reduceOptions,
+    replaceVariables: (text) => text,
+    theme,
+    data: frames,
+    sparkline,
+    timeZone: 'utc',
+  });
 }
 
 function Stat(props: Props) {
   const { panel, width, height, theme } = props;
-  const { graphMode, colorMode, justifyMode, textMode } = panel.options;
+  const { graphMode, colorMode, justifyMode, textMode, wideLayout, text } = panel.options;
   return (
     <VizRepeater
       source={props.frames}
@@ -30,14 +47,16 @@ function Stat(props: Props) {
       orientation={width > height ? VizOrientation.Vertical : VizOrientation.Horizontal}
       renderCounter={0}
       itemSpacing={3}
-      renderValue={({ value, width, height, count }: any) => (
+      getAlignmentFactors={getDisplayValueAlignmentFactors}
+      renderValue={({ value, width, height, count, alignmentFactors }: any) => (
         <BigValue
           value={textMode === 'auto' && count === 1 ? { ...value.display, title: undefined } : value.display}
           sparkline={value.sparkline}
           width={width}
           height={height}
           count={count}
-          {...{ graphMode, colorMode, justifyMode, textMode, theme }}
+          disableWideLayout={!wideLayout}
+          {...{ alignmentFactors, graphMode, colorMode, justifyMode, textMode, text, theme }}
         />
       )}
     />
@@ -46,7 +65,7 @@ function Stat(props: Props) {
 
 function Bars(props: Props) {
   const { panel, width, height, theme } = props;
-  const { displayMode, showUnfilled, valueMode, namePlacement } = panel.options;
+  const { displayMode, showUnfilled, valueMode, namePlacement, text } = panel.options;
   return (
     <VizRepeater
       source={props.frames}
@@ -63,7 +82,8 @@ function Bars(props: Props) {
       itemSpacing={10}
       maxVizHeight={300}
       minVizHeight={16}
-      renderValue={({ value, width, height }: any) => (
+      getAlignmentFactors={getDisplayValueAlignmentFactors}
+      renderValue={({ value, width, height, alignmentFactors }: any) => (
         <BarGauge
           value={value.display}
           field={value.field}
@@ -72,7 +92,7 @@ function Bars(props: Props) {
           height={height}
           orientation={VizOrientation.Horizontal}
           valueDisplayMode={valueMode}
-          {...{ displayMode, showUnfilled, namePlacement, theme }}
+          {...{ alignmentFactors, displayMode, showUnfilled, namePlacement, text, theme }}
         />
       )}
     />
@@ -96,12 +116,14 @@ function History({ panel, frames, width, height, range, theme }: Props) {
         const field = frame.fields.find(({ type }) => type === FieldType.number)!;
         return (
           <g key={at} transform={`translate(0 ${at * row})`}>
-            <text x={LEFT - 8} y={row / 2 + 4} textAnchor="end" {...text}>{getFieldDisplayName(field, frame, frames)}</text>
+            <text x={LEFT - 8} y={row / 2 + 4} textAnchor="end" {...text}>
+              {getFieldDisplayName(field, frame, frames)}
+            </text>
             {time.values.map((from, index) => (
               <rect
                 key={index}
                 x={Math.max(x(from), LEFT)}
-                y={row * (1 - panel.options.rowHeight) / 2}
+                y={(row * (1 - panel.options.rowHeight)) / 2}
                 width={Math.max((x(from + step) - x(from)) * panel.options.colWidth, 1)}
                 height={row * panel.options.rowHeight}
                 fill={field.display!(field.values[index]).color}
@@ -112,7 +134,9 @@ function History({ panel, frames, width, height, range, theme }: Props) {
         );
       })}
       {ticks.map((time) => (
-        <text key={time} x={x(time)} y={height - 5} textAnchor="middle" {...text}>{dateTime(time).utc().format('HH:mm')}</text>
+        <text key={time} x={x(time)} y={height - 5} textAnchor="middle" {...text}>
+          {dateTime(time).utc().format('HH:mm')}
+        </text>
       ))}
     </svg>
   );
@@ -128,10 +152,32 @@ export function Panel(props: Props) {
     case 'status-history':
       return <History {...props} />;
     case 'table':
-      return <TableNG data={frames[0]} width={width} height={height} initialSortBy={panel.options.sortBy} cellHeight={panel.options.cellHeight} noHeader={false} fieldConfig={panel.fieldConfig} structureRev={1} />;
+      return (
+        <TableNG
+          data={frames[0]}
+          width={width}
+          height={height}
+          initialSortBy={panel.options.sortBy}
+          cellHeight={panel.options.cellHeight}
+          noHeader={false}
+          fieldConfig={panel.fieldConfig}
+          structureRev={1}
+        />
+      );
     case 'timeseries': {
       const times = { from: dateTime(range.from), to: dateTime(range.to), raw: { from: dateTime(range.from), to: dateTime(range.to) } };
-      return <TimeSeries frames={frames} width={width} height={height} timeRange={times} timeZone="utc" legend={panel.options.legend} options={panel.options} theme={theme} />;
+      return (
+        <TimeSeries
+          frames={frames}
+          width={width}
+          height={height}
+          timeRange={times}
+          timeZone="utc"
+          legend={panel.options.legend}
+          options={panel.options}
+          theme={theme}
+        />
+      );
     }
     default:
       return <div>{panel.type} is not known here</div>;

@@ -5,7 +5,13 @@ import type { FieldConfigSource } from '@grafana/data';
 export interface RawFrame {
   refId: string;
   name?: string;
-  fields: { name: string; type: 'time' | 'number' | 'string'; values: (number | string | null)[]; labels?: Record<string, string>; shown?: string }[];
+  fields: {
+    name: string;
+    type: 'time' | 'number' | 'string';
+    values: (number | string | null)[];
+    labels?: Record<string, string>;
+    shown?: string;
+  }[];
 }
 
 export interface PanelModel {

@@ -53,7 +53,8 @@ export const ALERTS: Alert[] = [
     limit: 120,
     wait: '2m',
     severity: 'warning',
-    summary: 'Readings arrive, but the windows of {{ $labels.query }} have been closing late for two minutes ({{ humanizeDuration $value }} behind).',
+    summary:
+      'Readings arrive, but the windows of {{ $labels.query }} have been closing late for two minutes ({{ humanizeDuration $value }} behind).',
     runbook:
       'Ask `processor why`: it names what holds the next result back. Usual reasons: rows are waiting (see "Consumer lag": add a processor, up to one for each partition); all readings of a partition are old, because devices deliver what they had buffered or their clocks are behind; one partition has no readings, until its idle timeout has passed.',
     panel: 'Watermark lag',
@@ -68,8 +69,21 @@ export const ALERTS: Alert[] = [
     severity: 'warning',
     summary: '{{ humanizePercentage $value }} of the readings for {{ $labels.query }} cannot be read.',
     runbook:
-      'See what they are: `processor lanes ls`, then `processor lanes show --lane dead`. `not_json` and `wrong_type`: a device or its firmware sends something else than the schema says. `future`: a clock is ahead. They lie whole in iot.dead; after the query or the device has been put right, `processor lanes replay` counts them.',
+      'See what they are: `processor lanes ls`, then `processor lanes show --lane dead`. `not_json` and `wrong_type`: a device or its firmware sends something else than the schema says. `future`: a clock is ahead. They lie whole in iot.dead; after the query or the device has been put right, `processor lanes replay --query NAME` counts them.',
     panel: 'Late, dead and filtered',
+  },
+  {
+    uid: 'tidemark-unreadable',
+    title: 'Unreadable messages',
+    expr: 'job:tidemark_producer_dead:ratio5m',
+    operator: 'gt',
+    limit: 0.01,
+    wait: '5m',
+    severity: 'warning',
+    summary: '{{ humanizePercentage $value }} of what the devices send is no reading.',
+    runbook:
+      'See what it is: `processor lanes show --lane dead`; the reason is in each row. Usually the payload has another format than `--format` says, or a topic of other messages is among `--topic`. It lies whole in iot.dead.',
+    panel: 'Errors',
   },
   {
     uid: 'tidemark-late-rate',
@@ -81,7 +95,7 @@ export const ALERTS: Alert[] = [
     severity: 'warning',
     summary: '{{ humanizePercentage $value }} of the readings for {{ $labels.query }} come after their windows have closed.',
     runbook:
-      'See whose: `processor lanes show --lane late`. Single devices with a slow clock or link: `watermark_by` gives each its own time. The whole fleet: lengthen `source.watermark` in the query file. What was late can be put into its windows with `processor lanes replay --lane late`.',
+      'See whose: `processor lanes show --lane late`. Single devices with a slow clock or link: `watermark_by` gives each its own time. The whole fleet: lengthen `source.watermark` in the query file. What was late can be put into its windows with `processor lanes replay --query NAME --lane late`.',
     panel: 'Late, dead and filtered',
   },
   {
@@ -113,7 +127,8 @@ export const ALERTS: Alert[] = [
   {
     uid: 'tidemark-rejected',
     title: 'Rows rejected by a database',
-    expr: 'sum by (output) (increase(tidemark_sink_rejected_total[10m]))',
+    // A reason's series begins with its first rows, which are no increase.
+    expr: 'sum by (output) (increase(tidemark_sink_rejected_total[10m])) > 0 or sum by (output) (tidemark_sink_rejected_total unless tidemark_sink_rejected_total offset 10m)',
     operator: 'gt',
     limit: 0,
     wait: '0s',
@@ -146,7 +161,8 @@ export const ALERTS: Alert[] = [
     wait: '1h',
     severity: 'warning',
     summary: 'At the pace of the last six hours the disk with the volumes is full within a day.',
-    runbook: 'See "Disk almost full" for what to do, while there is time. If something is catching up after an outage, this passes by itself.',
+    runbook:
+      'See "Disk almost full" for what to do, while there is time. If something is catching up after an outage, this passes by itself.',
     panel: 'Disk',
   },
 ];

@@ -2,15 +2,36 @@
 
 import * as common from '@grafana/grafana-foundation-sdk/common';
 import { FieldColorModeId } from '@grafana/grafana-foundation-sdk/dashboard';
-import { QUERIES, counts, deviations, field, late, sensors } from './flux.js';
-import { INFLUXDB, type Place, coloured, flux, history, inOrder, lines, numbers, page, property, rows, scheme, stepped, thresholds, variable } from './house.js';
+import { QUERIES, counts, deviations, late, sensors, strangest, strangestWindows } from './flux.js';
+import {
+  INFLUXDB,
+  type Place,
+  coloured,
+  flux,
+  history,
+  inOrder,
+  lines,
+  numbers,
+  page,
+  property,
+  rows,
+  scheme,
+  stepped,
+  thresholds,
+  variable,
+} from './house.js';
 import { STRANGE, above, colour, deviation, strength } from './palette.js';
 
 export const query = () => variable('query', 'Query', QUERIES, INFLUXDB).description('The query whose windows are shown.');
 
 /** To the dashboard of the sensor in this row or series. */
 const toSensor = (sensor: string) =>
-  property('links', [{ title: 'Open the sensor', url: `/d/tidemark-sensor?var-query=\${query}&var-sensor=\${${sensor}}&\${__url_time_range}` }]);
+  property('links', [
+    {
+      title: 'Open the sensor',
+      url: `/d/tidemark-sensor?var-query=\${query:percentencode}&var-sensor=\${${sensor}:percentencode}&\${__url_time_range}`,
+    },
+  ]);
 
 function overview(place: Place) {
   const verdicts = `${sensors()}
@@ -43,7 +64,14 @@ sensors
     .colorScheme(scheme(FieldColorModeId.Thresholds))
     .withTransformation(inOrder('Sensors', 'Strange', 'Silent'))
     .overrideByName('Sensors', [stepped(above([], colour.plain))])
-    .overrideByName('Strange', [stepped(above([[1, colour.warning], [5, colour.bad]]))])
+    .overrideByName('Strange', [
+      stepped(
+        above([
+          [1, colour.warning],
+          [5, colour.bad],
+        ]),
+      ),
+    ])
     .overrideByName('Silent', [stepped(above([[1, colour.bad]]))]);
 }
 
@@ -55,6 +83,7 @@ function arrivals(place: Place) {
   return numbers('Readings', 'Readings that count in a window, per second: the average of the range.', place)
     .datasource(INFLUXDB)
     .withTarget(flux(rate))
+    .graphMode(common.BigValueGraphMode.None)
     .reduceOptions(new common.ReduceDataOptionsBuilder().calcs(['mean']).fields('').values(false))
     .unit('recps')
     .decimals(1)
@@ -66,7 +95,11 @@ function tooLate(place: Place) {
   const count = `zero = array.from(rows: [{_value: 0}])
 late = ${late()} |> group() |> count() |> keep(columns: ["_value"])
 union(tables: [zero, late]) |> sum()`;
-  return numbers('Late readings', 'Readings of the chosen range that came after all of their windows had closed. They lie in the late lane, whole.', place)
+  return numbers(
+    'Late readings',
+    'Readings of the chosen range that came after all of their windows had closed. They lie in the late lane, whole.',
+    place,
+  )
     .datasource(INFLUXDB)
     .withTarget(flux(count))
     .graphMode(common.BigValueGraphMode.None)
@@ -76,18 +109,23 @@ union(tables: [zero, late]) |> sum()`;
     .thresholds(thresholds(above([[1, colour.late]])));
 }
 
+/** Of the table: of a larger fleet it has the strangest ones. */
+const ROWS = 100;
+
 function strangestFirst(place: Place) {
-  const trend = `${field('avg')}
-  |> aggregateWindow(every: v.windowPeriod, fn: mean, createEmpty: false, timeSrc: "_start")`;
-  const verdict = `${sensors()}
-sensors
-  |> sort(columns: ["strength"], desc: true)
-  |> limit(n: 200)
+  const trend = `${strangestWindows(ROWS)}
+windows |> keep(columns: ["_time", "_value", "sensor_id"]) |> group(columns: ["sensor_id"])`;
+  const verdict = `${strangest(ROWS)}
+strangest
   |> map(fn: (r) => ({r with seen: time(v: int(v: r.seen) * 1000000)}))
   |> keep(columns: ["sensor_id", "strength", "latest", "usual", "spread", "seen"])`;
   const columns = ['sensor_id', 'strength', 'latest', 'usual', 'spread', 'Trend #A', 'seen'];
   const names = ['Sensor', 'Deviation', 'Latest', 'Usual', 'Spread', 'Trend', 'Newest window'];
-  return rows('Sensors, the strangest first', 'Deviation: how far the latest average is from the usual one, in standard deviations of the range. A click opens the sensor.', place)
+  return rows(
+    'Sensors, the strangest first',
+    `Deviation: how far the latest average is from the usual one, in standard deviations of the range. A click opens the sensor. Of a larger fleet: the ${ROWS} strangest.`,
+    place,
+  )
     .datasource(INFLUXDB)
     .withTarget(flux(trend, 'A'))
     .withTarget(flux(verdict, 'B'))
@@ -116,17 +154,29 @@ sensors
       property('custom.width', 170),
     ])
     .overrideByName('Trend', [
-      property('custom.cellOptions', { type: 'sparkline', hideValue: true, lineWidth: 1, fillOpacity: 12, lineInterpolation: 'linear', showPoints: 'never' }),
+      property('custom.cellOptions', {
+        type: 'sparkline',
+        hideValue: true,
+        lineWidth: 1,
+        fillOpacity: 12,
+        gradientMode: 'none',
+        lineInterpolation: 'linear',
+        showPoints: 'never',
+      }),
       coloured(colour.average),
     ])
     .overrideByName('Latest', [property('custom.width', 85)])
     .overrideByName('Usual', [property('custom.width', 85)])
     .overrideByName('Spread', [property('custom.width', 80)])
-    .overrideByName('Newest window', [property('unit', 'dateTimeFromNow'), property('custom.width', 130)]);
+    .overrideByName('Newest window', [property('unit', 'dateTimeFromNow'), property('custom.width', 150)]);
 }
 
 function deviationHistory(place: Place) {
-  return history('Deviation of the 24 strangest', 'One row for each sensor. Green is usual; yellow from 2, orange from 3, red from 4 standard deviations, either way.', place)
+  return history(
+    'Deviation of the 24 strangest',
+    'One row for each sensor. Green is usual; yellow from 2, orange from 3, red from 4 standard deviations, either way.',
+    place,
+  )
     .datasource(INFLUXDB)
     .withTarget(flux(deviations(24)))
     .maxDataPoints(60)
@@ -135,12 +185,23 @@ function deviationHistory(place: Place) {
     .displayName('${__field.labels.sensor_id}')
     .colorScheme(scheme(FieldColorModeId.Thresholds))
     .thresholds(thresholds(deviation))
-    .legend(new common.VizLegendOptionsBuilder().displayMode(common.LegendDisplayMode.List).placement(common.LegendPlacement.Bottom).showLegend(false).calcs([]))
+    .legend(
+      new common.VizLegendOptionsBuilder()
+        .displayMode(common.LegendDisplayMode.List)
+        .placement(common.LegendPlacement.Bottom)
+        .showLegend(false)
+        .calcs([]),
+    )
     .overrideByFieldType('number', [toSensor('__field.labels.sensor_id')]);
 }
 
-function strangest(place: Place) {
-  return lines('The five strangest', 'How far their averages are from what is usual for them. Beyond the lines a sensor counts as strange.', place, ['lastNotNull', 'min', 'max'])
+function fiveStrangest(place: Place) {
+  return lines(
+    'The five strangest',
+    'How far their averages are from what is usual for them. Beyond the lines a sensor counts as strange.',
+    place,
+    ['lastNotNull', 'min', 'max'],
+  )
     .datasource(INFLUXDB)
     .withTarget(flux(deviations(5)))
     .unit('suffix: σ')
@@ -150,31 +211,48 @@ function strangest(place: Place) {
     .axisSoftMax(4)
     .displayName('${__field.labels.sensor_id}')
     .colorScheme(scheme(FieldColorModeId.PaletteClassic))
-    .thresholds(thresholds([{ value: null, color: colour.warning }, { value: -STRANGE, color: 'transparent' }, { value: STRANGE, color: colour.warning }]))
+    .thresholds(
+      thresholds([
+        { value: null, color: colour.warning },
+        { value: -STRANGE, color: 'transparent' },
+        { value: STRANGE, color: colour.warning },
+      ]),
+    )
     .thresholdsStyle(new common.GraphThresholdsStyleConfigBuilder().mode(common.GraphThresholdsStyleMode.Dashed))
     .overrideByFieldType('number', [toSensor('__field.labels.sensor_id')]);
 }
 
 function reporting(place: Place) {
   const count = `${counts()}
-  |> aggregateWindow(every: v.windowPeriod, fn: sum, createEmpty: false, timeSrc: "_start")
-  |> group(columns: ["_time"])
-  |> count()
   |> group()
-  |> sort(columns: ["_time"])
+  |> window(every: v.windowPeriod)
+  |> distinct(column: "sensor_id")
+  |> count()
+  |> duplicate(column: "_start", as: "_time")
+  |> group()
+  |> keep(columns: ["_time", "_value"])
   |> rename(columns: {_value: "Sensors"})`;
   const readings = `${counts()}
   |> group()
   |> aggregateWindow(every: v.windowPeriod, fn: sum, createEmpty: false, timeSrc: "_start")
   |> map(fn: (r) => ({_time: r._time, "Readings": r._value / (float(v: int(v: v.windowPeriod)) / 1000000000.0)}))`;
-  return lines('Who reports', 'Sensors with a window at that time, and the readings in them. A step down is a part of the fleet that went silent.', place, ['lastNotNull', 'min', 'max'])
+  return lines(
+    'Who reports',
+    'Sensors with a window at that time, and the readings in them. A step down is a part of the fleet that went silent.',
+    place,
+  )
     .datasource(INFLUXDB)
     .withTarget(flux(count, 'A'))
     .withTarget(flux(readings, 'B'))
     .min(0)
     .lineInterpolation(common.LineInterpolation.StepAfter)
     .overrideByName('Sensors', [coloured(colour.used), property('unit', 'short'), property('decimals', 0)])
-    .overrideByName('Readings', [coloured(colour.producer), property('unit', 'recps'), property('custom.axisPlacement', 'right'), property('custom.fillOpacity', 0)]);
+    .overrideByName('Readings', [
+      coloured(colour.producer),
+      property('unit', 'recps'),
+      property('custom.axisPlacement', 'right'),
+      property('custom.fillOpacity', 0),
+    ]);
 }
 
 export function fleet() {
@@ -185,6 +263,6 @@ export function fleet() {
     .withPanel(tooLate([18, 0, 6, 4]))
     .withPanel(strangestFirst([0, 4, 14, 17]))
     .withPanel(deviationHistory([14, 4, 10, 17]))
-    .withPanel(strangest([0, 21, 14, 9]))
+    .withPanel(fiveStrangest([0, 21, 14, 9]))
     .withPanel(reporting([14, 21, 10, 9]));
 }

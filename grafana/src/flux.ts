@@ -1,5 +1,6 @@
 // Queries for InfluxDB. Points are what the sink writes: the measurement is the query's name, `sensor_id` a tag, the window's start the time,
-// and `n`, `avg`, `min` and `max` are fields. Late readings are in the measurement `late`.
+// and `n`, `avg`, `min` and `max` are fields. Late readings are in the measurement `late`. Variables are written as JSON, which is how Flux
+// writes texts too: a sensor may have quotes in its name.
 
 // From the beginning of a bucket, so that all buckets of a chart have the same length.
 const START = '  |> range(start: date.truncate(t: v.timeRangeStart, unit: v.windowPeriod), ';
@@ -13,12 +14,18 @@ export function whole(query: string): string {
   return [...packages.map((name) => `import "${name}"`), query].join('\n');
 }
 
-/** The rows of one field of the chosen query. */
-export function field(name: string, only = '', range = RANGE): string {
-  const sensor = only === '' ? '' : ` and r.sensor_id == "${only}"`;
+/** The series of one field of the chosen query, as they are stored: the database itself finds the last row of each. */
+function series(name: string, only = '', range = RANGE): string {
+  const sensor = only === '' ? '' : ` and r.sensor_id == ${only}`;
   return `from(bucket: v.defaultBucket)
 ${range}
-  |> filter(fn: (r) => r._measurement == "\${query}" and r._field == "${name}" and exists r.sensor_id${sensor})
+  |> filter(fn: (r) => r._measurement == \${query:json} and r._field == "${name}"${sensor})`;
+}
+
+/** The rows of one field of the chosen query, a table for each sensor. */
+export function field(name: string, only = '', range = RANGE): string {
+  return `${series(name, only, range)}
+  |> filter(fn: (r) => exists r.sensor_id)
   |> keep(columns: ["_time", "_value", "sensor_id"])
   |> group(columns: ["sensor_id"])`;
 }
@@ -28,7 +35,7 @@ export const counts = (only = '') => field('n', only, WHOLE_BUCKETS);
 
 /** The late readings. */
 export function late(only = '', range = RANGE): string {
-  const sensor = only === '' ? '' : ` and r.sensor_id == "${only}"`;
+  const sensor = only === '' ? '' : ` and r.sensor_id == ${only}`;
   return `from(bucket: v.defaultBucket)
 ${range}
   |> filter(fn: (r) => r._measurement == "late" and r._field == "value"${sensor})`;
@@ -40,7 +47,7 @@ ${range}
  */
 export function closedWindows(only = ''): string {
   return `readings = ${field('avg', only)}
-newest = (readings |> last() |> group() |> sort(columns: ["_time"]) |> last() |> findRecord(fn: (key) => true, idx: 0))._time
+newest = (${series('avg', only)} |> last() |> group() |> sort(columns: ["_time"]) |> last() |> findRecord(fn: (key) => true, idx: 0))._time
 closed = readings |> filter(fn: (r) => r._time < newest)`;
 }
 
@@ -62,15 +69,28 @@ sensors = union(tables: [
   |> map(fn: (r) => ({r with strength: math.abs(x: r.deviation)}))`;
 }
 
-/** The deviation of each window, of the `count` strangest sensors. */
-export function deviations(count: number): string {
+/** Defines `strangest`, the rows of `sensors` that deviate most. */
+export function strangest(count: number): string {
   return `${sensors()}
-strangest = sensors |> sort(columns: ["strength"], desc: true) |> limit(n: ${count}) |> findColumn(fn: (key) => true, column: "sensor_id")
-usual = sensors |> filter(fn: (r) => contains(value: r.sensor_id, set: strangest)) |> keep(columns: ["sensor_id", "usual", "spread"])
-  |> group(columns: ["sensor_id"])
-windows = closed |> filter(fn: (r) => contains(value: r.sensor_id, set: strangest))
-  |> aggregateWindow(every: v.windowPeriod, fn: mean, createEmpty: false, timeSrc: "_start")
-join(tables: {windows: windows, usual: usual}, on: ["sensor_id"])
+strangest = sensors |> sort(columns: ["strength"], desc: true) |> limit(n: ${count})`;
+}
+
+/** Defines `windows`, the averages of the strangest sensors for a chart, each with what is usual for its sensor. */
+export function strangestWindows(count: number): string {
+  return `${strangest(count)}
+windows = join(
+  tables: {
+    windows: closed |> aggregateWindow(every: v.windowPeriod, fn: mean, createEmpty: false, timeSrc: "_start"),
+    usual: strangest |> keep(columns: ["sensor_id", "usual", "spread"]) |> group(columns: ["sensor_id"]),
+  },
+  on: ["sensor_id"],
+)`;
+}
+
+/** The deviation of each window, of the strangest sensors. */
+export function deviations(count: number): string {
+  return `${strangestWindows(count)}
+windows
   |> map(fn: (r) => ({_time: r._time, sensor_id: r.sensor_id, _value: if r.spread > 0.0 then (r._value - r.usual) / r.spread else 0.0}))
   |> group(columns: ["sensor_id"])`;
 }
@@ -89,7 +109,7 @@ ${RANGE}
 /** The sensors of the chosen query, for the variable \`sensor\`. */
 export const SENSORS = whole(`from(bucket: v.defaultBucket)
 ${RANGE}
-  |> filter(fn: (r) => r._measurement == "\${query}" and r._field == "avg" and exists r.sensor_id)
+  |> filter(fn: (r) => r._measurement == \${query:json} and r._field == "avg" and exists r.sensor_id)
   |> keep(columns: ["sensor_id"])
   |> group()
   |> distinct(column: "sensor_id")

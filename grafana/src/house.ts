@@ -116,7 +116,13 @@ export function bars(title: string, description: string, place: Place) {
     .minVizHeight(16)
     .maxVizHeight(300)
     .text(new common.VizTextDisplayOptionsBuilder().titleSize(15).valueSize(22))
-    .legend(new common.VizLegendOptionsBuilder().showLegend(false).displayMode(common.LegendDisplayMode.List).placement(common.LegendPlacement.Bottom).calcs([]))
+    .legend(
+      new common.VizLegendOptionsBuilder()
+        .showLegend(false)
+        .displayMode(common.LegendDisplayMode.List)
+        .placement(common.LegendPlacement.Bottom)
+        .calcs([]),
+    )
     .reduceOptions(new common.ReduceDataOptionsBuilder().calcs(['lastNotNull']).fields('').values(false));
 }
 

@@ -2,7 +2,22 @@
 
 import * as common from '@grafana/grafana-foundation-sdk/common';
 import { FieldColorModeId } from '@grafana/grafana-foundation-sdk/dashboard';
-import { PROMETHEUS, type Place, bars, coloured, lines, numbers, page, prom, promNow, property, rows, scheme, thresholds, variable } from './house.js';
+import {
+  PROMETHEUS,
+  type Place,
+  bars,
+  coloured,
+  lines,
+  numbers,
+  page,
+  prom,
+  promNow,
+  property,
+  rows,
+  scheme,
+  thresholds,
+  variable,
+} from './house.js';
 import { above, colour, diskFree, watermarkLag } from './palette.js';
 
 const ALL = 'query=~"$query"';
@@ -15,7 +30,12 @@ const single = (title: string, description: string, place: Place, expr: string) 
 const byOutcome = OUTCOMES.map((outcome) => ({ outcome, look: [coloured(colour[outcome])] }));
 
 function ledger(place: Place) {
-  return single('Ledger', 'Readings read less readings accounted for (used, late, dead, filtered), over all partitions. Anything but balanced is a fault of the program.', place, `sum(query:tidemark_processor_ledger_imbalance:abs_sum{${ALL}})`)
+  return single(
+    'Ledger',
+    'Readings read less readings accounted for (used, late, dead, filtered), over all partitions. Anything but balanced is a fault of the program.',
+    place,
+    `sum(query:tidemark_processor_ledger_imbalance:abs_sum{${ALL}})`,
+  )
     .graphMode(common.BigValueGraphMode.None)
     .colorMode(common.BigValueColorMode.Background)
     .text(new common.VizTextDisplayOptionsBuilder().valueSize(34))
@@ -26,27 +46,64 @@ function ledger(place: Place) {
 
 const arriving = (place: Place) =>
   single('Readings in', 'Readings that the log has acknowledged, per second.', place, 'sum(job:tidemark_producer_published:rate1m)')
-    .unit('recps').decimals(0).colorScheme(scheme(FieldColorModeId.Fixed).fixedColor(colour.producer));
+    .unit('recps')
+    .decimals(0)
+    .colorScheme(scheme(FieldColorModeId.Fixed).fixedColor(colour.producer));
 
 const written = (place: Place) =>
   single('Points out', 'Points that the databases have confirmed, per second.', place, 'sum(output:tidemark_sink_points_written:rate1m)')
-    .unit('wps').decimals(1).colorScheme(scheme(FieldColorModeId.Fixed).fixedColor(colour.sink));
+    .unit('wps')
+    .decimals(1)
+    .colorScheme(scheme(FieldColorModeId.Fixed).fixedColor(colour.sink));
 
 const behind = (place: Place) =>
-  single('Watermark lag', 'How far the slowest watermark is behind the clock on the wall. The delay of the query is in it.', place, `max(query:tidemark_processor_watermark_lag_seconds:max{${ALL}})`)
-    .unit('s').decimals(1).colorScheme(scheme(FieldColorModeId.Thresholds)).thresholds(thresholds(watermarkLag));
+  single(
+    'Watermark lag',
+    'How far the slowest watermark is behind the clock on the wall. The delay of the query is in it.',
+    place,
+    `max(query:tidemark_processor_watermark_lag_seconds:max{${ALL}})`,
+  )
+    .unit('s')
+    .decimals(1)
+    .colorScheme(scheme(FieldColorModeId.Thresholds))
+    .thresholds(thresholds(watermarkLag));
 
 const waiting = (place: Place) =>
-  single('Rows waiting', 'Rows in the log that processors and sinks have not taken yet.', place, `sum(query:tidemark_processor_lag_rows:sum{${ALL}}) + sum(output:tidemark_sink_lag_rows:sum)`)
-    .unit('short').decimals(0).colorScheme(scheme(FieldColorModeId.Thresholds)).thresholds(thresholds(above([[10_000, colour.notice], [100_000, colour.bad]])));
+  single(
+    'Rows waiting',
+    'Rows in the log that processors and sinks have not taken yet.',
+    place,
+    `sum(query:tidemark_processor_lag_rows:sum{${ALL}}) + sum(output:tidemark_sink_lag_rows:sum)`,
+  )
+    .unit('short')
+    .decimals(0)
+    .colorScheme(scheme(FieldColorModeId.Thresholds))
+    .thresholds(
+      thresholds(
+        above([
+          [10_000, colour.notice],
+          [100_000, colour.bad],
+        ]),
+      ),
+    );
 
 const disk = (place: Place) =>
   single('Disk free', 'Free share of the disk with the volumes.', place, 'min(instance:tidemark_sink_disk_free:ratio)')
-    .unit('percentunit').decimals(0).graphMode(common.BigValueGraphMode.None).min(0).max(1)
-    .colorScheme(scheme(FieldColorModeId.Thresholds)).thresholds(thresholds(diskFree));
+    .unit('percentunit')
+    .decimals(0)
+    .graphMode(common.BigValueGraphMode.None)
+    .min(0)
+    .max(1)
+    .colorScheme(scheme(FieldColorModeId.Thresholds))
+    .thresholds(thresholds(diskFree));
 
 function flow(place: Place) {
-  return lines('From device to database', 'Rows per second at each part. Results are fewer than readings: a window has many readings and one row, which is written again when it changes.', place, ['lastNotNull', 'mean', 'max'])
+  return lines(
+    'From device to database',
+    'Rows per second at each part. Results are fewer than readings: a window has many readings and one row, which is written again when it changes.',
+    place,
+    ['lastNotNull', 'mean', 'max'],
+  )
     .datasource(PROMETHEUS)
     .withTarget(prom('sum(rate(tidemark_producer_published_total[$__rate_interval]))', 'Readings published', 'A'))
     .withTarget(prom(`sum(rate(tidemark_processor_rows_total{${ALL}}[$__rate_interval]))`, 'Rows processed', 'B'))
@@ -68,14 +125,20 @@ function outcomes(place: Place) {
     .min(0)
     .colorScheme(scheme(FieldColorModeId.Fixed).fixedColor(colour.plain));
   OUTCOMES.forEach((outcome, at) =>
-    panel.withTarget(promNow(`sum(increase(tidemark_processor_rows_total{${ALL}, outcome="${outcome}"}[$__range])) or vector(0)`, outcome, 'ABCD'[at])),
+    panel.withTarget(
+      promNow(`sum(increase(tidemark_processor_rows_total{${ALL}, outcome="${outcome}"}[$__range])) or vector(0)`, outcome, 'ABCD'[at]),
+    ),
   );
   byOutcome.forEach(({ outcome, look }) => panel.overrideByName(outcome, look));
   return panel;
 }
 
 function lost(place: Place) {
-  const panel = lines('Late, dead and filtered', 'Readings per second that are in no window: too late, unreadable, or not wanted by WHERE. Late and dead ones lie whole in their lanes.', place)
+  const panel = lines(
+    'Late, dead and filtered',
+    'Readings per second that are in no window: too late, unreadable, or not wanted by WHERE. Late and dead ones lie whole in their lanes.',
+    place,
+  )
     .datasource(PROMETHEUS)
     .withTarget(prom(`sum by (outcome) (rate(tidemark_processor_rows_total{${ALL}, outcome!="used"}[$__rate_interval]))`, '{{outcome}}'))
     .unit('rowsps')
@@ -87,13 +150,22 @@ function lost(place: Place) {
 }
 
 const watermark = (place: Place) =>
-  lines('Watermark lag', 'How far the watermark of each partition is behind the clock on the wall. It stays near the delay of the query while readings come; the line is where the alert begins.', place)
+  lines(
+    'Watermark lag',
+    'How far the watermark of each partition is behind the clock on the wall. It stays near the delay of the query while readings come. The alert begins at two minutes.',
+    place,
+  )
     .datasource(PROMETHEUS)
     .withTarget(prom(`tidemark_processor_watermark_lag_seconds{${ALL}}`, '{{query}} · {{partition}}'))
     .unit('s')
     .min(0)
     .axisSoftMax(30)
-    .thresholds(thresholds([{ value: null, color: 'transparent' }, { value: 120, color: colour.bad }]))
+    .thresholds(
+      thresholds([
+        { value: null, color: 'transparent' },
+        { value: 120, color: colour.bad },
+      ]),
+    )
     .thresholdsStyle(new common.GraphThresholdsStyleConfigBuilder().mode(common.GraphThresholdsStyleMode.Dashed));
 
 const backlog = (place: Place) =>
@@ -112,11 +184,22 @@ const state = (place: Place) =>
     .withTarget(prom(`sum(tidemark_processor_state_bytes{${ALL}})`, 'Size', 'B'))
     .min(0)
     .overrideByName('Groups', [coloured(colour.processor), property('unit', 'short'), property('decimals', 0)])
-    .overrideByName('Size', [coloured(colour.results), property('unit', 'bytes'), property('custom.axisPlacement', 'right'), property('custom.fillOpacity', 0)]);
+    .overrideByName('Size', [
+      coloured(colour.results),
+      property('unit', 'bytes'),
+      property('custom.axisPlacement', 'right'),
+      property('custom.fillOpacity', 0),
+      property('custom.lineStyle', { fill: 'dash', dash: [6, 4] }),
+    ]);
 
 function commits(place: Place) {
-  const quantile = (share: number, histogram: string) => `histogram_quantile(${share}, sum by (le) (rate(${histogram}_bucket[$__rate_interval])))`;
-  return lines('Commit times', 'Of one step, from its decode to its results being sent; of one batch in the database; of one reading until the log has acknowledged it.', place)
+  const quantile = (share: number, histogram: string) =>
+    `histogram_quantile(${share}, sum by (le) (rate(${histogram}_bucket[$__rate_interval])))`;
+  return lines(
+    'Commit times',
+    'Of one step, from its decode to its results being sent; of one batch in the database; of one reading until the log has acknowledged it.',
+    place,
+  )
     .datasource(PROMETHEUS)
     .withTarget(prom(quantile(0.5, 'tidemark_processor_step_duration_seconds'), 'Step, median', 'A'))
     .withTarget(prom(quantile(0.99, 'tidemark_processor_step_duration_seconds'), 'Step, 99 %', 'B'))
@@ -133,7 +216,11 @@ function commits(place: Place) {
 
 function errors(place: Place) {
   const sum = (metric: string) => `sum(increase(${metric}[$__rate_interval])) or vector(0)`;
-  return lines('Errors', 'What went wrong, in each step of the chart. Retries come right by themselves; rows that were rejected or could not be read are in the dead lane.', place)
+  return lines(
+    'Errors',
+    'What went wrong, in each step of the chart. Retries come right by themselves; rows that were rejected or could not be read are in the dead lane.',
+    place,
+  )
     .datasource(PROMETHEUS)
     .withTarget(prom(sum('tidemark_producer_errors_total'), 'Producer errors', 'A'))
     .withTarget(prom(sum('tidemark_producer_dead_total'), 'Unreadable messages', 'B'))
@@ -175,9 +262,17 @@ function parts(place: Place) {
       id: 'organize',
       options: { indexByName: { job: 0, instance: 1, Value: 2 }, renameByName: names, excludeByName: { Time: true, __name__: true } },
     })
-    .sortBy([new common.TableSortByFieldStateBuilder().displayName('State').desc(false), new common.TableSortByFieldStateBuilder().displayName('Part').desc(false)])
+    .sortBy([
+      new common.TableSortByFieldStateBuilder().displayName('State').desc(false),
+      new common.TableSortByFieldStateBuilder().displayName('Part').desc(false),
+    ])
     .overrideByName('State', [
-      property('mappings', [{ type: 'value', options: { '0': { text: 'Down', color: colour.bad, index: 0 }, '1': { text: 'Up', color: colour.good, index: 1 } } }]),
+      property('mappings', [
+        {
+          type: 'value',
+          options: { '0': { text: 'Down', color: colour.bad, index: 0 }, '1': { text: 'Up', color: colour.good, index: 1 } },
+        },
+      ]),
       property('custom.cellOptions', { type: 'color-text' }),
       property('custom.width', 90),
     ]);

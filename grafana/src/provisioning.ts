@@ -29,7 +29,12 @@ function rule(alert: Alert, pipeline: Dashboard) {
         refId: 'C',
         relativeTimeRange: { from: 0, to: 0 },
         datasourceUid: '__expr__',
-        model: { refId: 'C', type: 'threshold', expression: 'A', conditions: [{ evaluator: { type: alert.operator, params: [alert.limit] } }] },
+        model: {
+          refId: 'C',
+          type: 'threshold',
+          expression: 'A',
+          conditions: [{ evaluator: { type: alert.operator, params: [alert.limit] } }],
+        },
       },
     ],
     // No series means that there is nothing to complain of: what has to be there is asked for by "A part is down".

@@ -4,16 +4,32 @@ import * as common from '@grafana/grafana-foundation-sdk/common';
 import { FieldColorModeId } from '@grafana/grafana-foundation-sdk/dashboard';
 import { query } from './fleet.js';
 import { SENSORS, closedWindows, counts, field, late, lateCounts, sensors } from './flux.js';
-import { INFLUXDB, type Place, coloured, flux, inOrder, lines, numbers, page, property, rows, scheme, stepped, thresholds, variable } from './house.js';
+import {
+  INFLUXDB,
+  type Place,
+  coloured,
+  flux,
+  inOrder,
+  lines,
+  numbers,
+  page,
+  property,
+  rows,
+  scheme,
+  stepped,
+  thresholds,
+  variable,
+} from './house.js';
 import { STRANGE, above, colour, deviation } from './palette.js';
 
-const SENSOR = '${sensor}';
+const SENSOR = '${sensor:json}';
 
 /** A field in buckets of the chart's width. */
 const bucketed = (rows: string, fn: string, label: string) => `${rows}
   |> aggregateWindow(every: v.windowPeriod, fn: ${fn}, createEmpty: false, timeSrc: "_start")
   |> rename(columns: {_value: "${label}"})
-  |> group()`;
+  |> group()
+  |> keep(columns: ["_time", "${label}"])`;
 
 function overview(place: Place) {
   const row = `${sensors(SENSOR)}
@@ -37,20 +53,36 @@ sensors |> map(fn: (r) => ({"Latest": r.latest, "Deviation": r.deviation, "Minim
     .colorScheme(scheme(FieldColorModeId.Fixed).fixedColor(colour.plain))
     .withTransformation(inOrder('Latest', 'Deviation', 'Minimum', 'Maximum', 'Readings', 'Late'))
     .overrideByName('Latest', [coloured(colour.average)])
-    .overrideByName('Deviation', [property('unit', 'suffix: σ'), property('decimals', 1), property('color', { mode: 'thresholds' }), stepped(deviation)])
+    .overrideByName('Deviation', [
+      property('unit', 'suffix: σ'),
+      property('decimals', 1),
+      property('color', { mode: 'thresholds' }),
+      stepped(deviation),
+    ])
     .overrideByName('Readings', [property('unit', 'short'), property('decimals', 0)])
-    .overrideByName('Late', [property('unit', 'short'), property('decimals', 0), property('color', { mode: 'thresholds' }), stepped(above([[1, colour.late]]))]);
+    .overrideByName('Late', [
+      property('unit', 'short'),
+      property('decimals', 0),
+      property('color', { mode: 'thresholds' }),
+      stepped(above([[1, colour.late]])),
+    ]);
 }
 
 function band(place: Place) {
-  return lines('Value of ${sensor}', 'The average of each window, within the band from its smallest to its largest reading.', place, ['lastNotNull', 'min', 'mean', 'max'])
+  return lines('Value of ${sensor}', 'The average of each window, within the band from its smallest to its largest reading.', place)
     .datasource(INFLUXDB)
     .withTarget(flux(bucketed(field('max', SENSOR), 'max', 'Maximum'), 'A'))
     .withTarget(flux(bucketed(field('avg', SENSOR), 'mean', 'Average'), 'B'))
     .withTarget(flux(bucketed(field('min', SENSOR), 'min', 'Minimum'), 'C'))
     .decimals(2)
     .overrideByName('Average', [coloured(colour.average), property('custom.fillOpacity', 0)])
-    .overrideByName('Maximum', [coloured(colour.band), property('custom.lineWidth', 0), property('custom.fillBelowTo', 'Minimum'), property('custom.fillOpacity', 25), property('custom.gradientMode', 'none')])
+    .overrideByName('Maximum', [
+      coloured(colour.band),
+      property('custom.lineWidth', 0),
+      property('custom.fillBelowTo', 'Minimum'),
+      property('custom.fillOpacity', 25),
+      property('custom.gradientMode', 'none'),
+    ])
     .overrideByName('Minimum', [coloured(colour.band), property('custom.lineWidth', 0), property('custom.fillOpacity', 0)]);
 }
 
@@ -71,7 +103,11 @@ union(tables: [none, late])
   |> group()
   |> sort(columns: ["_time"])
   |> rename(columns: {_value: "Late"})`;
-  return lines('Readings', 'Readings in each bucket: those that count in a window, and those that came after their windows had closed.', place, ['sum'])
+  return lines(
+    'Readings',
+    'Readings in each bucket: those that count in a window, and those that came after their windows had closed.',
+    place,
+  )
     .datasource(INFLUXDB)
     .withTarget(flux(onTime, 'A'))
     .withTarget(flux(tooLate, 'B'))
@@ -96,7 +132,11 @@ closed
   |> aggregateWindow(every: v.windowPeriod, fn: mean, createEmpty: false, timeSrc: "_start")
   |> map(fn: (r) => ({_time: r._time, "Deviation": if spread > 0.0 then (r._value - usual) / spread else 0.0}))
   |> group()`;
-  return lines('Deviation', "How far each window's average is from the sensor's average in the chosen range. Beyond the lines it counts as strange.", place, ['lastNotNull', 'min', 'max'])
+  return lines(
+    'Deviation',
+    "How far each window's average is from the sensor's average in the chosen range. Beyond the lines it counts as strange.",
+    place,
+  )
     .datasource(INFLUXDB)
     .withTarget(flux(deviations))
     .unit('suffix: σ')
@@ -105,14 +145,20 @@ closed
     .axisSoftMin(-4)
     .axisSoftMax(4)
     .colorScheme(scheme(FieldColorModeId.Fixed).fixedColor(colour.average))
-    .thresholds(thresholds([{ value: null, color: colour.warning }, { value: -STRANGE, color: 'transparent' }, { value: STRANGE, color: colour.warning }]))
+    .thresholds(
+      thresholds([
+        { value: null, color: colour.warning },
+        { value: -STRANGE, color: 'transparent' },
+        { value: STRANGE, color: colour.warning },
+      ]),
+    )
     .thresholdsStyle(new common.GraphThresholdsStyleConfigBuilder().mode(common.GraphThresholdsStyleMode.Dashed));
 }
 
 function windows(place: Place) {
   const newest = `from(bucket: v.defaultBucket)
   |> range(start: v.timeRangeStart, stop: v.timeRangeStop)
-  |> filter(fn: (r) => r._measurement == "\${query}" and r.sensor_id == "${SENSOR}" and contains(value: r._field, set: ["n", "avg", "min", "max"]))
+  |> filter(fn: (r) => r._measurement == \${query:json} and r.sensor_id == ${SENSOR} and contains(value: r._field, set: ["n", "avg", "min", "max"]))
   |> tail(n: 50)
   |> pivot(rowKey: ["_time"], columnKey: ["_field"], valueColumn: "_value")
   |> group()
@@ -124,12 +170,22 @@ function windows(place: Place) {
     .withTarget(flux(newest))
     .withTransformation({
       id: 'organize',
-      options: { indexByName: Object.fromEntries(Object.keys(names).map((name, at) => [name, at])), renameByName: names, excludeByName: {} },
+      options: {
+        indexByName: Object.fromEntries(Object.keys(names).map((name, at) => [name, at])),
+        renameByName: names,
+        excludeByName: {},
+      },
     })
     .sortBy([new common.TableSortByFieldStateBuilder().displayName('Window').desc(true)])
     .decimals(2)
     .overrideByName('Window', [property('unit', 'dateTimeAsLocal')])
-    .overrideByName('Readings', [property('decimals', 0), coloured(colour.used), property('custom.cellOptions', { type: 'gauge', mode: 'basic', valueDisplayMode: 'text' }), property('min', 0)])
+    .overrideByName('Readings', [
+      property('decimals', 0),
+      coloured(colour.used),
+      property('custom.cellOptions', { type: 'gauge', mode: 'basic', valueDisplayMode: 'text' }),
+      property('min', 0),
+      property('fieldMinMax', true),
+    ])
     .overrideByName('Average', [coloured(colour.average), property('custom.cellOptions', { type: 'color-text' })]);
 }
 

@@ -48,7 +48,9 @@ const [serversFile, answersFile, watched] = process.argv.slice(2);
 const servers = JSON.parse(readFileSync(serversFile, 'utf8')) as Servers;
 const databases = new Databases(servers);
 const folder = join(dirname(fileURLToPath(import.meta.url)), '../../dashboards');
-const dashboards = readdirSync(folder).filter((name) => name.endsWith('.json')).map((name) => JSON.parse(readFileSync(join(folder, name), 'utf8')) as Dashboard);
+const dashboards = readdirSync(folder)
+  .filter((name) => name.endsWith('.json'))
+  .map((name) => JSON.parse(readFileSync(join(folder, name), 'utf8')) as Dashboard);
 const faults: string[] = [];
 
 /** The last `now-15m` and the like, ending at this moment. */
@@ -66,7 +68,9 @@ async function variablesOf(dashboard: Dashboard, range: Range): Promise<Variable
     let values: string[];
     if (datasource.type === 'influxdb') {
       const frames = await databases.flux(query as string, range, 10_000, variables);
-      values = frames.flatMap((frame) => frame.fields.filter((field) => field.name === '_value').flatMap((field) => field.values as string[])).sort();
+      values = frames
+        .flatMap((frame) => frame.fields.filter((field) => field.name === '_value').flatMap((field) => field.values as string[]))
+        .sort();
     } else {
       const [, metric, label] = (query as { query: string }).query.match(/^label_values\((\w+), (\w+)\)$/) ?? [];
       values = await databases.get<string[]>(`label/${label}/values`, { 'match[]': metric });
@@ -77,16 +81,20 @@ async function variablesOf(dashboard: Dashboard, range: Range): Promise<Variable
   return variables;
 }
 
-const hasValues = (frames: Frame[]) => frames.some((frame) => frame.fields.some((field) => field.type !== 'time' && field.values.some((value) => value !== null)));
+const hasValues = (frames: Frame[]) =>
+  frames.some((frame) => frame.fields.some((field) => field.type !== 'time' && field.values.some((value) => value !== null)));
 
 /** The names by which overrides can mean the fields of a panel. */
 function shownNames(panel: Panel, frames: Frame[]): Set<string> {
   const renamed = panel.transformations?.find(({ id }) => id === 'organize')?.options.renameByName ?? {};
   const names = frames.flatMap((frame) => frame.fields.map((field) => field.shown ?? field.name));
-  const trends = panel.transformations?.some(({ id }) => id === 'timeSeriesTable') ? panel.targets.map(({ refId }) => `Trend #${refId}`) : [];
+  const trends = panel.transformations?.some(({ id }) => id === 'timeSeriesTable')
+    ? panel.targets.map(({ refId }) => `Trend #${refId}`)
+    : [];
   const columns = new Set([...names, ...trends]);
   for (const column of Object.keys(renamed)) {
-    if (!columns.has(column)) faults.push(`${panel.title}: renames the column "${column}", which the answer does not have (${[...columns].join(', ')})`);
+    if (!columns.has(column))
+      faults.push(`${panel.title}: renames the column "${column}", which the answer does not have (${[...columns].join(', ')})`);
   }
   return new Set([...columns].map((name) => renamed[name] ?? name));
 }
@@ -101,7 +109,8 @@ function checkNames(panel: Panel, frames: Frame[]) {
       faults.push(`${panel.title}: the settings for "${matcher.options}" mean no field of the answer (${[...names].join(', ')})`);
     }
     for (const { id, value } of properties) {
-      if (id === 'custom.fillBelowTo' && !names.has(value as string)) faults.push(`${panel.title}: fills down to "${value}", which is not there`);
+      if (id === 'custom.fillBelowTo' && !names.has(value as string))
+        faults.push(`${panel.title}: fills down to "${value}", which is not there`);
     }
   }
 }
@@ -114,8 +123,19 @@ function checkLinks(dashboard: Dashboard) {
     const target = dashboards.find(({ uid }) => `/d/${uid}` === path);
     if (target === undefined) faults.push(`${dashboard.title}: links to ${path}, which is not there`);
     for (const [, name] of (query ?? '').matchAll(/var-(\w+)=/g)) {
-      if (!target?.templating.list.some((variable) => variable.name === name)) faults.push(`${dashboard.title}: gives ${path} the variable ${name}, which it does not have`);
+      if (!target?.templating.list.some((variable) => variable.name === name))
+        faults.push(`${dashboard.title}: gives ${path} the variable ${name}, which it does not have`);
     }
+  }
+}
+
+/** A chart takes the first time that it finds as its axis, and every number as a line. */
+function checkSeries(panel: Panel, frames: Frame[]) {
+  if (!['timeseries', 'status-history'].includes(panel.type)) return;
+  for (const { fields } of frames) {
+    const types = fields.map(({ name, type }) => `${name} (${type})`).join(', ');
+    if (fields[0].type !== 'time' || fields.slice(1).some(({ type }) => type !== 'number'))
+      faults.push(`${panel.title}: no series of numbers: ${types}`);
   }
 }
 
@@ -137,9 +157,12 @@ async function answer(dashboard: Dashboard) {
       }
     }
     checkNames(panel, frames);
+    checkSeries(panel, frames);
     panels[panel.id] = frames;
   }
-  console.log(`${dashboard.title}: ${dashboard.panels.length} panels, ${dashboard.panels.flatMap(({ targets }) => targets).length} queries; ${JSON.stringify(variables)}`);
+  console.log(
+    `${dashboard.title}: ${dashboard.panels.length} panels, ${dashboard.panels.flatMap(({ targets }) => targets).length} queries; ${JSON.stringify(variables)}`,
+  );
   return { dashboard, range, variables, panels };
 }
 

@@ -24,8 +24,23 @@ export type Variables = Record<string, string[]>;
 const SHORTEST_BUCKET = 10_000;
 
 const STEPS: [number, number][] = [
-  [15, 10], [35, 20], [75, 50], [150, 100], [350, 200], [750, 500], [1500, 1000], [3500, 2000], [7500, 5000], [12_500, 10_000],
-  [17_500, 15_000], [25_000, 20_000], [45_000, 30_000], [90_000, 60_000], [210_000, 120_000], [450_000, 300_000], [750_000, 600_000],
+  [15, 10],
+  [35, 20],
+  [75, 50],
+  [150, 100],
+  [350, 200],
+  [750, 500],
+  [1500, 1000],
+  [3500, 2000],
+  [7500, 5000],
+  [12_500, 10_000],
+  [17_500, 15_000],
+  [25_000, 20_000],
+  [45_000, 30_000],
+  [90_000, 60_000],
+  [210_000, 120_000],
+  [450_000, 300_000],
+  [750_000, 600_000],
 ];
 
 /** The length of a chart's buckets: the range over its points, rounded as Grafana rounds it, but not below `least`. */
@@ -37,12 +52,16 @@ export function interval(range: Range, points: number, least: number): number {
 
 const text = (ms: number) => (ms % 1000 === 0 ? `${ms / 1000}s` : `${ms}ms`);
 
-/** Puts `$name` and `${name}` in. Several values become an alternative of a regular expression. */
+/** Puts `$name`, `${name}` and `${name:json}` in. Several values become an alternative of a regular expression. */
 function filled(query: string, variables: Variables): string {
   const escaped = (value: string) => value.replace(/[\\^$*+?.()|[\]{}]/g, '\\\\$&');
   const value = (values: string[]) => (values.length === 1 ? values[0] : `(${values.map(escaped).join('|')})`);
   return Object.entries(variables).reduce(
-    (all, [name, values]) => all.replaceAll(`\${${name}}`, value(values)).replace(new RegExp(`\\$${name}\\b`, 'g'), value(values)),
+    (all, [name, values]) =>
+      all
+        .replaceAll(`\${${name}:json}`, JSON.stringify(values[0]))
+        .replaceAll(`\${${name}}`, value(values))
+        .replace(new RegExp(`\\$${name}\\b`, 'g'), value(values)),
     query,
   );
 }
@@ -92,12 +111,18 @@ export class Databases {
     const answer = target.instant
       ? await this.get<PromResult>('query', { query, time: seconds(range.to) })
       : // Grafana aligns a range to its steps.
-        await this.get<PromResult>('query_range', { query, start: seconds(Math.floor(range.from / every) * every), end: seconds(Math.floor(range.to / every) * every), step: seconds(every) });
+        await this.get<PromResult>('query_range', {
+          query,
+          start: seconds(Math.floor(range.from / every) * every),
+          end: seconds(Math.floor(range.to / every) * every),
+          step: seconds(every),
+        });
     return fromPrometheus(answer, target.refId, target.legendFormat ?? '', target.format);
   }
 
   target(target: Target, range: Range, points: number, variables: Variables): Promise<Frame[]> {
-    if (target.query !== undefined) return this.flux(target.query, range, interval(range, points, SHORTEST_BUCKET), variables, target.refId);
+    if (target.query !== undefined)
+      return this.flux(target.query, range, interval(range, points, SHORTEST_BUCKET), variables, target.refId);
     return this.prometheus(target, range, interval(range, points, this.servers.prometheus.scrape), variables);
   }
 }

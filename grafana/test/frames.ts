@@ -105,7 +105,8 @@ export interface PromResult {
 const number = (text: string) => (Number.isFinite(Number(text)) ? Number(text) : null);
 
 /** `{{name}}` in a legend is the label's value. */
-const named = (legend: string, metric: Record<string, string>) => legend.replace(/\{\{\s*(\w+)\s*\}\}/g, (_, name: string) => metric[name] ?? '');
+const named = (legend: string, metric: Record<string, string>) =>
+  legend.replace(/\{\{\s*(\w+)\s*\}\}/g, (_, name: string) => metric[name] ?? '');
 
 /** Prometheus' answer: a frame for each series; in the format `table` one frame with a column for each label. */
 export function fromPrometheus(answer: PromResult, refId: string, legend: string, format?: string): Frame[] {
@@ -128,7 +129,13 @@ export function fromPrometheus(answer: PromResult, refId: string, legend: string
     refId,
     fields: [
       { name: 'Time', type: 'time', values: values.map(([time]) => time * 1000) },
-      { name: 'Value', type: 'number', values: values.map(([, text]) => number(text)), labels: metric, ...(legend === '' ? {} : { shown: named(legend, metric) }) },
+      {
+        name: 'Value',
+        type: 'number',
+        values: values.map(([, text]) => number(text)),
+        labels: metric,
+        ...(legend === '' ? {} : { shown: named(legend, metric) }),
+      },
     ],
   }));
 }

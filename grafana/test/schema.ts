@@ -32,14 +32,20 @@ function checks(panel: Panel, at: number): string[] {
   const name = CONFIG[panel.type];
   if (name === undefined) throw new Error(`no types are known here for the panel "${panel.title}" (${panel.type})`);
   const file = `@grafana/schema/dist/esm/raw/composable/${panel.type.replace('-', '')}/panelcfg/x/${name}PanelCfg_types.gen`;
-  const lines = [`import type * as p${at} from '${file}';`, `export const options${at}: Partial<p${at}.Options> = ${JSON.stringify(panel.options, null, 1)};`];
+  const lines = [
+    `import type * as p${at} from '${file}';`,
+    `export const options${at}: Partial<p${at}.Options> = ${JSON.stringify(panel.options, null, 1)};`,
+  ];
   if (PLAIN.includes(panel.type)) {
-    if (Object.keys(panel.fieldConfig.defaults.custom ?? {}).length > 0) throw new Error(`"${panel.title}": ${panel.type} has no settings of its own for fields`);
+    if (Object.keys(panel.fieldConfig.defaults.custom ?? {}).length > 0)
+      throw new Error(`"${panel.title}": ${panel.type} has no settings of its own for fields`);
     return lines;
   }
   // An override's `custom.lineWidth` is the setting `lineWidth`.
   const customs = panel.fieldConfig.overrides.map((one) =>
-    Object.fromEntries(one.properties.filter(({ id }) => id.startsWith('custom.')).map(({ id, value }) => [id.slice('custom.'.length), value])),
+    Object.fromEntries(
+      one.properties.filter(({ id }) => id.startsWith('custom.')).map(({ id, value }) => [id.slice('custom.'.length), value]),
+    ),
   );
   [panel.fieldConfig.defaults.custom ?? {}, ...customs].forEach((custom, index) =>
     lines.push(`export const field${at}x${index}: Partial<p${at}.FieldConfig> = ${JSON.stringify(custom, null, 1)};`),
@@ -53,19 +59,21 @@ type Plain<T> = T extends (infer E)[] ? Plain<E>[] : T extends string ? \`\${T}\
 `;
 
 mkdirSync(work, { recursive: true });
-const sources = readdirSync(dashboards).filter((name) => name.endsWith('.json')).map((name) => {
-  const text = readFileSync(join(dashboards, name), 'utf8');
-  const panels = (JSON.parse(text).panels as Panel[]).map(checks);
-  const lines = [
-    "import type { Dashboard } from '@grafana/schema';",
-    RELAX,
-    `export const dashboard: Plain<Partial<Dashboard>> = ${text};`,
-    ...panels.flat().map((line) => line.replace(/: (Partial<p\d+\.(Options|FieldConfig)>) =/, ': Plain<$1> =')),
-  ];
-  const path = join(work, name.replace('.json', '.ts'));
-  writeFileSync(path, lines.join('\n'));
-  return path;
-});
+const sources = readdirSync(dashboards)
+  .filter((name) => name.endsWith('.json'))
+  .map((name) => {
+    const text = readFileSync(join(dashboards, name), 'utf8');
+    const panels = (JSON.parse(text).panels as Panel[]).map(checks);
+    const lines = [
+      "import type { Dashboard } from '@grafana/schema';",
+      RELAX,
+      `export const dashboard: Plain<Partial<Dashboard>> = ${text};`,
+      ...panels.flat().map((line) => line.replace(/: (Partial<p\d+\.(Options|FieldConfig)>) =/, ': Plain<$1> =')),
+    ];
+    const path = join(work, name.replace('.json', '.ts'));
+    writeFileSync(path, lines.join('\n'));
+    return path;
+  });
 
 const program = ts.createProgram(sources, {
   noEmit: true,
@@ -77,6 +85,8 @@ const program = ts.createProgram(sources, {
   types: [],
 });
 const faults = ts.getPreEmitDiagnostics(program);
-console.log(ts.formatDiagnostics(faults, { getCanonicalFileName: (name) => name, getCurrentDirectory: () => work, getNewLine: () => '\n' }));
+console.log(
+  ts.formatDiagnostics(faults, { getCanonicalFileName: (name) => name, getCurrentDirectory: () => work, getNewLine: () => '\n' }),
+);
 console.log(`${sources.length} dashboards against Grafana's types: ${faults.length === 0 ? 'they fit' : `${faults.length} faults`}`);
 process.exit(faults.length === 0 ? 0 : 1);

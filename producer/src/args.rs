@@ -39,7 +39,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "URL", global = true, help_heading = "Devices")]
     mqtt: Option<String>,
     /// Be the MQTT broker: devices connect here [default address: 127.0.0.1:1883] [env: TIDEMARK_PRODUCER__MQTT_LISTENER__LISTEN]
-    #[arg(long, value_name = "ADDRESS", num_args = 0..=1, default_missing_value = "127.0.0.1:1883", global = true, help_heading = "Devices")]
+    #[arg(long, value_name = "ADDRESS", num_args = 0..=1, default_missing_value = "127.0.0.1:1883", value_parser = producer::device_address, global = true, help_heading = "Devices")]
     devices: Option<SocketAddr>,
     /// Take readings by HTTP: POST /ingest at --http-listen [env: TIDEMARK_PRODUCER__INGEST__ENABLED]
     #[arg(long, global = true, help_heading = "Devices")]

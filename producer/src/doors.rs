@@ -1,5 +1,6 @@
 //! The doors that the settings open, and the queue behind them.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use crate::intake::Intake;
 use crate::listener::Listener;
 use crate::metrics::Doors as Metrics;
 use crate::mqtt::MqttDoor;
+use crate::mqtt::options::check_files;
 use crate::payload::Reader;
 
 /// How long the doors may take for their farewells.
@@ -54,6 +56,8 @@ impl Doors {
             doors.tasks.spawn(listener.run(doors.stop.clone()));
         }
         if producer.mqtt.connection.url.is_some() {
+            // They are read again at each connection, when a wrong one is no reason to end any more.
+            check_files(&producer.mqtt.connection).map_err(|fault| ProducerError::Door(format!("producer.mqtt.{fault}")))?;
             let door = MqttDoor::new(producer.mqtt.clone(), reader.clone(), feeder.clone(), metrics.clone());
             let state = door.state();
             doors.status.push(("mqtt", Box::new(move || state.status())));
@@ -78,6 +82,14 @@ impl Doors {
             tracing::debug!("some connections were cut without a farewell");
         }
     }
+}
+
+/// An address to listen at, as flags take it.
+///
+/// # Errors
+/// A sentence for people when it is none.
+pub fn device_address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| "it is an IP address and a port, such as 127.0.0.1:1883, or 0.0.0.0:8883 for devices elsewhere".to_owned())
 }
 
 /// The devices that readings come from, for people.

@@ -43,7 +43,7 @@ pub mod simulator;
 pub mod source;
 mod summary;
 
-pub use doors::{describe as describe_devices, wanted as takes_devices};
+pub use doors::{describe as describe_devices, device_address, wanted as takes_devices};
 pub use error::ProducerError;
 pub use ingest::Ingest;
 pub use run::{run, run_with};

@@ -1,7 +1,7 @@
 //! Faults of `[producer]` that only this house can see.
 
 use common::Settings;
-use common::settings::{Faults, Producer};
+use common::settings::{Faults, MqttConnection, Producer};
 
 use crate::mqtt::options::Url;
 use crate::payload::Reader;
@@ -41,12 +41,7 @@ fn devices(producer: &Producer) -> Vec<String> {
     for (key, connection) in
         [("producer.mqtt", &producer.mqtt.connection), ("producer.simulator.mqtt", &producer.simulator.mqtt.connection)]
     {
-        if let Some(Err(fault)) = connection.url.as_deref().map(str::parse::<Url>) {
-            faults.push(format!("{key}.url: {fault}"));
-        }
-        if connection.client_id.is_empty() {
-            faults.push(format!("{key}.client_id is empty; a session needs a name that stays"));
-        }
+        faults.extend(connection_faults(connection).into_iter().map(|fault| format!("{key}.{fault}")));
     }
     if producer.mqtt.share.as_deref().is_some_and(|share| share.is_empty() || share.contains(['/', '+', '#'])) {
         faults.push("producer.mqtt.share: a shared subscription's name has no '/', '+' or '#' and is not empty".to_owned());
@@ -66,6 +61,35 @@ fn devices(producer: &Producer) -> Vec<String> {
     if listener.tls_client_ca_file.is_some() && listener.tls_certificate_file.is_none() {
         faults.push("producer.mqtt_listener.tls_client_ca_file needs tls_certificate_file and tls_key_file".to_owned());
     }
+    if listener.tls_certificate_file.is_some() != listener.tls_key_file.is_some() {
+        faults.push(format!("producer.mqtt_listener.{PAIR}"));
+    }
+    faults
+}
+
+const PAIR: &str = "tls_certificate_file and tls_key_file belong together; set both";
+
+/// Faults of a connection to an MQTT broker; each begins with the key.
+fn connection_faults(connection: &MqttConnection) -> Vec<String> {
+    let mut faults = Vec::new();
+    let files = [&connection.tls_ca_file, &connection.tls_certificate_file, &connection.tls_key_file];
+    match connection.url.as_deref().map(str::parse::<Url>) {
+        Some(Err(fault)) => faults.push(format!("url: {fault}")),
+        Some(Ok(url)) if !url.tls && files.iter().any(|file| file.is_some()) => {
+            faults.push("url begins with mqtt://, which is without TLS, but TLS files are named; write mqtts://".to_owned());
+        }
+        _ => {}
+    }
+    if connection.client_id.is_empty() {
+        faults.push("client_id is empty; a session needs a name that stays".to_owned());
+    }
+    if connection.tls_certificate_file.is_some() != connection.tls_key_file.is_some() {
+        faults.push(PAIR.to_owned());
+    }
+    let has_password = connection.password.is_some() || connection.password_file.is_some();
+    if has_password && connection.username.is_none() && connection.username_file.is_none() {
+        faults.push("password is given without a user; set username as well".to_owned());
+    }
     faults
 }
 
@@ -84,5 +108,19 @@ mod tests {
         settings.producer.simulator.out_of_order = 0.7;
         let Faults(faults) = check(&settings).unwrap_err();
         assert_eq!(faults.len(), 3, "{faults:?}");
+    }
+
+    #[test]
+    fn what_would_be_ignored_is_said() {
+        let mut settings = Settings::default();
+        let mqtt = &mut settings.producer.mqtt.connection;
+        mqtt.url = Some("mqtt://broker".into());
+        mqtt.tls_key_file = Some("key.pem".into());
+        mqtt.password_file = Some("password".into());
+        settings.producer.mqtt_listener.tls_key_file = Some("key.pem".into());
+        let Faults(faults) = check(&settings).unwrap_err();
+        let said = |what: &str| faults.iter().any(|fault| fault.contains(what));
+        assert!(said("producer.mqtt.url") && said("producer.mqtt.tls_") && said("producer.mqtt.password"), "{faults:?}");
+        assert!(said("producer.mqtt_listener.tls_") && faults.len() == 4, "{faults:?}");
     }
 }

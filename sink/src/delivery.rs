@@ -5,15 +5,12 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rdkafka::message::{Headers as _, Message, OwnedMessage};
-
 use crate::SinkError;
 use crate::backoff::Backoff;
 use crate::batch::{Batch, Offsets};
 use crate::dead::DeadLane;
 use crate::guard::Guard;
-use crate::mapping::{Mapper, Unreadable};
-use crate::point::Place;
+use crate::mapping::Unreadable;
 use crate::status::Status;
 use crate::writer::{WriteError, WriteOutcome, Writer};
 
@@ -32,7 +29,7 @@ pub(crate) trait Committer {
 pub(crate) enum Delivered {
     /// The batch is in the database.
     All,
-    /// Nothing is lost, and nothing more should be read before this time is over.
+    /// Nothing is lost; the same batch again when this time is over.
     Waits(Duration),
     /// The database has lost rows: reading must go back to the committed position.
     Lost,
@@ -44,7 +41,7 @@ enum Hindrance {
     Away { detail: String, after: Option<Duration> },
     /// The database has lost what it had.
     Lost(String),
-    /// Nothing: the search for a bad row takes many requests, and the consumer must be polled in between, or the log thinks it is dead.
+    /// Nothing: the search for a bad row takes many requests, and the partitions may go in between.
     Searching,
 }
 
@@ -53,9 +50,6 @@ enum Hindrance {
 pub(crate) struct Delivery {
     writer: Box<dyn Writer>,
     lane: Box<dyn DeadLane>,
-    mapper: Mapper,
-    /// Of the last record; there are few, and every point names its own.
-    topic: Arc<str>,
     guard: Option<Guard>,
     batch: Batch,
     /// Batches that the database has confirmed and may still lose: when, how many rows, how far they reach.
@@ -69,12 +63,10 @@ pub(crate) struct Delivery {
 }
 
 impl Delivery {
-    pub(crate) fn new(writer: Box<dyn Writer>, mapper: Mapper, guard: Option<Guard>, lane: Box<dyn DeadLane>, status: Arc<Status>) -> Self {
+    pub(crate) fn new(writer: Box<dyn Writer>, guard: Option<Guard>, lane: Box<dyn DeadLane>, status: Arc<Status>) -> Self {
         Self {
             writer,
             lane,
-            mapper,
-            topic: Arc::from(""),
             guard,
             batch: Batch::default(),
             settling: VecDeque::new(),
@@ -85,34 +77,9 @@ impl Delivery {
         }
     }
 
-    /// Takes a record in; `detach` copies it when it must outlive its consumer.
-    pub(crate) fn push<M: Message>(&mut self, record: &M, detach: impl FnOnce(&M) -> OwnedMessage) {
-        let headers = record.headers().into_iter().flat_map(|headers| headers.iter());
-        let headers = headers.filter_map(|header| Some((header.key, header.value?)));
-        let mut mapped = self.mapper.map(record.topic(), headers, record.payload());
-        if let Ok(point) = &mut mapped {
-            if *self.topic != *record.topic() {
-                self.topic = Arc::from(record.topic());
-            }
-            point.place = Place { topic: Arc::clone(&self.topic), partition: record.partition(), offset: record.offset() };
-        }
-        self.batch.push(record, detach, mapped);
-        self.show_waiting();
-        self.status.metrics.rows.inc();
-    }
-
-    pub(crate) fn rows(&self) -> usize {
-        self.batch.rows()
-    }
-
-    /// Bytes of the records that wait.
-    pub(crate) fn bytes(&self) -> usize {
-        self.batch.bytes()
-    }
-
-    /// Since when the oldest row waits.
-    pub(crate) fn since(&self) -> Option<Instant> {
-        self.batch.since()
+    /// Takes a batch over, when the one before it is written or forgotten.
+    pub(crate) fn accept(&mut self, batch: Batch) {
+        self.batch = batch;
     }
 
     /// Forgets rows whose partitions are somebody else's now.
@@ -120,9 +87,8 @@ impl Delivery {
         if self.batch.rows() > 0 {
             tracing::warn!(rows = self.batch.rows(), "rows were not written before their partitions went; the next owner reads them again");
         }
-        self.batch = Batch::default();
-        self.settling.clear();
-        self.show_waiting();
+        let settling: usize = self.settling.drain(..).map(|(_, rows, _)| rows).sum();
+        self.status.waits_no_more_for(std::mem::take(&mut self.batch).rows() + settling);
         self.written.clear();
         self.uncommitted = false;
     }
@@ -144,7 +110,6 @@ impl Delivery {
         self.backoff.reset();
         self.status.trouble(None);
         self.commit(committer);
-        self.show_waiting();
         Ok(Delivered::All)
     }
 
@@ -213,15 +178,17 @@ impl Delivery {
         }
         self.status.metrics.batches.inc_by(u64::from(any));
         let batch = std::mem::take(&mut self.batch);
+        let rows = batch.rows();
         if self.writer.settles_after().is_zero() {
-            self.is_safe(batch.offsets);
-        } else {
-            self.settling.push_back((Instant::now(), batch.rows(), batch.offsets));
+            self.is_safe(rows, batch.offsets);
+        } else if rows > 0 {
+            self.settling.push_back((Instant::now(), rows, batch.offsets));
         }
         Ok(None)
     }
 
-    fn is_safe(&mut self, mut offsets: Offsets) {
+    fn is_safe(&mut self, rows: usize, mut offsets: Offsets) {
+        self.status.waits_no_more_for(rows);
         self.uncommitted |= !offsets.is_empty();
         self.written.append(&mut offsets);
     }
@@ -237,8 +204,7 @@ impl Delivery {
         match self.writer.check_settled() {
             Ok(()) => {
                 let safe: Vec<_> = self.settling.drain(..due).collect();
-                safe.into_iter().for_each(|(.., offsets)| self.is_safe(offsets));
-                self.show_waiting();
+                safe.into_iter().for_each(|(_, rows, offsets)| self.is_safe(rows, offsets));
             }
             Err(WriteError::Lost(detail)) => return Ok(self.lost(&detail)),
             Err(error @ WriteError::Fatal(_)) => return Err(error.into()),
@@ -251,10 +217,6 @@ impl Delivery {
         tracing::warn!("{detail}");
         self.forget();
         Delivered::Lost
-    }
-
-    fn show_waiting(&self) {
-        self.status.waits(self.batch.rows() + self.settling.iter().map(|(_, rows, _)| rows).sum::<usize>());
     }
 
     /// What a failed write means for its piece: again later, without some of its points, or in halves until the bad one is alone.

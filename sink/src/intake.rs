@@ -1,7 +1,7 @@
 //! The consumer: fills batches, and hands partitions over in good order.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use common::settings::Output;
@@ -16,23 +16,67 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use crate::SinkError;
 use crate::batch::Offsets;
 use crate::client_stats::ClientStats;
-use crate::delivery::{Committer, Delivered, Delivery};
+use crate::delivery::{Committer, Delivery};
+use crate::dispatch::{Dispatch, News, Shared};
+use crate::filler::Filler;
 use crate::status::Status;
 
 /// Longest wait for a row when nothing else is due.
 const IDLE: Duration = Duration::from_millis(250);
-const UPKEEP: Duration = Duration::from_secs(1);
+/// The same while a batch is on its way: the next one is to follow it at once.
+const BUSY: Duration = Duration::from_millis(5);
+/// Rows that are read while a batch is on its way, at most; they bound the memory.
+const AHEAD: usize = 5_000;
+/// A database that takes longer for a batch makes reading pause.
+const PATIENCE: Duration = Duration::from_millis(250);
 /// Longest wait for the log's answer when reading goes back.
 const GO_BACK: Duration = Duration::from_secs(30);
 
+/// What is read, and the way to the database.
+struct Desk {
+    filler: Filler,
+    dispatch: Dispatch,
+}
+
+impl Desk {
+    fn hand_over(&mut self) {
+        let batch = self.filler.take();
+        self.dispatch.send(batch);
+    }
+
+    /// Writes what is held. What cannot be written by the deadline is left to the next owner.
+    fn drain(&mut self, deadline: Instant) -> Result<(), SinkError> {
+        loop {
+            if !self.dispatch.is_busy() {
+                if self.filler.rows() == 0 {
+                    return Ok(());
+                }
+                self.hand_over();
+            }
+            match self.dispatch.hear(deadline.saturating_duration_since(Instant::now()))? {
+                Some(News::Taken) => {}
+                Some(News::Waits(until)) if until < deadline => {}
+                Some(News::Waits(_) | News::Lost) | None => return Ok(()),
+            }
+        }
+    }
+
+    fn forget(&mut self) {
+        if self.dispatch.is_busy() || self.filler.rows() > 0 {
+            tracing::warn!("rows were not written before their partitions went; the next owner reads them again");
+        }
+        self.filler.forget();
+        self.dispatch.forget();
+    }
+}
+
 /// What the callbacks of the consumer need. They run within `poll`, on the thread of the loop; the lock is never contended.
 pub(crate) struct Handover {
-    delivery: Mutex<Delivery>,
+    desk: Mutex<Desk>,
     fatal: Mutex<Option<SinkError>>,
     /// Set when the assignment has changed: a pause does not outlive that.
     assigned: AtomicBool,
-    /// A commit has failed since the loop looked last.
-    commit_failed: AtomicBool,
+    shared: Arc<Shared>,
     status: Arc<Status>,
     drain_timeout: Duration,
 }
@@ -50,9 +94,9 @@ impl ClientContext for Handover {
 }
 
 impl ConsumerContext for Handover {
-    fn pre_rebalance(&self, consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
+    fn pre_rebalance(&self, _consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
         if let Rebalance::Revoke(_) = rebalance {
-            self.finish(consumer);
+            self.finish();
         }
     }
 
@@ -68,37 +112,28 @@ impl ConsumerContext for Handover {
 }
 
 impl Handover {
-    /// `delivery` is not locked here: a commit's answer may come while it is.
+    /// `desk` is not locked here: a commit's answer may come while it is.
     fn note_commit(&self, result: &KafkaResult<()>) {
         match result {
             Ok(()) | Err(KafkaError::ConsumerCommit(RDKafkaErrorCode::NoOffset)) => {}
             Err(error) => {
                 tracing::debug!(%error, "offsets of written rows are not committed yet");
-                self.commit_failed.store(true, Ordering::Relaxed);
+                self.shared.commit_failed.store(true, Ordering::Relaxed);
             }
         }
     }
 
-    fn delivery(&self) -> MutexGuard<'_, Delivery> {
-        self.delivery.lock().unwrap_or_else(PoisonError::into_inner)
+    fn desk(&self) -> MutexGuard<'_, Desk> {
+        self.desk.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Writes and commits what is held, within the drain timeout; what cannot be written by then is left to the next owner.
-    fn finish(&self, consumer: &BaseConsumer<Self>) {
-        let mut delivery = self.delivery();
-        let deadline = Instant::now() + self.drain_timeout;
-        loop {
-            match delivery.deliver(consumer) {
-                Ok(Delivered::All) => break,
-                Ok(Delivered::Waits(wait)) if Instant::now() + wait < deadline => std::thread::sleep(wait),
-                Ok(Delivered::Waits(_) | Delivered::Lost) => break,
-                Err(error) => {
-                    *self.fatal.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
-                    break;
-                }
-            }
+    /// Writes and commits what is held, within the drain timeout.
+    fn finish(&self) {
+        let mut desk = self.desk();
+        if let Err(error) = desk.drain(Instant::now() + self.drain_timeout) {
+            *self.fatal.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
         }
-        delivery.forget();
+        desk.forget();
     }
 
     fn take_fatal(&self) -> Result<(), SinkError> {
@@ -106,47 +141,54 @@ impl Handover {
     }
 }
 
-impl Committer for BaseConsumer<Handover> {
+/// The consumer as the delivering thread knows it, which does not keep it alive.
+struct Place(Weak<BaseConsumer<Handover>>);
+
+impl Committer for Place {
     fn commit(&self, offsets: &Offsets) -> Result<(), String> {
+        let consumer = self.0.upgrade().ok_or("the consumer is gone")?;
         let mut list = TopicPartitionList::with_capacity(offsets.len());
         for ((topic, partition), offset) in offsets {
             list.add_partition_offset(topic, *partition, Offset::Offset(*offset)).map_err(|error| error.to_string())?;
         }
-        // Without waiting: a log that has just gone would hold the loop up for as long as it is away. Librdkafka itself waits for
+        // Without waiting: a log that has just gone would hold the thread up for as long as it is away. Librdkafka itself waits for
         // commits on their way before it gives partitions back or leaves the group.
-        rdkafka::consumer::Consumer::commit(self, &list, CommitMode::Async).map_err(|error| error.to_string())
+        consumer.commit(&list, CommitMode::Async).map_err(|error| error.to_string())
     }
 }
 
 /// The loop of the sink's thread.
 pub(crate) struct Intake {
-    consumer: BaseConsumer<Handover>,
+    consumer: Arc<BaseConsumer<Handover>>,
     part: Part,
     batch_rows: usize,
     batch_size: usize,
     batch_wait: Duration,
-    /// Set while the database does not take rows: reading pauses, so that memory stays bounded however long it lasts.
-    paused_until: Option<Instant>,
-    upkeep_due: Instant,
+    /// While the database does not take rows: so memory stays bounded however long it lasts.
+    is_paused: bool,
 }
 
 impl Intake {
     pub(crate) fn new(
         settings: &Settings,
         output: &Output,
+        filler: Filler,
         delivery: Delivery,
         status: Arc<Status>,
         part: Part,
     ) -> Result<Self, SinkError> {
+        let (dispatch, worker) = Dispatch::new(delivery);
         let handover = Handover {
-            delivery: Mutex::new(delivery),
+            shared: dispatch.shared(),
+            desk: Mutex::new(Desk { filler, dispatch }),
             fatal: Mutex::default(),
             assigned: AtomicBool::new(false),
-            commit_failed: AtomicBool::new(false),
             status,
             drain_timeout: settings.sink.drain_timeout.duration(),
         };
         let consumer: BaseConsumer<Handover> = config(settings, output.name()).create_with_context(handover).map_err(SinkError::Client)?;
+        let consumer = Arc::new(consumer);
+        consumer.context().desk().dispatch.start(worker, Place(Arc::downgrade(&consumer)))?;
         let topics = subscription(&output.topics);
         consumer.subscribe(&topics.iter().map(String::as_str).collect::<Vec<_>>()).map_err(SinkError::Client)?;
         Ok(Self {
@@ -155,8 +197,7 @@ impl Intake {
             batch_rows: output.batch_rows(&settings.sink),
             batch_size: usize::try_from(settings.sink.batch_size.bytes()).unwrap_or(usize::MAX),
             batch_wait: output.batch_wait(&settings.sink).duration(),
-            paused_until: None,
-            upkeep_due: Instant::now(),
+            is_paused: false,
         })
     }
 
@@ -170,77 +211,86 @@ impl Intake {
             self.part.set_ready(self.context().status.is_ready());
             self.turn()?;
         }
-        self.context().finish(&self.consumer);
+        self.context().finish();
+        self.context().desk().dispatch.close();
         self.context().take_fatal()
     }
 
     fn context(&self) -> &Handover {
-        rdkafka::consumer::Consumer::context(&self.consumer)
+        self.consumer.context()
     }
 
     fn turn(&mut self) -> Result<(), SinkError> {
         match self.consumer.poll(self.patience()) {
-            Some(Ok(message)) => self.context().delivery().push(&message, BorrowedMessage::detach),
+            Some(Ok(message)) => self.context().desk().filler.push(&message, BorrowedMessage::detach),
             Some(Err(error)) => self.note(error)?,
             None => {}
         }
         self.context().take_fatal()?;
-        if self.context().assigned.swap(false, Ordering::Relaxed) && self.paused_until.is_some() {
+        if self.context().assigned.swap(false, Ordering::Relaxed) && self.is_paused {
             self.pause();
         }
-        if self.is_due() {
-            let delivered = self.context().delivery().deliver(&self.consumer)?;
-            self.after(delivered)?;
-        }
-        if self.upkeep_due <= Instant::now() {
-            self.upkeep_due = Instant::now() + UPKEEP;
-            let mut delivery = self.context().delivery();
-            if self.context().commit_failed.swap(false, Ordering::Relaxed) {
-                delivery.commit_again();
+        let wait = if self.is_paused { PATIENCE } else { Duration::ZERO };
+        let news = self.context().desk().dispatch.hear(wait)?;
+        self.heed(news)?;
+        if self.hand_over_if_due() {
+            self.resume();
+        } else if !self.is_paused && self.is_full_ahead() {
+            let news = self.context().desk().dispatch.hear(PATIENCE)?;
+            if news.is_none() {
+                self.is_paused = true;
+                self.pause();
             }
-            let upkept = delivery.upkeep()?;
-            delivery.commit(&self.consumer);
-            drop(delivery);
-            if upkept == Delivered::Lost {
-                self.after(upkept)?;
-            }
+            self.heed(news)?;
         }
         Ok(())
     }
 
-    fn is_due(&self) -> bool {
-        let delivery = self.context().delivery();
-        match self.paused_until {
-            Some(until) => until <= Instant::now(),
-            None if delivery.rows() >= self.batch_rows || delivery.bytes() >= self.batch_size => true,
-            None => delivery.since().is_some_and(|since| since.elapsed() >= self.batch_wait),
+    fn heed(&mut self, news: Option<News>) -> Result<(), SinkError> {
+        if let Some(News::Lost) = news {
+            self.context().desk().forget();
+            self.go_back().map_err(SinkError::Read)?;
+            self.resume();
         }
+        Ok(())
+    }
+
+    /// Hands the batch over when it is due and the one before it is written.
+    fn hand_over_if_due(&self) -> bool {
+        let mut desk = self.context().desk();
+        let Desk { filler, dispatch } = &*desk;
+        let is_full = filler.rows() >= self.batch_rows || filler.bytes() >= self.batch_size;
+        let is_due = is_full || filler.since().is_some_and(|since| since.elapsed() >= self.batch_wait);
+        if dispatch.is_busy() {
+            return false;
+        }
+        if is_due {
+            desk.hand_over();
+        }
+        true
+    }
+
+    /// Whether as much is read as may be while a batch is on its way.
+    fn is_full_ahead(&self) -> bool {
+        let desk = self.context().desk();
+        desk.dispatch.is_busy() && (desk.filler.rows() >= self.batch_rows.min(AHEAD) || desk.filler.bytes() >= self.batch_size)
     }
 
     /// How long a turn may wait for a row.
     fn patience(&self) -> Duration {
-        let due = self.paused_until.or_else(|| self.context().delivery().since().map(|since| since + self.batch_wait));
+        if self.is_paused {
+            return Duration::ZERO;
+        }
+        let desk = self.context().desk();
+        if desk.dispatch.is_busy() {
+            return BUSY;
+        }
+        let due = desk.filler.since().map(|since| since + self.batch_wait);
         due.map_or(IDLE, |due| due.saturating_duration_since(Instant::now()).min(IDLE))
     }
 
-    fn after(&mut self, delivered: Delivered) -> Result<(), SinkError> {
-        match delivered {
-            Delivered::Lost => {
-                self.go_back().map_err(SinkError::Read)?;
-                self.resume();
-            }
-            Delivered::Waits(wait) => {
-                if self.paused_until.replace(Instant::now() + wait).is_none() {
-                    self.pause();
-                }
-            }
-            Delivered::All => self.resume(),
-        }
-        Ok(())
-    }
-
     fn resume(&mut self) {
-        if self.paused_until.take().is_some() {
+        if std::mem::take(&mut self.is_paused) {
             let resumed = self.consumer.assignment().and_then(|all| self.consumer.resume(&all));
             self.log_fault("reading cannot be resumed", resumed);
         }

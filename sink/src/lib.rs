@@ -1,7 +1,7 @@
 //! Results from the log into a time-series database, each once.
 //!
 //! ```text
-//! iot.agg.<query> ──▶ intake ──▶ mapping ──▶ guard ──▶ delivery ──▶ Writer (SQLite, InfluxDB, ...)
+//! iot.agg.<query> ──▶ intake ──▶ mapping ─▶│ guard ──▶ delivery ──▶ Writer (SQLite, InfluxDB, ...)
 //!                      (Kafka)      │ unreadable  │ wrong type  │ refused       then: offsets committed
 //!                                   └──────────▶ iot.dead ◀─────┘
 //! ```
@@ -21,7 +21,8 @@
 //! | `guard` | types of fields, and how many series there may be |
 //! | [`verify`] | a database against the log |
 //! | [`store`] | the read side of that database, for a page |
-//! | `intake`, `batch`, `records`, `delivery`, `backoff` | batches from Kafka; database first, offsets after it |
+//! | `intake`, `filler`, `batch`, `records` | batches from Kafka |
+//! | `dispatch`, `delivery`, `backoff` | on a thread of its own: database first, offsets after it |
 //! | `dead` | rows that no database takes, whole, into the dead lane |
 //! | `run`, `metrics`, `status`, `client_stats`, `error` | wiring, and what can be seen from outside |
 
@@ -32,7 +33,9 @@ pub mod console;
 mod dead;
 mod delivery;
 mod disk;
+mod dispatch;
 mod error;
+mod filler;
 mod guard;
 pub mod influxdb;
 mod intake;

@@ -1,5 +1,6 @@
 //! Of a batch only the newest row of each identity has to reach a database that overwrites.
 
+use std::borrow::Borrow;
 use std::collections::HashMap;
 
 use crate::point::Point;
@@ -13,14 +14,14 @@ pub(crate) struct Newest {
 }
 
 impl Newest {
-    pub(crate) fn of(points: &[Point]) -> Self {
+    pub(crate) fn of<P: Borrow<Point>>(points: &[P]) -> Self {
         let mut newest = Self { places: Vec::with_capacity(points.len()), stale: 0 };
         let mut held: HashMap<(u64, i64), usize> = HashMap::with_capacity(points.len());
-        for (at, point) in points.iter().enumerate() {
+        for (at, point) in points.iter().map(P::borrow).enumerate() {
             let key = (point.series_hash(), point.time_ms);
             match held.get(&key).copied() {
-                Some(slot) if points[newest.places[slot]].same_identity(point) => {
-                    if point.replaces(&points[newest.places[slot]]) {
+                Some(slot) if points[newest.places[slot]].borrow().same_identity(point) => {
+                    if point.replaces(points[newest.places[slot]].borrow()) {
                         newest.places[slot] = at;
                     } else {
                         newest.stale += 1;

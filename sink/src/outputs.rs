@@ -47,6 +47,6 @@ pub(crate) fn open(output: &Output) -> Result<Box<dyn Writer>, WriteError> {
 }
 
 fn lake(output: &Output, settings: &Lake, compacts: bool) -> Result<LakeWriter, WriteError> {
-    tracing::info!(output = output.name(), path = %settings.path.display(), "appending final results to Delta Lake tables");
-    LakeWriter::open(&settings.path, output.name(), compacts)
+    tracing::info!(output = output.name(), path = %settings.path.display(), mode = ?settings.mode, "writing results into Delta Lake tables");
+    LakeWriter::open(settings, output.name(), compacts)
 }

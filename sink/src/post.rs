@@ -29,6 +29,7 @@ impl PostWriter {
             url: settings.url.clone(),
             secret: Secret { scheme: Scheme::Bearer, token: settings.token.clone(), file: settings.token_file.clone() },
             ca_file: settings.ca_file.clone(),
+            identity: settings.cert_file.clone().zip(settings.key_file.clone()),
             gzip: settings.gzip,
             timeout: settings.timeout.duration(),
         };

@@ -14,6 +14,7 @@ use crate::SinkError;
 use crate::dead::KafkaDeadLane;
 use crate::delivery::Delivery;
 use crate::disk::Disk;
+use crate::filler::Filler;
 use crate::guard::Guard;
 use crate::intake::Intake;
 use crate::mapping::Mapper;
@@ -120,8 +121,9 @@ fn set_up(
     });
     let guard = Guard::open(&settings.sink.state_path, output)?;
     let lane = Box::new(KafkaDeadLane::new(settings));
-    let delivery = Delivery::new(writer, Mapper::new(&output.mapping), guard, lane, Arc::clone(&status));
-    let intake = Intake::new(settings, output, delivery, Arc::clone(&status), part.clone())?;
+    let delivery = Delivery::new(writer, guard, lane, Arc::clone(&status));
+    let filler = Filler::new(Mapper::new(&output.mapping), Arc::clone(&status));
+    let intake = Intake::new(settings, output, filler, delivery, Arc::clone(&status), part.clone())?;
     Ok(Ready { intake, part, status })
 }
 

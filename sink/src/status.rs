@@ -47,8 +47,13 @@ impl Status {
         }
     }
 
-    pub(crate) fn waits(&self, rows: usize) {
-        self.waiting.store(rows as u64, Ordering::Relaxed);
+    pub(crate) fn waits_for(&self, rows: usize) {
+        self.waiting.fetch_add(rows as u64, Ordering::Relaxed);
+    }
+
+    /// They are written, or given up.
+    pub(crate) fn waits_no_more_for(&self, rows: usize) {
+        self.waiting.fetch_sub(rows as u64, Ordering::Relaxed);
     }
 
     /// Sets or clears the trouble; says it once, and once when it is over.

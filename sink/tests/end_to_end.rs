@@ -96,6 +96,15 @@ impl Running {
     }
 }
 
+/// The program, with no setting from outside.
+fn binary() -> std::process::Command {
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_sink"));
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("TIDEMARK_")) {
+        command.env_remove(name);
+    }
+    command
+}
+
 fn folder() -> (tempfile::TempDir, PathBuf) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("points.sqlite");
@@ -255,7 +264,7 @@ async fn the_binary_writes_and_ends_in_good_order_on_sigterm() {
     log.create(&[TOPIC]).await;
     let (_dir, path) = folder();
     log.produce(TOPIC, &[row("a", 0, 1.0, 1)]).await;
-    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_sink"));
+    let mut command = binary();
     command.args(["--http-listen", "127.0.0.1:0", "--bootstrap-servers", &log.servers(), "--sqlite-path"]).arg(&path);
     let mut child = command.stderr(std::process::Stdio::null()).spawn().unwrap();
     until("its point is there", || count(&path) == 1).await;
@@ -277,7 +286,7 @@ async fn verify_compares_sqlite_with_the_log_and_says_what_differs() {
     until("all is written", || running.status("rows") == 51 && running.status("waiting") == 0).await;
     running.stop().await;
     let verify = |more: &[&str]| {
-        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_sink"));
+        let mut command = binary();
         let output =
             command.args(["verify", "--bootstrap-servers", &log.servers(), "--sqlite-path"]).arg(&path).args(more).output().unwrap();
         (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())
@@ -333,30 +342,4 @@ async fn a_locked_database_pauses_reading_and_loses_nothing() {
     until("all points are there", || count(&path) == 300).await;
     until("it is ready again", || running.telemetry.status()["parts"]["sink"]["ready"] == true).await;
     assert_eq!(running.stop().await.points, 300);
-}
-
-/// `cargo test --release -p sink --test end_to_end -- --ignored --nocapture` prints rows per second from the log into the table.
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "a measurement"]
-async fn throughput() {
-    let log = Log::start().await;
-    log.create(&[TOPIC, "iot.dead"]).await;
-    let (_dir, path) = folder();
-    let total = 500_000_i64;
-    let fields = r#""n":50,"avg":21.123456,"min":20.5,"max":22.25"#;
-    for from in (0..total).step_by(50_000) {
-        let rows = (from..from + 50_000).map(|i| {
-            let sensor = format!("s-{:04}", i % 1000);
-            let value =
-                format!(r#"{{"window_start":"2023-11-14T22:13:20Z","window_end":"2023-11-14T22:13:30Z","sensor_id":"{sensor}",{fields}}}"#);
-            Row { value, ..row(&sensor, (i / 1000) * 10_000, 0.0, i) }
-        });
-        log.produce(TOPIC, &rows.collect::<Vec<_>>()).await;
-    }
-    let running = start(settings(&log, &path), None);
-    until("the first rows are written", || running.status("points").as_i64() > Some(0)).await;
-    let (began, before) = (Instant::now(), running.status("points").as_i64().unwrap());
-    until("all rows are written", || running.status("points").as_i64() == Some(total)).await;
-    println!("{:.0} rows/s", (total - before) as f64 / began.elapsed().as_secs_f64());
-    running.stop().await;
 }

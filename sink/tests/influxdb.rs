@@ -2,17 +2,18 @@
 #![allow(clippy::unwrap_used, dead_code)]
 
 mod database;
+mod faults;
 mod gate;
 mod log;
 mod rows;
 
 use std::path::Path;
-use std::time::Duration;
 
 use common::Settings;
 use common::settings::{Database as To, Output};
 use common::topics::{lane_header, result_header};
 use database::{Database, Kind, TOKEN};
+use faults::{fill_and_free, kill_ten_times, meet_all};
 use gate::{Fate, Gate};
 use log::{Log, Row};
 use rdkafka::message::{Headers as _, Message as _};
@@ -125,28 +126,8 @@ async fn no_fault_of_the_database_or_the_network_loses_or_doubles_a_row() {
     let mut settings = settings(&log, &gate.url(), dir.path());
     settings.sink.batch_rows = 500;
     settings.sink.influxdb.timeout = common::units::Span::from_secs(1);
-    let rows = updates(10, 40);
-    let mut produced = 0;
     let running = start(&settings);
-    let fates = [
-        Fate::Answer("503 Service Unavailable\r\nRetry-After: 1"),
-        Fate::Answer("429 Too Many Requests\r\nRetry-After: 1"),
-        Fate::Answer("500 Internal Server Error"),
-        Fate::Answer("200 OK"),
-        Fate::CutAfterBody,
-        Fate::Refuse,
-        Fate::Slow(Duration::from_secs(3)),
-    ];
-    for (fate, rows) in fates.into_iter().zip(rows.chunks(rows.len() / 7 + 1)) {
-        gate.set(fate.clone());
-        let before = gate.requests();
-        log.produce(TOPIC, rows).await;
-        produced += rows.len() as u64;
-        until(&format!("{fate:?} is met twice"), || gate.requests() >= before + 2).await;
-        until("the sink says so", || running.status("error").is_string()).await;
-        gate.set(Fate::Pass);
-        running.done(produced).await;
-    }
+    let mut produced = meet_all(&log, TOPIC, &gate, &running, &updates(10, 40)).await;
     // The whole server is killed under load, and comes back.
     influx.down();
     log.produce(TOPIC, &updates(10, 80)).await;
@@ -239,22 +220,7 @@ async fn ten_kills_leave_every_point_as_the_log_has_it() {
         .env("TIDEMARK_SINK__BATCH_ROWS", "200")
         .env("TIDEMARK_SINK__STATE_PATH", dir.path().join("state"))
         .stderr(std::process::Stdio::null());
-    let rows = updates(50, 200);
-    let mut seen = 0;
-    for chunk in rows.chunks(rows.len() / 10 + 1) {
-        let mut child = command.spawn().unwrap();
-        log.produce(TOPIC, chunk).await;
-        let behind = seen;
-        // Killed in the middle of writing: as soon as something of this part is there.
-        until("something more is written", || {
-            seen = held(&influx);
-            seen > behind
-        })
-        .await;
-        child.kill().unwrap();
-        child.wait().unwrap();
-    }
-    let mut child = command.spawn().unwrap();
+    let mut child = kill_ten_times(&log, TOPIC, &mut command, &updates(50, 200), || held(&influx)).await;
     until("all is committed", || {
         let report = sink::verify::verify(&settings, None, sink::verify::Span::default(), 5).unwrap();
         report.pending == 0 && report.equal + report.different + report.missing == 50 * 200
@@ -264,6 +230,26 @@ async fn ten_kills_leave_every_point_as_the_log_has_it() {
     child.wait().unwrap();
     let report = verify(&settings).await;
     assert!(report.is_equal() && report.equal == 50 * 200, "{report}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_is_waited_for_and_loses_nothing() {
+    let Some(mut influx) = Database::start_on_a_small_disk(Kind::Influxdb, "a_full_disk", &[], 64) else { return };
+    let log = Log::start().await;
+    log.create(&[TOPIC, "iot.dead"]).await;
+    let dir = tempfile::tempdir().unwrap();
+    let settings = settings(&log, &influx.url(), dir.path());
+    let running = start(&settings);
+    log.produce(TOPIC, &updates(10, 10)).await;
+    running.done(300).await;
+    // What it could not open while the disk was full it does not try again before it is started anew.
+    let said = fill_and_free(&log, TOPIC, (&mut influx, 0), |_| true, true, &running, &updates(100, 100)).await;
+    assert!(said.contains("InfluxDB at http://") && said.contains("no space left on device") && said.contains("keeps trying"), "{said}");
+    running.done(300 + 30_000).await;
+    assert_eq!(running.status("rejected"), 0);
+    running.stop().await;
+    let report = verify(&settings).await;
+    assert!(report.is_equal() && report.equal == 100 * 100, "{report}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -348,40 +334,6 @@ async fn outputs_are_independent_and_readings_are_written_as_they_are() {
     settings.sink.outputs.remove(0);
     let report = verify(&settings).await;
     assert!(report.is_equal() && report.equal == 100, "{report}");
-}
-
-/// `cargo test --release -p sink --test influxdb -- --ignored --nocapture throughput` prints points per second of plain posts of lines, as
-/// `influx write` makes them, and of the sink from the log into the same database.
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "a measurement"]
-async fn throughput() {
-    let Some(influx) = Database::start(Kind::Influxdb, "throughput", &[]) else { return };
-    let total = 500_000_i64;
-    let agent = ureq::Agent::new_with_defaults();
-    let began = std::time::Instant::now();
-    for from in (0..total).step_by(5_000) {
-        let line = |i: i64| format!("raw,sensor_id=s-{:04} avg={:?} {}\n", i % 1000, i as f64 / 7.0, BEGIN + i / 1000 * 10_000);
-        let body: String = (from..from + 5_000).map(line).collect();
-        let url = format!("{}/api/v2/write?org=o&bucket=b&precision=ms", influx.url());
-        let answer = agent.post(url).header("authorization", format!("Token {TOKEN}")).send(&body);
-        assert_eq!(answer.unwrap().status(), 204);
-    }
-    println!("plain posts: {:.0} points/s", total as f64 / began.elapsed().as_secs_f64());
-
-    let log = Log::start().await;
-    log.create(&[TOPIC, "iot.dead"]).await;
-    let dir = tempfile::tempdir().unwrap();
-    let settings = settings(&log, &influx.url(), dir.path());
-    for from in (0..total).step_by(50_000) {
-        let rows = (from..from + 50_000).map(|i| row(&format!("s-{:04}", i % 1000), BEGIN + i / 1000 * 10_000, i as f64 / 7.0, i, true));
-        log.produce(TOPIC, &rows.collect::<Vec<_>>()).await;
-    }
-    let running = start(&settings);
-    until("the first rows are written", || running.status("points").as_i64() > Some(0)).await;
-    let (began, before) = (std::time::Instant::now(), running.status("points").as_i64().unwrap());
-    until("all rows are written", || running.status("points").as_i64() == Some(total)).await;
-    println!("the sink: {:.0} points/s", (total - before) as f64 / began.elapsed().as_secs_f64());
-    running.stop().await;
 }
 
 /// A bucket and tokens are made once, kept the second time, and each token does its one thing only.

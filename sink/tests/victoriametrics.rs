@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, dead_code)]
 
 mod database;
+mod faults;
 mod gate;
 mod log;
 mod rows;
@@ -12,9 +13,10 @@ use common::Settings;
 use common::settings::{Database as To, Output};
 use common::topics::result_header;
 use database::{Database, Kind};
+use faults::{fill_and_free, kill_ten_times, meet_all};
 use gate::{Fate, Gate};
 use log::{Log, Row};
-use rows::{row, start, until, verify, with_value};
+use rows::{binary, row, start, until, verify, with_value};
 
 const TOPIC: &str = "iot.agg.q";
 const BEGIN: i64 = 1_700_000_000_000;
@@ -94,17 +96,17 @@ async fn what_it_would_drop_without_a_word_is_in_the_dead_lane() {
     let dir = tempfile::tempdir().unwrap();
     let settings = settings(&log, &victoria.url(), dir.path());
     let mut rows: Vec<Row> =
-        (0..10_000).map(|i| row(&format!("s-{:03}", i % 100), BEGIN + (i / 100) * 10_000, i as f64, i, true)).collect();
+        (0..100_000).map(|i| row(&format!("s-{:03}", i % 1000), BEGIN + (i / 1000) * 10_000, i as f64, i, true)).collect();
     rows[10] = with_value("w", BEGIN, 1, true, r#"{"sensor_id":"wrong","avg":"warm"}"#.into());
-    rows[5_000] = row("old", -10_000, 1.0, 1, true);
-    rows[9_999] = row(&"x".repeat(70_000), BEGIN, 1.0, 1, true);
+    rows[50_000] = row("old", -10_000, 1.0, 1, true);
+    rows[99_999] = row(&"x".repeat(70_000), BEGIN, 1.0, 1, true);
     log.produce(TOPIC, &rows).await;
     let running = start(&settings);
-    running.done(10_000).await;
-    assert_eq!((running.status("rejected"), running.status("points")), (3.into(), 9_997.into()));
+    running.done(100_000).await;
+    assert_eq!((running.status("rejected"), running.status("points")), (3.into(), 99_997.into()));
     // It is killed with rows that it has confirmed and not yet put on its disk, and more come while it is away.
     log.produce(TOPIC, &[row("before", BEGIN, 1.0, 1, true)]).await;
-    until("it has confirmed the row", || running.status("points") == 9_998).await;
+    until("it has confirmed the row", || running.status("points") == 99_998).await;
     victoria.down();
     log.produce(TOPIC, &[row("after", BEGIN, 1.0, 1, true)]).await;
     until("the sink waits", || running.status("error").is_string()).await;
@@ -113,5 +115,87 @@ async fn what_it_would_drop_without_a_word_is_in_the_dead_lane() {
     running.stop().await;
     victoria.flush();
     let report = verify(&settings).await;
-    assert!(report.is_equal() && report.equal == 9_999, "{report}");
+    assert!(report.is_equal() && report.equal == 99_999, "{report}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_fault_of_the_database_or_the_network_loses_a_row_or_adds_one() {
+    let Some(victoria) = Database::start(Kind::Victoriametrics, "no_fault", &FLAGS) else { return };
+    let log = Log::start().await;
+    log.create(&[TOPIC, "iot.dead"]).await;
+    let dir = tempfile::tempdir().unwrap();
+    let gate = Gate::new(victoria.address);
+    let mut settings = settings(&log, &gate.url(), dir.path());
+    settings.sink.batch_rows = 500;
+    settings.sink.victoriametrics.timeout = common::units::Span::from_secs(1);
+    let running = start(&settings);
+    let produced = meet_all(&log, TOPIC, &gate, &running, &updates(10, 40)).await;
+    running.done(produced).await;
+    assert_eq!(running.status("rejected"), 0);
+    running.stop().await;
+    victoria.flush();
+    let report = verify(&settings).await;
+    assert!(report.is_equal() && report.equal == 10 * 40, "{report}");
+}
+
+/// Samples that it has taken since its start, those that came twice included.
+fn taken(victoria: &Database) -> u64 {
+    let page = ureq::get(format!("{}/metrics", victoria.url())).call().unwrap().body_mut().read_to_string().unwrap();
+    let line = page.lines().find_map(|line| line.strip_prefix("vm_rows_inserted_total{type=\"influx\"} "));
+    line.map_or(0, |count| count.parse::<f64>().unwrap() as u64)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ten_kills_leave_every_final_row_once() {
+    let Some(victoria) = Database::start(Kind::Victoriametrics, "ten_kills", &FLAGS) else { return };
+    let log = Log::start().await;
+    log.create(&[TOPIC, "iot.dead"]).await;
+    let dir = tempfile::tempdir().unwrap();
+    let settings = settings(&log, &victoria.url(), dir.path());
+    let mut command = binary(&log.servers());
+    command
+        .args(["--to", "victoriametrics"])
+        .env("TIDEMARK_SINK__VICTORIAMETRICS__URL", victoria.url())
+        .env("TIDEMARK_SINK__INSTANCE_ID", "one")
+        .env("TIDEMARK_SINK__BATCH_ROWS", "200")
+        .env("TIDEMARK_SINK__STATE_PATH", dir.path().join("state"))
+        .stderr(std::process::Stdio::null());
+    let mut child = kill_ten_times(&log, TOPIC, &mut command, &updates(50, 100), || taken(&victoria)).await;
+    until("all is committed", || {
+        victoria.flush();
+        let report = sink::verify::verify(&settings, None, sink::verify::Span::default(), 5).unwrap();
+        report.pending == 0 && report.equal + report.different + report.missing == 50 * 100
+    })
+    .await;
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let report = verify(&settings).await;
+    assert!(report.is_equal() && report.equal == 50 * 100, "{report}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_is_waited_for_and_loses_nothing() {
+    let flags = [&FLAGS[..], &["-storage.minFreeDiskSpaceBytes=16MB"]].concat();
+    let Some(mut victoria) = Database::start_on_a_small_disk(Kind::Victoriametrics, "a_full_disk", &flags, 128) else { return };
+    let log = Log::start().await;
+    log.create(&[TOPIC, "iot.dead"]).await;
+    let dir = tempfile::tempdir().unwrap();
+    let settings = settings(&log, &victoria.url(), dir.path());
+    let running = start(&settings);
+    log.produce(TOPIC, &updates(10, 10)).await;
+    running.done(300).await;
+    victoria.flush();
+    // It stops taking samples while there is a little room left, and looks once a second.
+    let said = fill_and_free(&log, TOPIC, (&mut victoria, 8 << 20), is_read_only, false, &running, &updates(100, 100)).await;
+    assert!(said.contains("VictoriaMetrics at http://") && said.contains("keeps trying"), "{said}");
+    running.done(300 + 30_000).await;
+    running.stop().await;
+    victoria.flush();
+    let report = verify(&settings).await;
+    assert!(report.is_equal() && report.equal == 100 * 100, "{report}");
+}
+
+fn is_read_only(victoria: &Database) -> bool {
+    let page = ureq::get(format!("{}/metrics", victoria.url())).call().unwrap().body_mut().read_to_string().unwrap();
+    page.lines().any(|line| line.starts_with("vm_storage_is_read_only") && line.ends_with(" 1"))
 }

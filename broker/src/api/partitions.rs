@@ -41,7 +41,7 @@ fn grow(broker: &Shared, wanted: &CreatePartitionsTopic, validate_only: bool) ->
     })?;
     let has = topic.partitions.len() as i32;
     if wanted.count <= has {
-        let detail = format!("the topic has {has} partitions already; it can only get more");
+        let detail = format!("The topic {} currently has {has} partition(s); {} would not be an increase.", topic.name, wanted.count);
         return Err((ResponseError::InvalidPartitions, detail));
     }
     if wanted.count > MAX_PARTITIONS {

@@ -65,7 +65,7 @@ fn create_one(broker: &Shared, topic: &CreatableTopic, validate_only: bool) -> R
     let given: BTreeMap<_, _> =
         topic.configs.iter().filter_map(|config| Some((config.name.to_string(), config.value.as_ref()?.to_string()))).collect();
     let config = TopicConfig::new(given, broker.segment_bytes).map_err(|detail| (ResponseError::InvalidConfig, detail))?;
-    let exists = || (ResponseError::TopicAlreadyExists, format!("topic '{}' exists already", &*topic.name));
+    let exists = || (ResponseError::TopicAlreadyExists, format!("Topic '{}' already exists.", &*topic.name));
     if broker.topics.get(&topic.name).is_some() {
         return Err(exists());
     }

@@ -187,7 +187,7 @@ fn send(reply: &mut Reply, answer: Joined) {
 }
 
 /// The topics that a consumer's metadata names; `None` when it cannot be read.
-pub(super) fn topics(metadata: &[u8]) -> Option<Vec<String>> {
+pub(crate) fn topics(metadata: &[u8]) -> Option<Vec<String>> {
     let count = i32::from_be_bytes(metadata.get(2..6)?.try_into().ok()?);
     let mut rest = metadata.get(6..)?;
     let mut topics = Vec::new();

@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::units::{Size, Span};
 
+const BATCH_ROWS: usize = 5_000;
+
 /// `[sink]`
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -19,7 +21,7 @@ pub struct Sink {
     /// Topics to write; every topic that begins with `iot.agg.` when empty. A name that begins with `^` is a pattern.
     pub topics: Vec<String>,
     pub instance_id: Option<String>,
-    /// Most rows that one database transaction or request covers.
+    /// Most rows that one database transaction or request covers. Left as it is, SQLite gets 10,000 and a lake 20,000.
     pub batch_rows: usize,
     /// A batch is written when its records have this size, however few they are.
     pub batch_size: Size,
@@ -44,7 +46,7 @@ impl Default for Sink {
             outputs: Vec::new(),
             topics: Vec::new(),
             instance_id: None,
-            batch_rows: 5_000,
+            batch_rows: BATCH_ROWS,
             batch_size: Size::from_mib(8),
             batch_wait: Span::from_millis(200),
             drain_timeout: Span::from_secs(4),
@@ -180,9 +182,15 @@ impl Output {
         self.name.as_deref().unwrap_or(self.to.name())
     }
 
-    /// Most rows of one batch. A commit of a table is a file, so its batches are large and patient unless the output says otherwise.
+    /// Most rows of one batch. A commit of SQLite costs the pages that it touches, one of a lake is a file: both want larger ones than a
+    /// request does, unless the settings say otherwise.
     pub fn batch_rows(&self, sink: &Sink) -> usize {
-        self.batch_rows.unwrap_or(if self.is_lake() { sink.batch_rows.max(20_000) } else { sink.batch_rows })
+        let usual = match self.to {
+            Database::Sqlite => 10_000,
+            Database::Delta | Database::Parquet => 20_000,
+            _ => BATCH_ROWS,
+        };
+        self.batch_rows.unwrap_or(if sink.batch_rows == BATCH_ROWS { usual } else { sink.batch_rows })
     }
 
     /// Longest time that a row waits for its batch to fill.
@@ -205,14 +213,27 @@ impl Output {
         check(self.batch_rows != Some(0), "batch_rows is 0; a batch has at least 1 row");
         check(self.mapping.max_series != Some(0), "mapping.max_series is 0; leave it out for the database's own default");
         let url = |url: &str| url.starts_with("http://") || url.starts_with("https://");
+        let pair = |cert: &Option<PathBuf>, key: &Option<PathBuf>| cert.is_some() == key.is_some();
+        let both = "cert_file and key_file belong together; name both or none";
         match self.to {
             Database::Influxdb => {
                 check(url(&self.influxdb.url), "influxdb.url must begin with http:// or https://");
                 check(!self.influxdb.bucket.is_empty(), "influxdb.bucket is missing; name the bucket to write into");
+                check(pair(&self.influxdb.cert_file, &self.influxdb.key_file), both);
             }
-            Database::Victoriametrics => check(url(&self.victoriametrics.url), "victoriametrics.url must begin with http:// or https://"),
-            Database::Http => check(url(&self.http.url), "http.url is missing, or does not begin with http:// or https://"),
-            Database::Sqlite | Database::Parquet | Database::Delta | Database::Console => {}
+            Database::Victoriametrics => {
+                check(url(&self.victoriametrics.url), "victoriametrics.url must begin with http:// or https://");
+                check(pair(&self.victoriametrics.cert_file, &self.victoriametrics.key_file), both);
+            }
+            Database::Http => {
+                check(url(&self.http.url), "http.url is missing, or does not begin with http:// or https://");
+                check(pair(&self.http.cert_file, &self.http.key_file), both);
+            }
+            Database::Parquet => check(
+                self.parquet.mode == LakeMode::Append,
+                "parquet.mode is upsert, which leaves replaced files for readers of Delta Lake to skip; write to = \"delta\" for it",
+            ),
+            Database::Sqlite | Database::Delta | Database::Console => {}
         }
         faults
     }
@@ -276,18 +297,32 @@ impl Default for Sqlite {
     }
 }
 
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum InfluxApi {
+    #[default]
+    V2,
+    V3,
+}
+
 /// `[sink.influxdb]`: InfluxDB 2 and what speaks like it.
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Influxdb {
     pub url: String,
+    /// The way it is written: `v2` is taken by InfluxDB 2, by 3 as well and by many others; `v3` is InfluxDB 3's own.
+    pub api: InfluxApi,
     pub org: String,
+    /// The bucket; a database in InfluxDB 3.
     pub bucket: String,
     /// A token that may write the bucket. Better in a file, which is read again when the database refuses it.
     pub token: Option<String>,
     pub token_file: Option<PathBuf>,
     /// Certificates (PEM) to trust instead of the public ones.
     pub ca_file: Option<PathBuf>,
+    /// Our own certificate (PEM) with its key, for a server that asks for one.
+    pub cert_file: Option<PathBuf>,
+    pub key_file: Option<PathBuf>,
     pub gzip: bool,
     /// Longest time for one request.
     pub timeout: Span,
@@ -297,11 +332,14 @@ impl Default for Influxdb {
     fn default() -> Self {
         Self {
             url: "http://127.0.0.1:8086".into(),
+            api: InfluxApi::V2,
             org: String::new(),
             bucket: String::new(),
             token: None,
             token_file: None,
             ca_file: None,
+            cert_file: None,
+            key_file: None,
             gzip: true,
             timeout: Span::from_secs(30),
         }
@@ -317,13 +355,24 @@ pub struct Victoriametrics {
     pub token: Option<String>,
     pub token_file: Option<PathBuf>,
     pub ca_file: Option<PathBuf>,
+    pub cert_file: Option<PathBuf>,
+    pub key_file: Option<PathBuf>,
     pub gzip: bool,
     pub timeout: Span,
 }
 
 impl Default for Victoriametrics {
     fn default() -> Self {
-        Self { url: "http://127.0.0.1:8428".into(), token: None, token_file: None, ca_file: None, gzip: true, timeout: Span::from_secs(30) }
+        Self {
+            url: "http://127.0.0.1:8428".into(),
+            token: None,
+            token_file: None,
+            ca_file: None,
+            cert_file: None,
+            key_file: None,
+            gzip: true,
+            timeout: Span::from_secs(30),
+        }
     }
 }
 
@@ -335,13 +384,24 @@ pub struct Post {
     pub token: Option<String>,
     pub token_file: Option<PathBuf>,
     pub ca_file: Option<PathBuf>,
+    pub cert_file: Option<PathBuf>,
+    pub key_file: Option<PathBuf>,
     pub gzip: bool,
     pub timeout: Span,
 }
 
 impl Default for Post {
     fn default() -> Self {
-        Self { url: String::new(), token: None, token_file: None, ca_file: None, gzip: false, timeout: Span::from_secs(30) }
+        Self {
+            url: String::new(),
+            token: None,
+            token_file: None,
+            ca_file: None,
+            cert_file: None,
+            key_file: None,
+            gzip: false,
+            timeout: Span::from_secs(30),
+        }
     }
 }
 
@@ -363,11 +423,23 @@ debug_url_only!(Influxdb, Victoriametrics, Post);
 pub struct Lake {
     /// Folder of the tables; each measurement has one below it.
     pub path: PathBuf,
+    pub mode: LakeMode,
+}
+
+/// What a row does to one of the same identity.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LakeMode {
+    /// Nothing: final rows are appended, a correction is one more row.
+    #[default]
+    Append,
+    /// The row of the larger revision stays: a table holds one row of each identity, the newest.
+    Upsert,
 }
 
 impl Default for Lake {
     fn default() -> Self {
-        Self { path: "tidemark-lake".into() }
+        Self { path: "tidemark-lake".into(), mode: LakeMode::default() }
     }
 }
 
@@ -408,6 +480,18 @@ mod tests {
     }
 
     #[test]
+    fn batches_are_as_large_as_the_database_likes_them_unless_told() {
+        let rows = |text: &str| {
+            let path = tempfile::NamedTempFile::new().unwrap();
+            std::fs::write(path.path(), text).unwrap();
+            let sink = load(Some(path.path()), [], &[]).unwrap().settings.sink;
+            sink.all_outputs().iter().map(|output| output.batch_rows(&sink)).collect::<Vec<_>>()
+        };
+        assert_eq!(rows("[sink]\nto = ['sqlite', 'http', 'delta']\nhttp.url = 'http://h'\n"), [10_000, 5_000, 20_000]);
+        assert_eq!(rows("[sink]\nbatch_rows = 10\nto = ['sqlite', 'delta']\n"), [10, 10]);
+    }
+
+    #[test]
     fn an_appliance_keeps_its_databases_in_its_folder() {
         let environment = [("TIDEMARK_SINK__OUTPUTS".to_owned(), r#"[{"to":"sqlite"},{"name":"b","sqlite":{"path":"/b"}}]"#.to_owned())];
         let mut sink = load(None, environment, &[]).unwrap().settings.sink;
@@ -423,6 +507,9 @@ mod tests {
         let twice = faults("[[sink.outputs]]\nto = 'console'\n[[sink.outputs]]\nto = 'console'\n");
         assert!(twice[0].contains("two outputs are called 'console'"), "{twice:?}");
         assert!(faults("[sink]\nto = ['influxdb']\n")[0].contains("influxdb.bucket is missing"));
+        let half = faults("[sink]\nto = ['victoriametrics']\nvictoriametrics.cert_file = 'c.pem'\n");
+        assert!(half[0].contains("cert_file and key_file belong together"), "{half:?}");
+        assert!(faults("[sink]\nto = ['parquet']\nparquet.mode = 'upsert'\n")[0].contains("to = \"delta\""));
         assert!(faults("[sink]\nto = ['oracle']\n")[0].contains("sqlite"));
     }
 }

@@ -1,6 +1,6 @@
 //! Which groups of which windows give a row after an entry.
 
-use std::collections::HashSet;
+use hashbrown::HashSet;
 
 use super::line::Line;
 use super::sessions::unions;
@@ -56,7 +56,7 @@ fn changed_cells<'a>(engine: &'a Engine, grouping: &'a Grouping, books: &[Book<'
         return all(grouping, books);
     }
     let mut cells = Vec::new();
-    let mut seen = HashSet::new();
+    let mut seen = HashSet::with_capacity(entry.groups.len());
     if grouping.distinct {
         cells.extend(first_seen(engine, grouping, entry).filter(|cell| seen.insert(*cell)));
         return cells;

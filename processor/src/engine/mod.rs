@@ -35,11 +35,12 @@ mod sessions;
 mod time;
 pub(crate) mod trace;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use cells::Book;
 use datafusion_common::DataFusionError;
+use hashbrown::HashSet;
 
 pub(crate) use entry::{Decision, Entry, GroupState, LineNumber, LineTime, Progress, SeenKey, SessionState};
 use judge::Judged;

@@ -1,8 +1,8 @@
 //! Sessions: for each group key, the stretches of time in which it spoke, and their states.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 
 use crate::query::RowBytes;
 

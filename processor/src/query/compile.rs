@@ -142,6 +142,7 @@ impl fmt::Display for StreamQuery {
             }
         }
         let owner = match self.scope {
+            _ if !self.file.has_journal_topic() => "one, in one processor",
             Scope::Partition => "each input partition on its own",
             Scope::Topic => "all input partitions together, in one processor",
         };

@@ -7,9 +7,10 @@ use std::time::{Duration, Instant};
 use common::Settings;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::{Message as _, Offset, TopicPartitionList};
+use rdkafka::{Offset, TopicPartitionList};
 
 use super::consumer::{Quiet, range};
+use super::drain::{Drain, Taken};
 use super::error::TaskError;
 use super::owner::Owner;
 use super::source::{Filled, Source};
@@ -133,18 +134,12 @@ fn ends<'a>(
 
 /// Reads the input partitions of one shard.
 pub(crate) struct Reader {
-    consumer: BaseConsumer<Quiet>,
+    drain: Drain,
     topic: Arc<str>,
-    pending: BTreeMap<i32, Records>,
-    rows: usize,
-    bytes: usize,
+    pile: Pile,
     max_rows: usize,
-    /// Whether the end of each partition was reached since its newest record.
-    at_end: BTreeMap<i32, bool>,
     /// Where each partition stands, and since when it is quiet.
     quiet: BTreeMap<i32, Quietness>,
-    /// Of a bounded run: where each partition ended at the start.
-    ends: Option<BTreeMap<i32, i64>>,
     /// Where reading began.
     firsts: BTreeMap<i32, i64>,
     /// No partition has been read before: there is nothing that could be lost.
@@ -152,6 +147,60 @@ pub(crate) struct Reader {
     said_away: bool,
     /// Of each partition that was to be closed: where it stood, the log's end, and since when that is so.
     ends_heard: BTreeMap<i32, (i64, i64, Instant)>,
+}
+
+/// What has been read for the next step.
+struct Pile {
+    pending: BTreeMap<i32, Records>,
+    rows: usize,
+    bytes: usize,
+    /// Whether the end of each partition was reached since its newest record.
+    at_end: BTreeMap<i32, bool>,
+    /// Of a bounded run: where each partition ended at the start.
+    ends: Option<BTreeMap<i32, i64>>,
+}
+
+/// What a look at the log has brought besides rows.
+#[derive(Default)]
+struct Heard {
+    /// The log has answered.
+    answered: bool,
+    /// A record came that a bounded run leaves.
+    beyond: bool,
+    errors: Vec<KafkaError>,
+}
+
+impl Pile {
+    /// Takes a record, unless it lies beyond the end of a bounded run.
+    fn hear(&mut self, came: Result<Taken<'_>, KafkaError>, heard: &mut Heard) {
+        match came {
+            Ok(record) => {
+                let end = self.ends.as_ref().and_then(|ends| ends.get(&record.partition));
+                let beyond = end.is_some_and(|end| record.offset >= *end);
+                if !beyond && let Some(records) = self.pending.get_mut(&record.partition) {
+                    records.push(record.offset, record.timestamp, record.key, record.payload);
+                    self.rows += 1;
+                    self.bytes += record.payload.map_or(0, <[u8]>::len) + record.key.map_or(0, <[u8]>::len);
+                }
+                self.at_end.insert(record.partition, beyond);
+                heard.beyond |= beyond;
+                heard.answered = true;
+            }
+            Err(KafkaError::PartitionEOF(partition)) => {
+                self.at_end.insert(partition, true);
+                heard.answered = true;
+            }
+            Err(error) => heard.errors.push(error),
+        }
+    }
+
+    fn is_at_end(&self, partition: i32) -> bool {
+        self.at_end.get(&partition).copied().unwrap_or(false)
+    }
+
+    fn is_empty(&self, partition: i32) -> bool {
+        self.pending.get(&partition).is_none_or(|records| records.len() == 0)
+    }
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -182,8 +231,8 @@ impl Reader {
             // A full queue must not stop fetching for the default second: that would halve the speed of a catch-up.
             .set("fetch.queue.backoff.ms", "5")
             // Prefetch queues are per consumer and large by default.
-            .set("queued.min.messages", "200000")
-            .set("queued.max.messages.kbytes", "32768")
+            .set("queued.min.messages", "50000")
+            .set("queued.max.messages.kbytes", "16384")
             .set("check.crcs", "true");
         let consumer: BaseConsumer<Quiet> = config.create_with_context(Quiet)?;
         let topic: Arc<str> = query.file.source.topic.as_str().into();
@@ -204,15 +253,11 @@ impl Reader {
         let fresh = positions.values().all(Option::is_none);
         let at_end = positions.keys().map(|partition| (*partition, false)).collect();
         Ok(Self {
-            consumer,
+            drain: Drain::new(consumer)?,
             topic,
-            pending,
-            rows: 0,
-            bytes: 0,
+            pile: Pile { pending, rows: 0, bytes: 0, at_end, ends },
             max_rows: settings.processor.max_rows_per_step,
-            at_end,
             quiet,
-            ends,
             firsts,
             fresh,
             said_away: false,
@@ -222,11 +267,6 @@ impl Reader {
 
     fn note(&mut self, error: KafkaError) -> Result<(), TaskError> {
         match error {
-            KafkaError::PartitionEOF(partition) => {
-                self.at_end.insert(partition, true);
-                self.said_away = false;
-                Ok(())
-            }
             KafkaError::MessageConsumption(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange) if self.fresh => {
                 Err(TaskError::Retry(format!("topic '{}' was cut while the query began to read it", self.topic)))
             }
@@ -242,7 +282,7 @@ impl Reader {
             }
             other => {
                 // Whoever cannot hear the log does not know that it is quiet.
-                self.at_end.values_mut().for_each(|at_end| *at_end = false);
+                self.pile.at_end.values_mut().for_each(|at_end| *at_end = false);
                 if !std::mem::replace(&mut self.said_away, true) {
                     tracing::warn!(topic = %self.topic, error = %other, "the log does not answer; trying on");
                 }
@@ -254,26 +294,26 @@ impl Reader {
 
 impl Source for Reader {
     fn rows(&self) -> usize {
-        self.rows
+        self.pile.rows
     }
 
     /// Whether a bounded run has read everything that was there at its start.
     fn is_done(&self) -> bool {
-        let stop = |partition: &i32| self.ends.as_ref().and_then(|ends| ends.get(partition));
+        let stop = |partition: &i32| self.pile.ends.as_ref().and_then(|ends| ends.get(partition));
         self.quiet.iter().all(|(partition, quiet)| {
-            stop(partition).is_none_or(|end| quiet.offset >= *end || (self.at_end[partition] && self.pending[partition].len() == 0))
+            stop(partition).is_none_or(|end| quiet.offset >= *end || (self.pile.is_at_end(*partition) && self.pile.is_empty(*partition)))
         })
     }
 
     /// Of a bounded run: each partition with the offsets from where and to where it is read.
     fn goal(&self) -> BTreeMap<i32, (i64, i64)> {
-        let ends = self.ends.iter().flatten();
+        let ends = self.pile.ends.iter().flatten();
         ends.filter_map(|(partition, end)| Some((*partition, (*self.firsts.get(partition)?, *end)))).collect()
     }
 
     /// For each partition its end as the log says it now, or the offset `most` beyond the one that it stands at when that is nearer.
     fn ends_within(&self, most: i64, owner: &Owner) -> Result<BTreeMap<i32, i64>, TaskError> {
-        let mut targets = ends(&self.consumer, &self.topic, self.quiet.keys(), owner)?;
+        let mut targets = ends(self.drain.consumer(), &self.topic, self.quiet.keys(), owner)?;
         for (partition, quiet) in &self.quiet {
             targets.entry(*partition).and_modify(|end| *end = (*end).min(quiet.offset + most));
         }
@@ -282,13 +322,13 @@ impl Source for Reader {
 
     /// Whether a step has taken all rows before `target`. The last offsets of a partition may have no rows.
     fn has_passed(&self, partition: i32, target: i64) -> bool {
-        let at_end = self.at_end.get(&partition).copied().unwrap_or(false) && self.pending.get(&partition).is_none_or(|all| all.len() == 0);
+        let at_end = self.pile.is_at_end(partition) && self.pile.is_empty(partition);
         at_end || self.quiet.get(&partition).is_none_or(|quiet| quiet.offset >= target)
     }
 
     /// Of each partition: whether it is read to its end, and for how long no row has come.
     fn quiet(&self) -> Vec<(i32, bool, Duration)> {
-        self.quiet.iter().map(|(partition, quiet)| (*partition, self.at_end[partition], quiet.since.elapsed())).collect()
+        self.quiet.iter().map(|(partition, quiet)| (*partition, self.pile.is_at_end(*partition), quiet.since.elapsed())).collect()
     }
 
     /// Whether the log has not answered since it was last asked.
@@ -299,7 +339,7 @@ impl Source for Reader {
     /// Whether the log says that nothing lies beyond `offset`: no row, that is. A transaction ends with offsets that hold none, so an end
     /// beyond it counts when it has stayed where it is for a while without a row coming.
     fn stands_at_end(&mut self, partition: i32, offset: i64) -> bool {
-        let answer = self.consumer.fetch_watermarks(&self.topic, partition, Duration::from_millis(500));
+        let answer = self.drain.consumer().fetch_watermarks(&self.topic, partition, Duration::from_millis(500));
         let Ok((_first, end)) = answer else {
             self.ends_heard.remove(&partition);
             return false;
@@ -314,9 +354,8 @@ impl Source for Reader {
     /// The partitions that are read to their ends and have been quiet for `timeout`, with the offsets that they stand at. Never one with
     /// rows that a step has still to take.
     fn idle(&self, timeout: Duration) -> Vec<(i32, i64)> {
-        let at_end = |partition: &i32| self.at_end.get(partition).copied().unwrap_or(false);
         let idle = self.quiet.iter().filter(|(partition, quiet)| {
-            at_end(partition) && quiet.since.elapsed() >= timeout && self.pending.get(partition).is_none_or(|records| records.len() == 0)
+            self.pile.is_at_end(**partition) && quiet.since.elapsed() >= timeout && self.pile.is_empty(**partition)
         });
         idle.map(|(partition, quiet)| (*partition, quiet.offset)).collect()
     }
@@ -325,50 +364,43 @@ impl Source for Reader {
     fn fill(&mut self, patience: Duration, due: Option<Instant>, owner: &Owner) -> Result<Filled, TaskError> {
         let mut wait = patience;
         loop {
-            if self.rows >= self.max_rows || self.bytes >= MAX_STEP_BYTES {
+            if self.pile.rows >= self.max_rows || self.pile.bytes >= MAX_STEP_BYTES {
                 return Ok(Filled::Full);
             }
-            // The clock is asked once in a while, not once a record.
-            if self.rows.is_multiple_of(256) && (due.is_some_and(|due| Instant::now() >= due) || owner.stop.is_set()) {
+            if due.is_some_and(|due| Instant::now() >= due) || owner.stop.is_set() {
                 return Ok(Filled::Due);
             }
-            match self.consumer.poll(wait) {
-                None => return Ok(Filled::Drained),
-                Some(Ok(message)) => {
-                    let partition = message.partition();
-                    let timestamp = message.timestamp().to_millis().unwrap_or(-1);
-                    let beyond = self.ends.as_ref().is_some_and(|ends| ends.get(&partition).is_some_and(|end| message.offset() >= *end));
-                    if !beyond && let Some(records) = self.pending.get_mut(&partition) {
-                        records.push(message.offset(), timestamp, message.key(), message.payload());
-                        self.rows += 1;
-                        self.bytes += message.payload_len() + message.key_len();
-                    }
-                    self.at_end.insert(partition, beyond);
-                    if beyond && self.is_done() {
-                        return Ok(Filled::Drained);
-                    }
-                    self.said_away = false;
-                    wait = Duration::ZERO;
-                }
-                Some(Err(error)) => self.note(error)?,
+            let (rows, mut heard) = (self.pile.rows, Heard::default());
+            if self.drain.each(self.max_rows - rows, |came| self.pile.hear(came, &mut heard)) == 0 {
+                // Only this one hears what the client says of its connections.
+                let Some(came) = self.drain.consumer().poll(wait) else { return Ok(Filled::Drained) };
+                self.pile.hear(came.as_ref().map(Taken::from).map_err(Clone::clone), &mut heard);
+            }
+            self.said_away &= !heard.answered;
+            heard.errors.into_iter().try_for_each(|error| self.note(error))?;
+            if heard.beyond && self.is_done() {
+                return Ok(Filled::Drained);
+            }
+            if self.pile.rows > rows {
+                wait = Duration::ZERO;
             }
         }
     }
 
     /// The records so far, by partition; partitions without any are left out.
     fn taken(&self) -> Vec<&Records> {
-        self.pending.values().filter(|records| records.len() > 0).collect()
+        self.pile.pending.values().filter(|records| records.len() > 0).collect()
     }
 
     /// Forgets the records so far; their buffers stay.
     fn clear(&mut self) {
-        for (partition, records) in self.pending.iter().filter(|(_, records)| records.len() > 0) {
+        for (partition, records) in self.pile.pending.iter().filter(|(_, records)| records.len() > 0) {
             let offset = records.entries.last().map_or(0, |entry| entry.offset) + 1;
             self.quiet.insert(*partition, Quietness { offset, since: Instant::now() });
         }
-        self.pending.values_mut().for_each(Records::clear);
-        self.rows = 0;
-        self.bytes = 0;
+        self.pile.pending.values_mut().for_each(Records::clear);
+        self.pile.rows = 0;
+        self.pile.bytes = 0;
     }
 }
 

@@ -17,6 +17,7 @@ pub(crate) mod change;
 mod checkpoint;
 mod consumer;
 mod deliver;
+mod drain;
 mod error;
 pub(crate) mod explain;
 mod history;

@@ -21,6 +21,7 @@ use tokio::task::JoinSet;
 use self::device::Device;
 use self::ledger::Ledger;
 use crate::error::ProducerError;
+use crate::mqtt::options::check_files;
 use crate::settings_check::check;
 use crate::simulator::Simulator;
 use crate::source::{Content, Delivery, Next, Source as _};
@@ -46,6 +47,8 @@ struct Counts {
 /// Faults of the settings, and a ledger that cannot be written. A broker that is away is waited for.
 pub async fn run(settings: Settings, telemetry: Telemetry, shutdown: Shutdown) -> Result<Summary, ProducerError> {
     check(&settings)?;
+    let connection = &settings.producer.simulator.mqtt.connection;
+    check_files(connection).map_err(|fault| ProducerError::Door(format!("producer.simulator.mqtt.{fault}")))?;
     let counts = Arc::new(Counts::default());
     let ledger = settings.producer.simulator.mqtt.ledger_file.as_deref().map(Ledger::create).transpose().map_err(ProducerError::Door)?;
     let part = telemetry.part("devices", status(&counts));

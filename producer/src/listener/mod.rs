@@ -89,8 +89,9 @@ impl Listener {
         feeder: Feeder,
         metrics: Doors,
     ) -> Result<Self, String> {
-        let users = settings.users_file.as_deref().map(Users::read).transpose()?;
-        let tls = tls(settings)?;
+        let of_key = |fault: String| format!("producer.mqtt_listener.{fault}");
+        let users = settings.users_file.as_deref().map(Users::read).transpose().map_err(of_key)?;
+        let tls = tls(settings).map_err(of_key)?;
         if users.is_some() && tls.is_none() && !address.ip().is_loopback() {
             tracing::warn!(%address, "devices send their passwords without encryption; set tls_certificate_file and tls_key_file");
         }

@@ -56,6 +56,16 @@ impl std::str::FromStr for Url {
     }
 }
 
+/// Whether all files that a connection needs can be read now.
+pub(crate) fn check_files(settings: &MqttConnection) -> Result<(), String> {
+    credentials(settings)?;
+    let url: Url = settings.url.as_deref().unwrap_or_default().parse()?;
+    if url.tls {
+        tls(settings)?;
+    }
+    Ok(())
+}
+
 /// User and password, from the settings or their files.
 pub(crate) fn credentials(settings: &MqttConnection) -> Result<Option<(String, String)>, String> {
     let user = secret(settings.username.as_deref(), settings.username_file.as_deref(), "username_file")?;

@@ -2,9 +2,12 @@ use std::cell::RefCell;
 use std::sync::Mutex;
 
 use rdkafka::Timestamp;
+use rdkafka::message::{Message as _, OwnedMessage};
 
 use super::*;
 use crate::batch::DeadRow;
+use crate::filler::Filler;
+use crate::mapping::Mapper;
 use crate::metrics::Family;
 use crate::point::Point;
 use crate::writer::{Rejection, WriteOutcome};
@@ -69,6 +72,7 @@ fn row(time: i64) -> String {
 }
 
 struct Bench {
+    filler: Filler,
     delivery: Delivery,
     committer: FakeCommitter,
     diary: Diary,
@@ -81,16 +85,20 @@ fn bench(faults: Vec<WriteError>, lane_up: bool, log_up: bool) -> Bench {
     let status = Arc::new(Status::new(Family::register(&prometheus::Registry::new()).unwrap().of("fake"), "fake"));
     let writer = Box::new(FakeWriter { diary: Arc::clone(&diary), faults });
     let lane = Box::new(FakeLane(Arc::clone(&diary), lane_up));
-    let delivery = Delivery::new(writer, Mapper::default(), None, lane, Arc::clone(&status));
-    Bench { delivery, committer: FakeCommitter(Arc::clone(&diary), RefCell::new(log_up)), diary, status }
+    let filler = Filler::new(Mapper::default(), Arc::clone(&status));
+    let delivery = Delivery::new(writer, None, lane, Arc::clone(&status));
+    Bench { filler, delivery, committer: FakeCommitter(Arc::clone(&diary), RefCell::new(log_up)), diary, status }
 }
 
 impl Bench {
     fn push(&mut self, record: OwnedMessage) {
-        self.delivery.push(&record, OwnedMessage::clone);
+        self.filler.push(&record, OwnedMessage::clone);
     }
 
     fn deliver(&mut self) -> Delivered {
+        if self.filler.rows() > 0 {
+            self.delivery.accept(self.filler.take());
+        }
         self.delivery.deliver(&self.committer).unwrap()
     }
 
@@ -161,6 +169,7 @@ fn offsets_that_could_not_be_committed_go_with_the_next() {
 fn what_no_retry_can_help_ends_the_sink_and_commits_nothing() {
     let mut bench = bench(vec![WriteError::Fatal("damaged".into())], true, true);
     bench.push(record(0, 0, &row(1)));
+    bench.delivery.accept(bench.filler.take());
     assert_eq!(bench.delivery.deliver(&bench.committer).unwrap_err().to_string(), "damaged");
     assert!(bench.diary().is_empty());
 }

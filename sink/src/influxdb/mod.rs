@@ -1,4 +1,4 @@
-//! The writer into InfluxDB 2, and into what takes `/api/v2/write` as it does.
+//! The writer into InfluxDB 2, into what takes `/api/v2/write` as it does, and into InfluxDB 3 by its own way.
 //!
 //! InfluxDB keeps no revisions: the last write of an identity wins. The topic has the rows of one key in their order, a batch hands over
 //! only the newest of each identity, and batches follow each other, so what is written last is the newest. What was written lately is
@@ -9,7 +9,7 @@ mod prepare;
 mod read;
 mod recent;
 
-use common::settings::Influxdb;
+use common::settings::{InfluxApi, Influxdb};
 
 use crate::line::{self, Dialect};
 use crate::newest::Newest;
@@ -31,7 +31,8 @@ pub struct InfluxWriter {
     /// A second connection: the halves of a batch are written side by side.
     other: Client,
     write_path: String,
-    delete_path: String,
+    /// `None`: this server deletes nothing.
+    delete_path: Option<String>,
     bodies: [Vec<u8>; 2],
     recent: Recent,
 }
@@ -46,11 +47,18 @@ impl InfluxWriter {
     /// [`WriteError::Fatal`] when a file that the settings name cannot be read.
     pub fn open(settings: &Influxdb) -> Result<Self, WriteError> {
         let place = format!("org={}&bucket={}", percent(&settings.org), percent(&settings.bucket));
+        let (write_path, delete_path) = match settings.api {
+            InfluxApi::V2 => (format!("/api/v2/write?{place}&precision=ms"), Some(format!("/api/v2/delete?{place}"))),
+            // All lines or none: which are bad is found out by halves, as with every other database.
+            InfluxApi::V3 => {
+                (format!("/api/v3/write_lp?db={}&precision=millisecond&accept_partial=false", percent(&settings.bucket)), None)
+            }
+        };
         Ok(Self {
             client: Client::new(address(settings))?,
             other: Client::new(address(settings))?,
-            write_path: format!("/api/v2/write?{place}&precision=ms"),
-            delete_path: format!("/api/v2/delete?{place}"),
+            write_path,
+            delete_path,
             bodies: [Vec::new(), Vec::new()],
             recent: Recent::default(),
         })
@@ -81,8 +89,9 @@ impl InfluxWriter {
 
     /// `false` when InfluxDB has no way to delete just this point.
     fn delete(&mut self, point: &Point) -> Result<bool, WriteError> {
+        let Some(delete_path) = &self.delete_path else { return Ok(false) };
         let Some(body) = delete::request(point) else { return Ok(false) };
-        let answer = self.client.post(&self.delete_path, "application/json", body.as_bytes())?;
+        let answer = self.client.post(delete_path, "application/json", body.as_bytes())?;
         answer.judge(self.client.database(), self.client.url(), SUCCESS).map(|()| true)
     }
 }
@@ -102,11 +111,16 @@ fn post(client: &mut Client, path: &str, body: &[u8]) -> Result<(), WriteError> 
 }
 
 pub(crate) fn address(settings: &Influxdb) -> Address {
+    let scheme = match settings.api {
+        InfluxApi::V2 => Scheme::Token,
+        InfluxApi::V3 => Scheme::Bearer,
+    };
     Address {
         database: "InfluxDB",
         url: settings.url.trim_end_matches('/').to_owned(),
-        secret: Secret { scheme: Scheme::Token, token: settings.token.clone(), file: settings.token_file.clone() },
+        secret: Secret { scheme, token: settings.token.clone(), file: settings.token_file.clone() },
         ca_file: settings.ca_file.clone(),
+        identity: settings.cert_file.clone().zip(settings.key_file.clone()),
         gzip: settings.gzip,
         timeout: settings.timeout.duration(),
     }

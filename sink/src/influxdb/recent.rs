@@ -7,6 +7,9 @@ use crate::point::Point;
 /// Points remembered at least; twice as many at most, some 40 bytes each.
 const REMEMBERED: usize = 200_000;
 
+/// The last bit.
+const SHARED: usize = 63;
+
 #[derive(Debug, Clone, Copy)]
 struct Held {
     revision: Option<i64>,
@@ -19,14 +22,14 @@ struct Held {
 pub(super) struct Recent {
     young: HashMap<u64, Held>,
     old: HashMap<u64, Held>,
-    /// Names of fields by the place of their bit; all beyond the 63rd share the last one.
-    names: HashMap<String, u32>,
+    /// Names of fields by the place of their bit; all further ones share the last one.
+    names: Vec<String>,
     capacity: usize,
 }
 
 impl Default for Recent {
     fn default() -> Self {
-        Self { young: HashMap::new(), old: HashMap::new(), names: HashMap::new(), capacity: REMEMBERED }
+        Self { young: HashMap::new(), old: HashMap::new(), names: Vec::new(), capacity: REMEMBERED }
     }
 }
 
@@ -48,7 +51,7 @@ impl Recent {
 
     /// Whether the point in the database has a field that this row has no value for.
     pub(super) fn loses_a_field(&self, point: &Point) -> bool {
-        let bit = |name: &String| self.names.get(name).map_or(0, |place| 1_u64 << place);
+        let bit = |name: &String| self.place(name).map_or(0, |place| 1_u64 << place);
         let nulls = point.nulls.iter().fold(0, |bits, name| bits | bit(name));
         nulls != 0 && self.held(point).is_some_and(|held| held.fields & nulls != 0)
     }
@@ -61,17 +64,18 @@ impl Recent {
         self.young.insert(key(point), held);
     }
 
+    fn place(&self, name: &str) -> Option<usize> {
+        let own = self.names.iter().position(|known| known == name);
+        own.or((self.names.len() == SHARED).then_some(SHARED))
+    }
+
     fn bits(&mut self, point: &Point) -> u64 {
         let mut bits = 0;
         for (name, _) in &point.fields {
-            let place = match self.names.get(name) {
-                Some(place) => *place,
-                None => {
-                    let place = u32::try_from(self.names.len()).unwrap_or(63).min(63);
-                    self.names.insert(name.clone(), place);
-                    place
-                }
-            };
+            let place = self.place(name).unwrap_or_else(|| {
+                self.names.push(name.clone());
+                self.names.len() - 1
+            });
             bits |= 1 << place;
         }
         bits

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use chrono::Utc;
+use common::settings::LakeMode;
 use serde_json::json;
 
 use super::file;
@@ -17,10 +18,18 @@ const MANY: usize = 16;
 const SMALL: u64 = 8 << 20;
 const AT_ONCE: u64 = 4 * SMALL;
 
+/// In upsert mode: a file whose last row is that much older than the table's newest one.
+const CALM_MS: i64 = 3_600_000;
+
 /// Puts the small files of each day that has many of them together, a commit each. The rows stay the same.
 pub(super) fn compact(table: &mut Table) -> Result<(), WriteError> {
     let mut days: BTreeMap<String, Vec<DataFile>> = BTreeMap::new();
-    for file in table.state.files.values().filter(|file| file.bytes < SMALL) {
+    let newest = table.state.files.values().filter_map(|file| file.times).map(|(_, last)| last).max();
+    // Rows that will be replaced soon stay apart from those that will not.
+    let is_calm = |file: &DataFile| {
+        table.mode == LakeMode::Append || file.times.zip(newest).is_some_and(|((_, last), newest)| newest - last >= CALM_MS)
+    };
+    for file in table.state.files.values().filter(|file| file.bytes < SMALL && is_calm(file)) {
         days.entry(file.day.clone()).or_default().push(file.clone());
     }
     for (day, files) in days.into_iter().filter(|(_, files)| files.len() >= MANY) {
@@ -44,14 +53,11 @@ pub(super) fn compact(table: &mut Table) -> Result<(), WriteError> {
 
 fn put_together(table: &mut Table, day: &str, files: &[DataFile]) -> Result<(), Fault> {
     let now = Utc::now().timestamp_millis();
-    let mut batches = Vec::new();
-    for file in files {
-        batches.extend(file::read(&table.folder.join(&file.path), &table.state.columns).map_err(Fault::Io)?);
-    }
-    let whole = table.new_file(day, &batches)?;
+    let columns = &table.state.columns;
+    let whole = table.new_file(day, columns, files.iter().map(|file| file::read(&table.folder.join(&file.path), columns)))?;
     let mut actions = vec![json!({ "commitInfo": { "timestamp": now, "operation": "OPTIMIZE", "operationParameters": {},
         "engineInfo": concat!("tidemark/", env!("CARGO_PKG_VERSION")) } })];
-    actions.extend(files.iter().map(|file| file.remove(now)));
+    actions.extend(files.iter().map(|file| file.remove(now, false)));
     actions.push(whole.add(now, false));
     table.log.commit(&mut table.state, &actions)
 }

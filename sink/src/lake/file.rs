@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
+use arrow::compute::cast;
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::basic::Compression;
@@ -53,39 +54,79 @@ fn column(name: &str, kind: Kind, rows: &[&Point]) -> ArrayRef {
     }
 }
 
-/// Writes a file and returns its size once it is on the disk.
-///
-/// # Errors
-/// A sentence's part: what failed.
-pub(super) fn write(path: &Path, batches: &[RecordBatch]) -> Result<u64, String> {
-    let Some(first) = batches.first() else { return Ok(0) };
-    let file = File::create(path).map_err(|error| error.to_string())?;
-    let properties = WriterProperties::builder().set_compression(Compression::SNAPPY).build();
-    let synced = file.try_clone().map_err(|error| error.to_string())?;
-    let mut writer = ArrowWriter::try_new(file, first.schema(), Some(properties)).map_err(|error| error.to_string())?;
-    for batch in batches {
-        writer.write(batch).map_err(|error| error.to_string())?;
-    }
-    writer.close().map_err(|error| error.to_string())?;
-    synced.sync_all().and_then(|()| synced.metadata()).map(|metadata| metadata.len()).map_err(|error| error.to_string())
+/// Rows of a group within a file, which is held in memory until it is full.
+const GROUP: usize = 100_000;
+
+/// A file that is being written.
+pub(super) struct FileWriter {
+    writer: ArrowWriter<File>,
+    file: File,
+    rows: u64,
+    /// First and last time, in µs.
+    times: Option<(i64, i64)>,
 }
 
-/// All rows of a file, with the columns of the table: those that came later are null.
+/// What a file came to.
+pub(super) struct Written {
+    pub(super) bytes: u64,
+    pub(super) rows: u64,
+    /// First and last time, in ms.
+    pub(super) times: Option<(i64, i64)>,
+}
+
+impl FileWriter {
+    /// # Errors
+    /// A sentence's part: what failed.
+    pub(super) fn create(path: &Path, columns: &Columns) -> Result<Self, String> {
+        let file = File::create(path).map_err(|error| error.to_string())?;
+        let properties = WriterProperties::builder().set_compression(Compression::SNAPPY).set_max_row_group_row_count(Some(GROUP)).build();
+        let inner = file.try_clone().map_err(|error| error.to_string())?;
+        let writer = ArrowWriter::try_new(inner, columns.arrow(), Some(properties)).map_err(|error| error.to_string())?;
+        Ok(Self { writer, file, rows: 0, times: None })
+    }
+
+    /// # Errors
+    /// As [`FileWriter::create`].
+    pub(super) fn write(&mut self, batch: &RecordBatch) -> Result<(), String> {
+        let time = batch.column_by_name(TIME).and_then(|column| column.as_any().downcast_ref::<TimestampMicrosecondArray>());
+        for at in time.into_iter().flatten().flatten() {
+            self.times = Some(self.times.map_or((at, at), |(first, last)| (first.min(at), last.max(at))));
+        }
+        self.rows += batch.num_rows() as u64;
+        self.writer.write(batch).map_err(|error| error.to_string())
+    }
+
+    /// Returns when the file is on the disk.
+    ///
+    /// # Errors
+    /// As [`FileWriter::create`].
+    pub(super) fn close(self) -> Result<Written, String> {
+        self.writer.close().map_err(|error| error.to_string())?;
+        let bytes = self.file.sync_all().and_then(|()| self.file.metadata()).map(|metadata| metadata.len());
+        let times = self.times.map(|(first, last)| (first.div_euclid(1_000), last.div_euclid(1_000)));
+        Ok(Written { bytes: bytes.map_err(|error| error.to_string())?, rows: self.rows, times })
+    }
+}
+
+/// The rows of a file, piece by piece, with the columns of the table: those that came later are null.
 ///
 /// # Errors
-/// As [`write`].
-pub(super) fn read(path: &Path, columns: &Columns) -> Result<Vec<RecordBatch>, String> {
+/// As [`FileWriter::create`].
+pub(super) fn read(path: &Path, columns: &Columns) -> Result<impl Iterator<Item = Result<RecordBatch, String>> + use<>, String> {
     let file = File::open(path).map_err(|error| error.to_string())?;
     let reader = ParquetRecordBatchReaderBuilder::try_new(file).and_then(|builder| builder.build()).map_err(|error| error.to_string())?;
     let schema = columns.arrow();
-    let mut batches = Vec::new();
-    for batch in reader {
+    Ok(reader.map(move |batch| {
         let batch = batch.map_err(|error| error.to_string())?;
         let arrays = schema.fields().iter().map(|field| {
             let held = batch.column_by_name(field.name()).cloned();
-            held.unwrap_or_else(|| arrow::array::new_null_array(field.data_type(), batch.num_rows()))
+            match held {
+                None => Ok(arrow::array::new_null_array(field.data_type(), batch.num_rows())),
+                // Another engine that has put files together may have its own form of a time.
+                Some(held) => cast(&held, field.data_type()),
+            }
         });
-        batches.push(RecordBatch::try_new(Arc::clone(&schema), arrays.collect()).map_err(|error| error.to_string())?);
-    }
-    Ok(batches)
+        let arrays = arrays.collect::<Result<Vec<_>, _>>();
+        arrays.and_then(|arrays| RecordBatch::try_new(Arc::clone(&schema), arrays)).map_err(|error| error.to_string())
+    }))
 }

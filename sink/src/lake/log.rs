@@ -7,7 +7,10 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use super::schema::{Columns, DAY};
+use super::schema::{Columns, DAY, TIME};
+
+/// The property of the table that names its tags.
+const TAGS: &str = "tidemark.tags";
 
 /// A data file of the table.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,6 +20,8 @@ pub(super) struct DataFile {
     pub(super) day: String,
     pub(super) bytes: u64,
     pub(super) rows: u64,
+    /// First and last time, in ms; files of former versions and of others may not say.
+    pub(super) times: Option<(i64, i64)>,
 }
 
 /// What the commits so far come to.
@@ -28,8 +33,10 @@ pub(super) struct State {
     pub(super) columns: Columns,
     pub(super) created_ms: i64,
     pub(super) files: BTreeMap<String, DataFile>,
-    /// Files that a commit has taken out; readers of older versions may still want them.
-    pub(super) removed: BTreeSet<String>,
+    /// Files that a commit has taken out, and when, in ms; readers of older versions may still want them.
+    pub(super) removed: BTreeMap<String, i64>,
+    /// The columns that make, with the time, a row's identity.
+    pub(super) tags: BTreeSet<String>,
     /// Per application the version that it gave last: our next offset.
     pub(super) transactions: BTreeMap<String, i64>,
 }
@@ -121,15 +128,22 @@ impl State {
             let path = text(&add["path"]);
             let day = text(&add["partitionValues"][DAY]);
             let (bytes, rows) = (add["size"].as_u64().unwrap_or(0), stats["numRecords"].as_u64().unwrap_or(0));
-            self.files.insert(path.clone(), DataFile { path, day, bytes, rows });
+            let time = |which: &str| {
+                let text = stats[which][TIME].as_str()?;
+                chrono::DateTime::parse_from_rfc3339(text).ok().map(|time| time.timestamp_millis())
+            };
+            let times = time("minValues").zip(time("maxValues"));
+            self.files.insert(path.clone(), DataFile { path, day, bytes, rows, times });
         } else if let Some(remove) = action.get("remove") {
             let path = text(&remove["path"]);
             self.files.remove(&path);
-            self.removed.insert(path);
+            self.removed.insert(path, remove["deletionTimestamp"].as_i64().unwrap_or(0));
         } else if let Some(transaction) = action.get("txn") {
             self.transactions.insert(text(&transaction["appId"]), transaction["version"].as_i64().unwrap_or(0));
         } else if let Some(metadata) = action.get("metaData") {
             self.columns = Columns::from_delta(metadata["schemaString"].as_str().unwrap_or_default())?;
+            let tags = metadata["configuration"][TAGS].as_str().and_then(|tags| serde_json::from_str(tags).ok());
+            self.tags = tags.unwrap_or_default();
             self.id = Some(text(&metadata["id"]));
             self.created_ms = metadata["createdTime"].as_i64().unwrap_or(0);
         } else if let Some(protocol) = action.get("protocol")
@@ -140,22 +154,29 @@ impl State {
         Ok(())
     }
 
-    pub(super) fn metadata(&self, id: &str, columns: &Columns, now_ms: i64) -> Value {
+    pub(super) fn metadata(&self, id: &str, columns: &Columns, tags: &BTreeSet<String>, now_ms: i64) -> Value {
         let created = if self.created_ms > 0 { self.created_ms } else { now_ms };
         json!({ "metaData": { "id": id, "format": { "provider": "parquet", "options": {} }, "schemaString": columns.delta(),
-            "partitionColumns": [DAY], "configuration": {}, "createdTime": created } })
+            "partitionColumns": [DAY], "configuration": { TAGS: json!(tags).to_string() }, "createdTime": created } })
     }
 }
 
 impl DataFile {
     /// `changes`: whether the table's rows are others afterwards.
     pub(super) fn add(&self, now_ms: i64, changes: bool) -> Value {
+        let mut stats = json!({ "numRecords": self.rows });
+        let time = |ms| chrono::DateTime::from_timestamp_millis(ms).map(|time| time.to_rfc3339_opts(chrono::SecondsFormat::Millis, true));
+        if let Some((first, last)) = self.times {
+            stats["minValues"] = json!({ TIME: time(first) });
+            stats["maxValues"] = json!({ TIME: time(last) });
+            stats["nullCount"] = json!({ TIME: 0 });
+        }
         json!({ "add": { "path": self.path, "partitionValues": { DAY: self.day }, "size": self.bytes, "modificationTime": now_ms,
-            "dataChange": changes, "stats": json!({ "numRecords": self.rows }).to_string() } })
+            "dataChange": changes, "stats": stats.to_string() } })
     }
 
-    pub(super) fn remove(&self, now_ms: i64) -> Value {
-        json!({ "remove": { "path": self.path, "deletionTimestamp": now_ms, "dataChange": false, "extendedFileMetadata": true,
+    pub(super) fn remove(&self, now_ms: i64, changes: bool) -> Value {
+        json!({ "remove": { "path": self.path, "deletionTimestamp": now_ms, "dataChange": changes, "extendedFileMetadata": true,
             "partitionValues": { DAY: self.day }, "size": self.bytes } })
     }
 }

@@ -5,7 +5,8 @@
 //!                     /day=2026-11-22/part-....parquet        its rows, by the day of their time
 //! ```
 //!
-//! A row is appended when it is final, so each window is there once. A commit is one file that comes into being as a whole and never over
+//! A row is appended when it is final, so each window is there once; or, in upsert mode, it takes the place of the row of its identity, which
+//! costs a rewrite of the file that holds it. A commit is one file that comes into being as a whole and never over
 //! another: rows and the position in the log are in it together, so that neither a crash nor a second writer can have a row twice. The
 //! crate `deltalake` would bring a second DataFusion into the build; what is needed of the protocol is little.
 
@@ -14,10 +15,13 @@ mod file;
 mod log;
 mod schema;
 mod table;
+mod upsert;
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
+
+use common::settings::{Lake, LakeMode};
 
 use crate::point::Point;
 use crate::writer::{Rejection, WriteError, WriteOutcome, Writer};
@@ -34,6 +38,7 @@ pub struct LakeWriter {
     output: String,
     /// Whether small files are put together. A reader that knows nothing of the table's log would count their rows twice.
     compacts: bool,
+    mode: LakeMode,
     tables: BTreeMap<String, Table>,
     compact_due: Instant,
 }
@@ -41,7 +46,8 @@ pub struct LakeWriter {
 impl LakeWriter {
     /// # Errors
     /// [`WriteError::Fatal`] when the folder cannot be had.
-    pub fn open(path: &Path, output: &str, compacts: bool) -> Result<Self, WriteError> {
+    pub fn open(settings: &Lake, output: &str, compacts: bool) -> Result<Self, WriteError> {
+        let (path, mode) = (&settings.path, settings.mode);
         std::fs::create_dir_all(path).map_err(|error| {
             WriteError::Fatal(format!(
                 "the folder {} cannot be created ({error}); name another in the settings of the sink",
@@ -49,15 +55,25 @@ impl LakeWriter {
             ))
         })?;
         let compact_due = Instant::now() + COMPACT_EVERY;
-        Ok(Self { path: path.to_owned(), output: output.to_owned(), compacts, tables: BTreeMap::new(), compact_due })
+        Ok(Self { path: path.to_owned(), output: output.to_owned(), mode, compacts, tables: BTreeMap::new(), compact_due })
     }
 
     fn table(&mut self, measurement: &str) -> Result<&mut Table, WriteError> {
         if !self.tables.contains_key(measurement) {
-            let table = Table::open(self.path.join(folder(measurement)), &self.output)?;
+            let table = Table::open(self.path.join(folder(measurement)), &self.output, self.mode)?;
             self.tables.insert(measurement.to_owned(), table);
         }
         self.tables.get_mut(measurement).ok_or_else(|| WriteError::Fatal("a table is gone".into()))
+    }
+
+    /// Why a row is not written, as one word for counting.
+    fn left_out(&self, point: &Point) -> Option<&'static str> {
+        match point {
+            _ if self.mode == LakeMode::Upsert => None,
+            point if point.deleted => Some("undeletable"),
+            point if !point.is_final && point.revision.is_some() => Some("not_final"),
+            _ => None,
+        }
     }
 }
 
@@ -68,15 +84,6 @@ fn folder(measurement: &str) -> String {
     if name.starts_with(['.', '_']) || name.is_empty() { format!("%{name}") } else { name }
 }
 
-/// Why a row is not appended, as one word for counting.
-fn left_out(point: &Point) -> Option<&'static str> {
-    match point {
-        point if point.deleted => Some("undeletable"),
-        point if !point.is_final && point.revision.is_some() => Some("not_final"),
-        _ => None,
-    }
-}
-
 impl Writer for LakeWriter {
     fn name(&self) -> &'static str {
         if self.compacts { "delta" } else { "parquet" }
@@ -85,10 +92,10 @@ impl Writer for LakeWriter {
     fn write(&mut self, points: &[Point]) -> Result<WriteOutcome, WriteError> {
         let mut outcome = WriteOutcome::default();
         for reason in ["undeletable", "not_final"] {
-            outcome.leave_out(reason, points.iter().filter(|point| left_out(point) == Some(reason)).count() as u64);
+            outcome.leave_out(reason, points.iter().filter(|point| self.left_out(point) == Some(reason)).count() as u64);
         }
         let mut by_table: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
-        for (at, point) in points.iter().enumerate().filter(|(_, point)| left_out(point).is_none()) {
+        for (at, point) in points.iter().enumerate().filter(|(_, point)| self.left_out(point).is_none()) {
             by_table.entry(&point.measurement).or_default().push(at);
         }
         let mut rejected: Vec<Rejection> = Vec::new();
@@ -101,9 +108,9 @@ impl Writer for LakeWriter {
         }
         for (measurement, places) in by_table {
             let rows: Vec<&Point> = places.iter().map(|at| &points[*at]).collect();
-            let appended = self.table(measurement)?.append(&rows)?;
-            outcome.written += appended;
-            outcome.stale += rows.len() as u64 - appended;
+            let (written, stale) = self.table(measurement)?.take(&rows)?;
+            outcome.written += written;
+            outcome.stale += stale;
         }
         Ok(outcome)
     }
@@ -113,6 +120,9 @@ impl Writer for LakeWriter {
             self.compact_due = Instant::now() + COMPACT_EVERY;
             for table in self.tables.values_mut() {
                 compact::compact(table)?;
+                if self.mode == LakeMode::Upsert {
+                    table.sweep().map_err(|error| table.retry(&error.to_string()))?;
+                }
             }
         }
         Ok(())

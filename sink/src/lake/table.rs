@@ -4,12 +4,16 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use arrow::array::RecordBatch;
 use chrono::{DateTime, Utc};
+use common::settings::LakeMode;
 use serde_json::{Value, json};
 
-use super::file;
+use super::file::{self, FileWriter, Written};
 use super::log::{DataFile, Fault, Log, State};
-use super::schema::{Kind, check_name};
+use super::schema::{Columns, Kind, check_name};
+use super::upsert;
+use crate::newest::Newest;
 use crate::point::Point;
 use crate::writer::{Rejection, WriteError};
 
@@ -20,14 +24,15 @@ const ORPHAN: Duration = Duration::from_secs(3600);
 pub(super) struct Table {
     pub(super) folder: PathBuf,
     output: String,
+    pub(super) mode: LakeMode,
     pub(super) log: Log,
     pub(super) state: State,
 }
 
 impl Table {
     /// Reads the table's log, and deletes files that no commit has: a crash left them.
-    pub(super) fn open(folder: PathBuf, output: &str) -> Result<Self, WriteError> {
-        let mut table = Self { log: Log::of(&folder), folder, output: output.to_owned(), state: State::new() };
+    pub(super) fn open(folder: PathBuf, output: &str, mode: LakeMode) -> Result<Self, WriteError> {
+        let mut table = Self { log: Log::of(&folder), folder, output: output.to_owned(), mode, state: State::new() };
         table.log.catch_up(&mut table.state).map_err(|cause| {
             WriteError::Fatal(format!("the table {} cannot be written: {cause}; name another folder", table.folder.display()))
         })?;
@@ -54,9 +59,22 @@ impl Table {
                 // A younger one may be another sink's, on its way into a commit.
                 let is_old = file.metadata()?.modified()?.elapsed().is_ok_and(|age| age > ORPHAN);
                 let is_ours = is_old && file.file_name().to_string_lossy().starts_with(&ours);
-                if is_ours && !self.state.files.contains_key(&path) && !self.state.removed.contains(&path) {
+                if is_ours && !self.state.files.contains_key(&path) && !self.state.removed.contains_key(&path) {
                     std::fs::remove_file(file.path())?;
                 }
+            }
+        }
+        Ok(())
+    }
+
+    /// In upsert mode every commit leaves replaced files behind: those that went some time ago are deleted.
+    pub(super) fn sweep(&mut self) -> std::io::Result<()> {
+        let before = Utc::now().timestamp_millis() - i64::try_from(ORPHAN.as_millis()).unwrap_or(i64::MAX);
+        let old: Vec<String> = self.state.removed.iter().filter(|(_, at)| **at < before).map(|(path, _)| path.clone()).collect();
+        for path in old {
+            match std::fs::remove_file(self.folder.join(&path)) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+                _ => drop(self.state.removed.remove(&path)),
             }
         }
         Ok(())
@@ -82,15 +100,17 @@ impl Table {
         None
     }
 
-    /// Appends those of `rows` that the table does not have yet, in one commit. Returns how many.
-    pub(super) fn append(&mut self, rows: &[&Point]) -> Result<u64, WriteError> {
+    /// Brings those of `rows` into the table that it does not have yet, in one commit. Returns how many it has now because of that, and how
+    /// many it does not want.
+    pub(super) fn take(&mut self, rows: &[&Point]) -> Result<(u64, u64), WriteError> {
         loop {
             let new: Vec<&Point> = rows.iter().filter(|row| !self.has(row)).copied().collect();
+            let known = (rows.len() - new.len()) as u64;
             if new.is_empty() {
-                return Ok(0);
+                return Ok((0, known));
             }
-            match self.try_append(&new) {
-                Ok(()) => return Ok(new.len() as u64),
+            match self.try_take(&new) {
+                Ok(stale) => return Ok((new.len() as u64 - stale, known + stale)),
                 // Another writer was quicker: what it has written counts, then again.
                 Err(Fault::Taken) => self.log.catch_up(&mut self.state).map_err(|cause| self.retry(&cause))?,
                 Err(Fault::Io(cause)) => return Err(self.retry(&cause)),
@@ -106,45 +126,77 @@ impl Table {
         self.state.transactions.get(&self.application(row)).is_some_and(|next| row.place.offset < *next)
     }
 
-    fn try_append(&mut self, rows: &[&Point]) -> Result<(), Fault> {
+    /// Returns how many of `rows` are older than what the table has.
+    fn try_take(&mut self, rows: &[&Point]) -> Result<u64, Fault> {
         let now = Utc::now().timestamp_millis();
-        let mut columns = self.state.columns.clone();
+        let (mut columns, mut tags) = (self.state.columns.clone(), self.state.tags.clone());
         let mut grown = self.state.id.is_none();
         for row in rows {
-            row.tags.iter().for_each(|(name, _)| grown |= columns.add(name, Kind::Text));
+            for (name, _) in &row.tags {
+                grown |= columns.add(name, Kind::Text);
+                grown |= !tags.contains(name) && tags.insert(name.clone());
+            }
             row.fields.iter().for_each(|(name, value)| grown |= columns.add(name, Kind::of(value)));
         }
-        let mut actions = vec![json!({ "commitInfo": { "timestamp": now, "operation": "WRITE",
-            "operationParameters": { "mode": "Append" }, "engineInfo": concat!("tidemark/", env!("CARGO_PKG_VERSION")) } })];
+        let (operation, parameters) = match self.mode {
+            LakeMode::Append => ("WRITE", json!({ "mode": "Append" })),
+            LakeMode::Upsert => ("MERGE", json!({})),
+        };
+        let mut actions = vec![json!({ "commitInfo": { "timestamp": now, "operation": operation, "operationParameters": parameters,
+            "engineInfo": concat!("tidemark/", env!("CARGO_PKG_VERSION")) } })];
         if self.state.id.is_none() {
             actions.push(json!({ "protocol": { "minReaderVersion": 1, "minWriterVersion": 2 } }));
         }
         if grown {
             let id = self.state.id.clone().unwrap_or_else(new_id);
-            actions.push(self.state.metadata(&id, &columns, now));
+            actions.push(self.state.metadata(&id, &columns, &tags, now));
         }
-        let mut days: BTreeMap<String, Vec<&Point>> = BTreeMap::new();
-        for row in rows {
-            days.entry(day(row.time_ms).unwrap_or_default()).or_default().push(row);
-        }
-        for (day, rows) in days {
-            let batch = file::batch(&columns, &rows).map_err(Fault::Io)?;
-            actions.push(self.new_file(&day, &[batch])?.add(now, true));
+        let newest = Newest::of(rows);
+        let mut stale = 0;
+        let chosen: Vec<&Point> = match self.mode {
+            LakeMode::Append => rows.to_vec(),
+            LakeMode::Upsert => newest.places.iter().map(|at| rows[*at]).collect(),
+        };
+        for (day, rows) in by_day(&chosen) {
+            if self.mode == LakeMode::Append {
+                actions.push(self.new_rows(&day, &columns, &rows)?.add(now, true));
+                continue;
+            }
+            let change = upsert::replace(self, &columns, &tags, &day, &rows)?;
+            actions.extend(change.removed.iter().map(|file| file.remove(now, true)));
+            actions.extend(change.added.iter().map(|file| file.add(now, true)));
+            stale += change.stale;
         }
         actions.extend(self.positions(rows, now));
-        self.log.commit(&mut self.state, &actions)
+        self.log.commit(&mut self.state, &actions)?;
+        Ok(if self.mode == LakeMode::Upsert { stale + newest.stale } else { 0 })
     }
 
-    /// Writes rows into a file that no reader sees before a commit has it.
-    pub(super) fn new_file(&self, day: &str, batches: &[arrow::array::RecordBatch]) -> Result<DataFile, Fault> {
+    pub(super) fn new_rows(&self, day: &str, columns: &Columns, rows: &[&Point]) -> Result<DataFile, Fault> {
+        let batch = file::batch(columns, rows);
+        self.new_file(day, columns, std::iter::once(Ok(std::iter::once(batch))))
+    }
+
+    /// Writes the rows of all `sources` into a file that no reader sees before a commit has it.
+    pub(super) fn new_file<I: Iterator<Item = Result<RecordBatch, String>>>(
+        &self,
+        day: &str,
+        columns: &Columns,
+        sources: impl Iterator<Item = Result<I, String>>,
+    ) -> Result<DataFile, Fault> {
         let io = |error: std::io::Error| Fault::Io(error.to_string());
         let folder = self.folder.join(format!("day={day}"));
         std::fs::create_dir_all(&folder).map_err(io)?;
         let name = format!("part-{}-{:016x}.snappy.parquet", self.output, rand::random::<u64>());
-        let bytes = file::write(&folder.join(&name), batches).map_err(Fault::Io)?;
+        let mut writer = FileWriter::create(&folder.join(&name), columns).map_err(Fault::Io)?;
+        for source in sources {
+            for batch in source.map_err(Fault::Io)? {
+                writer.write(&batch.map_err(Fault::Io)?).map_err(Fault::Io)?;
+            }
+        }
+        let Written { bytes, rows, times } = writer.close().map_err(Fault::Io)?;
         sync(&folder).and_then(|()| sync(&self.folder)).map_err(io)?;
-        let rows = batches.iter().map(|batch| batch.num_rows() as u64).sum();
-        Ok(DataFile { path: format!("day={day}/{name}"), day: day.to_owned(), bytes, rows })
+        Ok(DataFile { path: format!("day={day}/{name}"), day: day.to_owned(), bytes, rows, times })
     }
 
     /// How far the table is in each partition of a topic, once these rows are in.
@@ -157,6 +209,14 @@ impl Table {
         let action = |(application, version)| json!({ "txn": { "appId": application, "version": version, "lastUpdated": now } });
         positions.into_iter().map(action).collect()
     }
+}
+
+fn by_day<'a>(rows: &[&'a Point]) -> BTreeMap<String, Vec<&'a Point>> {
+    let mut days: BTreeMap<String, Vec<&Point>> = BTreeMap::new();
+    for row in rows {
+        days.entry(day(row.time_ms).unwrap_or_default()).or_default().push(row);
+    }
+    days
 }
 
 fn sync(folder: &Path) -> std::io::Result<()> {

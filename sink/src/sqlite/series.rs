@@ -13,12 +13,20 @@ const REMEMBERED: usize = 500_000;
 const SQL: &str = "INSERT INTO series (measurement, tags) VALUES (?1, ?2)
     ON CONFLICT (measurement, tags) DO UPDATE SET measurement = excluded.measurement RETURNING id";
 
+#[derive(Debug)]
+struct Known {
+    measurement: String,
+    tags: Vec<(String, String)>,
+    id: i64,
+}
+
 /// Numbers by measurement and tags. Those of a transaction count only once it has committed.
 #[derive(Debug, Default)]
 pub(super) struct SeriesIds {
-    known: HashMap<String, i64>,
+    /// By their hash; hardly ever do two share one.
+    known: HashMap<u64, Vec<Known>>,
     /// Given out in the transaction that is open.
-    fresh: Vec<String>,
+    fresh: Vec<u64>,
 }
 
 impl SeriesIds {
@@ -26,20 +34,16 @@ impl SeriesIds {
     pub(super) fn resolve(&mut self, transaction: &Transaction<'_>, points: &[Point]) -> rusqlite::Result<Vec<i64>> {
         let mut insert = transaction.prepare(SQL)?;
         let mut ids = Vec::with_capacity(points.len());
-        let mut key = String::new();
         for point in points {
-            let tags = point.tags_json();
-            key.clear();
-            // JSON text has no raw NUL, so the first one ends it and the key is unambiguous.
-            key.push_str(&tags);
-            key.push('\0');
-            key.push_str(&point.measurement);
-            let id = match self.known.get(&key) {
-                Some(id) => *id,
+            let hash = point.series_hash();
+            let known = self.known.entry(hash).or_default();
+            let found = known.iter().find(|known| known.tags == point.tags && known.measurement == point.measurement);
+            let id = match found {
+                Some(known) => known.id,
                 None => {
-                    let id = insert.query_row((&point.measurement, &tags), |row| row.get(0))?;
-                    self.known.insert(key.clone(), id);
-                    self.fresh.push(key.clone());
+                    let id = insert.query_row((&point.measurement, point.tags_json()), |row| row.get(0))?;
+                    known.push(Known { measurement: point.measurement.clone(), tags: point.tags.clone(), id });
+                    self.fresh.push(hash);
                     id
                 }
             };
@@ -56,8 +60,8 @@ impl SeriesIds {
     }
 
     pub(super) fn rolled_back(&mut self) {
-        for key in self.fresh.drain(..) {
-            self.known.remove(&key);
+        for hash in self.fresh.drain(..) {
+            self.known.remove(&hash);
         }
     }
 }

@@ -86,6 +86,7 @@ pub(crate) fn address(settings: &Victoriametrics) -> Address {
         url: settings.url.trim_end_matches('/').to_owned(),
         secret: Secret { scheme: Scheme::Bearer, token: settings.token.clone(), file: settings.token_file.clone() },
         ca_file: settings.ca_file.clone(),
+        identity: settings.cert_file.clone().zip(settings.key_file.clone()),
         gzip: settings.gzip,
         timeout: settings.timeout.duration(),
     }

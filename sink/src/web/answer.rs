@@ -24,10 +24,14 @@ impl Answer {
     pub(crate) fn words(&self) -> String {
         let json: Option<Value> = serde_json::from_str(&self.body).ok();
         let message = json.as_ref().and_then(|json| json.get("message").or_else(|| json.get("error"))?.as_str());
+        // InfluxDB 3 says here which line it is and why.
+        let data = json.as_ref().and_then(|json| json.get("data"));
+        let first = data.and_then(|data| data.get(0).unwrap_or(data).get("error_message")?.as_str());
         let words = message.unwrap_or(&self.body).trim();
+        let words = first.map_or_else(|| words.to_owned(), |first| format!("{words}: {first}"));
         let count = words.chars().count();
         if count <= QUOTE {
-            return words.to_owned();
+            return words;
         }
         let head: String = words.chars().take(QUOTE / 2).collect();
         let tail: String = words.chars().skip(count - QUOTE / 2).collect();
@@ -104,6 +108,9 @@ mod tests {
     fn the_databases_words_are_repeated_but_not_a_whole_line() {
         let fault = judge(422, r#"{"code":"unprocessable entity","message":"field type conflict"}"#).unwrap_err();
         assert_eq!(fault.to_string(), "InfluxDB answers 422: field type conflict");
+        let third =
+            r#"{"error":"parsing failed for write_lp endpoint","data":{"original_line":"m","line_number":1,"error_message":"no fields"}}"#;
+        assert_eq!(judge(400, third).unwrap_err().to_string(), "InfluxDB answers 400: parsing failed for write_lp endpoint: no fields");
         let long = Answer { code: 400, body: format!("begin {} end", "é".repeat(70_000)), retry_after: None }.words();
         assert!(long.len() < 2_000 && long.starts_with("begin") && long.ends_with("end"), "{long}");
     }

@@ -6,14 +6,14 @@
 mod answer;
 
 use std::io::{Read as _, Write as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use ureq::Agent;
-use ureq::tls::{PemItem, RootCerts, TlsConfig, parse_pem};
+use ureq::tls::{Certificate, ClientCert, PemItem, PrivateKey, RootCerts, TlsConfig, parse_pem};
 
 use crate::writer::WriteError;
 pub(crate) use answer::Answer;
@@ -33,6 +33,8 @@ pub(crate) struct Address {
     pub(crate) url: String,
     pub(crate) secret: Secret,
     pub(crate) ca_file: Option<PathBuf>,
+    /// Our own certificate and its key.
+    pub(crate) identity: Option<(PathBuf, PathBuf)>,
     pub(crate) gzip: bool,
     pub(crate) timeout: Duration,
 }
@@ -184,7 +186,9 @@ impl Client {
             ureq::Error::BadUri(_) | ureq::Error::Http(_) | ureq::Error::InvalidProxyUrl => {
                 return WriteError::Fatal(format!("{database} cannot be reached at {url} ({error}); check its url in the settings"));
             }
-            ureq::Error::Tls(_) | ureq::Error::Rustls(_) => "; check the certificate and ca_file",
+            ureq::Error::Tls(_) | ureq::Error::Rustls(_) => {
+                "; check ca_file, and cert_file and key_file when the server asks for a certificate"
+            }
             _ => "",
         };
         WriteError::Retry { detail: format!("{database} at {url} does not answer ({error}){advice}; the sink keeps trying"), after: None }
@@ -206,19 +210,36 @@ impl Client {
 }
 
 fn tls(address: &Address) -> Result<TlsConfig, WriteError> {
-    let Some(path) = &address.ca_file else { return Ok(TlsConfig::default()) };
-    let fault = |cause: String| WriteError::Fatal(format!("the certificates {} cannot be read ({cause}); check ca_file", path.display()));
-    let pem = std::fs::read(path).map_err(|error| fault(error.to_string()))?;
+    let mut builder = TlsConfig::builder();
+    if let Some(path) = &address.ca_file {
+        builder = builder.root_certs(RootCerts::Specific(Arc::new(certificates(path, "ca_file")?)));
+    }
+    if let Some((cert, key)) = &address.identity {
+        let chain = certificates(cert, "cert_file")?;
+        let pem = std::fs::read(key).map_err(|error| unusable("key", key, &error.to_string(), "key_file"))?;
+        let key = PrivateKey::from_pem(&pem).map_err(|error| unusable("key", key, &error.to_string(), "key_file"))?;
+        builder = builder.client_cert(Some(ClientCert::new_with_certs(&chain, key)));
+    }
+    Ok(builder.build())
+}
+
+fn certificates(path: &Path, setting: &str) -> Result<Vec<Certificate<'static>>, WriteError> {
+    let fault = |cause: &str| unusable("certificates", path, cause, setting);
+    let pem = std::fs::read(path).map_err(|error| fault(&error.to_string()))?;
     let mut certificates = Vec::new();
     for item in parse_pem(&pem) {
-        if let PemItem::Certificate(certificate) = item.map_err(|error| fault(error.to_string()))? {
+        if let PemItem::Certificate(certificate) = item.map_err(|error| fault(&error.to_string()))? {
             certificates.push(certificate);
         }
     }
     if certificates.is_empty() {
-        return Err(fault("it holds no certificate in PEM".into()));
+        return Err(fault("it holds no certificate in PEM"));
     }
-    Ok(TlsConfig::builder().root_certs(RootCerts::Specific(Arc::new(certificates))).build())
+    Ok(certificates)
+}
+
+fn unusable(what: &str, path: &Path, cause: &str, setting: &str) -> WriteError {
+    WriteError::Fatal(format!("the {what} {} cannot be read ({cause}); check {setting}", path.display()))
 }
 
 /// A text in a URL's query.

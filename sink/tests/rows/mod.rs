@@ -36,11 +36,16 @@ pub(crate) async fn until(what: &str, mut fine: impl FnMut() -> bool) {
 
 /// The binary, with a free port for its telemetry and no setting from outside.
 pub(crate) fn binary(servers: &str) -> std::process::Command {
+    binary_at(servers, "127.0.0.1:0")
+}
+
+/// As [`binary`], with this address for its telemetry.
+pub(crate) fn binary_at(servers: &str, address: &str) -> std::process::Command {
     let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_sink"));
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("TIDEMARK_")) {
         command.env_remove(name);
     }
-    command.args(["--http-listen", "127.0.0.1:0", "--bootstrap-servers", servers]);
+    command.args(["--http-listen", address, "--bootstrap-servers", servers]);
     command
 }
 

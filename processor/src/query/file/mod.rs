@@ -363,6 +363,56 @@ mod tests {
         assert!(parse(&format!("{SOURCE}[query]\nsql='x'\n").replace("name='q'", "name='a b'")).is_err());
     }
 
+    /// A query from a source to a sink, each given by its keys.
+    fn outside(source: &str, query: &str, sink: &str) -> Result<QueryFile, FileError> {
+        let text = format!("name='q'\n[source]\nwatermark='1s'\n{source}\n[query]\nsql='x'\n{query}\n[sink]\n{sink}\n");
+        QueryFile::parse(&text, Path::new("/etc/queries/q.toml"))
+    }
+
+    #[test]
+    fn sources_bring_their_columns_and_paths_lie_beside_the_query_file() {
+        let socket = outside("format='socket'\nhost='h'\nport=1", "", "format='console'").unwrap();
+        assert_eq!((socket.source.topic.as_str(), socket.source.event_time.as_str()), ("socket", "timestamp"));
+        assert!(!socket.has_journal_topic() && socket.source.idle_timeout() == Some(Span::from_secs(30)));
+        let files =
+            outside("format='text'\nname='lines'\npath='in'", "checkpoint='state'\noutput_mode='append'", "format='csv'\npath='/out'")
+                .unwrap();
+        assert_eq!((files.source.topic.as_str(), files.source.idle_timeout()), ("lines", None));
+        let paths = [files.source.path, files.query.checkpoint, files.sink.path].map(|path| path.unwrap().display().to_string());
+        assert_eq!(paths, ["/etc/queries/in", "/etc/queries/state", "/out"]);
+        let kafka = outside("topic='iot'\nschema='ts TIMESTAMP'\nevent_time='ts'", "checkpoint='state'", "").unwrap();
+        assert!(!kafka.has_journal_topic() && kafka.source.is_kafka());
+    }
+
+    #[test]
+    fn what_does_not_go_together_is_refused() {
+        let (socket, rate, text) = ("format='socket'\nhost='h'\nport=1", "format='rate'", "format='text'\npath='in'");
+        let (console, csv, state) = ("format='console'", "format='csv'\npath='out'", "checkpoint='state'\noutput_mode='append'");
+        for (source, query, sink, part) in [
+            ("format='socket'\nport=1", "", console, "source.host is missing; format = \"socket\" needs it"),
+            ("format='csv'\npath='in'\nevent_time='ts'", "", console, "source.schema is missing"),
+            ("topic='iot'\nschema='ts TIMESTAMP'\nevent_time='ts'\nport=1", "", "", "source.port is no option of format = \"kafka\""),
+            ("format='rate'\npath='in'", "", console, "source.path is no option of format = \"rate\""),
+            ("format='rate'\nrows_per_second=0", "", console, "at least 1"),
+            ("format='rate'\nschema='x STRING'", "", console, "leave it out"),
+            ("format='text'\npath='in'\nclean_source='archive'", "", console, "source_archive_dir is missing"),
+            ("format='text'\npath='in'\nclean_source='archive'\nsource_archive_dir='in'", "", console, "the same directory"),
+            (socket, "trigger='once'", console, "a socket has no end"),
+            (rate, "trigger={continuous='1s'}", console, "continuous needs Kafka"),
+            (rate, "", "", "query.checkpoint is missing"),
+            (text, "output_mode='append'", csv, "query.checkpoint is missing"),
+            (text, "checkpoint='state'", csv, "needs output_mode = \"append\""),
+            (text, state, "format='csv'\npath='in'", "must not read its own results"),
+            (text, state, "format='csv'", "sink.path is missing"),
+            (text, state, "format='foreach'", "needs either sink.command or sink.url"),
+            (text, state, "format='foreach'\nurl='ftp://x'", "must begin with http"),
+            (text, "", "format='console'\npath='out'", "sink.path is no option of format = \"console\""),
+        ] {
+            let fault = outside(source, query, sink).unwrap_err().to_string();
+            assert!(fault.contains(part), "'{part}' is not in: {fault}");
+        }
+    }
+
     #[test]
     fn lookup_tables_lie_beside_the_query_file() {
         let text = |lookup: &str| format!("{SOURCE}[query]\nsql='x'\n[[lookup]]\n{lookup}");

@@ -116,7 +116,10 @@ fn what_is_no_sparkplug_is_said() {
     assert_eq!(plant.raw("spBv1.0/g", b"").unwrap_err().reason, "unknown_topic");
     assert_eq!(plant.raw("spBv1.0/STATE/scada", b"ONLINE").unwrap(), Decoded::default());
     let decoded = plant.send("spBv1.0/g/NDATA/n", None, vec![named("name", 1, 12, Value::Text("x".into()))]);
+    assert_eq!((decoded.pieces.len(), decoded.no_numbers), (0, 1));
+    let decoded = plant.send("spBv1.0/g/NDATA/n", None, vec![named("name", 1, 9, Value::Text("x".into()))]);
     assert_eq!(decoded.pieces[0].fault.reason, "wrong_type");
+    assert_eq!(plant.raw("spBv1.0/g/NDATA/n", b"").unwrap_err().reason, "empty");
 }
 
 proptest! {

@@ -1,0 +1,14 @@
+//! Runs one target of `broker::fuzz`; `TIDEMARK_FUZZ_TARGET` names it. See `run.sh`.
+#![no_main]
+
+use std::sync::OnceLock;
+
+static TARGET: OnceLock<fn(&[u8])> = OnceLock::new();
+
+fn chosen() -> fn(&[u8]) {
+    let name = std::env::var("TIDEMARK_FUZZ_TARGET").unwrap_or_default();
+    let found = broker::fuzz::TARGETS.iter().find(|(known, _)| *known == name);
+    found.unwrap_or_else(|| panic!("TIDEMARK_FUZZ_TARGET={name}: there is no such target")).1
+}
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| TARGET.get_or_init(chosen)(bytes));
