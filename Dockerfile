@@ -3,11 +3,13 @@
 #   docker build --target processor -t tidemark/processor .
 #   docker buildx build --platform linux/amd64,linux/arm64 --target appliance -t tidemark/tidemark .
 #
-# BINARIES=prebuilt takes them from the folder dist/ of the build context instead of compiling them; it has the four programs and
-# ca-certificates.crt.
+# PACKAGES="-p common -p producer" compiles what one image needs and no more. BINARIES=prebuilt compiles nothing and takes the programs, and
+# ca-certificates.crt, from the folder dist/ of the build context.
 ARG BINARIES=compiled
 
 FROM rust:1.95-bookworm AS compiled
+# Those whose programs are wanted; common brings TLS and SASL for Kafka.
+ARG PACKAGES="--workspace"
 WORKDIR /src
 # The dependencies are a layer of their own, made from the manifests alone: they are compiled again when Cargo.lock changes, and not before.
 COPY Cargo.toml Cargo.lock ./
@@ -19,12 +21,15 @@ COPY sink/Cargo.toml sink/
 RUN mkdir src && echo 'fn main() {}' >src/main.rs \
  && for house in broker common processor producer sink; do mkdir $house/src && touch $house/src/lib.rs; done \
  && for house in processor producer sink; do echo 'fn main() {}' >$house/src/main.rs; done \
- && cargo build --release --locked --workspace --bins --features tidemark/tls \
+ && cargo build --release --locked $PACKAGES --bins --features common/tls \
  && rm -rf src */src target/release/.fingerprint/broker-* target/release/.fingerprint/common-* target/release/.fingerprint/processor-* \
     target/release/.fingerprint/producer-* target/release/.fingerprint/sink-* target/release/.fingerprint/tidemark-*
 COPY . .
-RUN cargo build --release --locked --workspace --bins --features tidemark/tls \
- && mkdir -p /dist && cd target/release && cp tidemark producer processor sink /etc/ssl/certs/ca-certificates.crt /dist/
+RUN cargo build --release --locked $PACKAGES --bins --features common/tls \
+ && mkdir -p /dist && cp /etc/ssl/certs/ca-certificates.crt /dist/ \
+ && for program in tidemark producer processor sink; do \
+      [ ! -x target/release/$program ] || strip -o /dist/$program target/release/$program; \
+    done
 
 FROM scratch AS prebuilt
 COPY dist/ /dist/
@@ -65,8 +70,11 @@ ENTRYPOINT ["sink"]
 FROM base AS appliance
 COPY --from=binaries /dist/tidemark /usr/local/bin/tidemark
 USER root
-# Folders for volumes whose owner is to be this user: the secrets of `tidemark setup`, one for each reader, and VictoriaMetrics' data.
-RUN install -d -o tidemark -g tidemark -m 0750 /storage && for reader in admin sink grafana; do install -d -o tidemark -g tidemark -m 0750 /secrets/$reader; done
+# Folders for volumes whose owner is to be this user: secrets and certificates, one for each reader, and VictoriaMetrics' data.
+RUN install -d -o tidemark -g tidemark -m 0750 /storage && for reader in admin sink grafana; do install -d -o tidemark -g tidemark -m 0750 /secrets/$reader; done \
+ && for reader in ca kafka influxdb setup producer processor sink prometheus grafana mosquitto device; do \
+      install -d -o tidemark -g tidemark -m 0750 /certificates/$reader; \
+    done
 USER 10001:10001
 ENV TIDEMARK_HTTP__LISTEN=0.0.0.0:8080 TIDEMARK_APPLIANCE__DATA_DIR=/var/lib/tidemark
 EXPOSE 8080

@@ -95,6 +95,8 @@ enum Command {
     Why(WhyArgs),
     /// Prepare a Kafka log and an InfluxDB for the three programs: topics, bucket, tokens; once, and again without harm.
     Setup(setup::SetupArgs),
+    /// Make an authority and certificates for a stack whose parts speak TLS; once, and again without harm.
+    Certificates(setup::CertificatesArgs),
     /// Ask the running appliance whether it is well, without a shell or curl; for the health check of a container.
     Healthcheck(HealthcheckArgs),
     /// Show what became of every reading: used, late, dead or filtered; ends with 3 when it does not balance.
@@ -143,9 +145,10 @@ fn start(cli: &Cli) -> anyhow::Result<ExitCode> {
     let loaded = load(cli)?;
     match &cli.command {
         Some(Command::Config(command)) => config_command(command, &loaded),
-        Some(Command::Why(args)) => why(args, run::listen(&loaded.settings))?,
+        Some(Command::Why(args)) => why(args, &loaded.settings.http, run::LISTEN)?,
         Some(Command::Setup(args)) => setup::setup(args, &loaded.settings)?,
-        Some(Command::Healthcheck(args)) => return Ok(healthcheck(args, run::listen(&loaded.settings))),
+        Some(Command::Certificates(args)) => setup::certificates(args)?,
+        Some(Command::Healthcheck(args)) => return Ok(healthcheck(args, &loaded.settings.http, run::LISTEN)),
         Some(Command::Ledger(args)) => return ledger(*args, &on_embedded_log(loaded)),
         Some(Command::Lanes(command)) => return lanes(command, &on_embedded_log(loaded)),
         Some(Command::Explain(args)) => return explain(args, &on_embedded_log(loaded)),

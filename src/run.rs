@@ -38,14 +38,14 @@ pub(crate) async fn run(mut settings: Settings) -> anyhow::Result<()> {
     let page = page::router(page::PageState { sqlite: settings.sink.sqlite.path.clone(), telemetry: telemetry.clone() });
     let ingest = producer::Ingest::default();
     let router = telemetry.router().merge(processor::router()).merge(page).merge(ingest.router(&settings.producer.ingest));
-    let (http, listener) = telemetry::serve(listen(&settings), router, listening.clone()).await?;
+    let (http, listener) = telemetry::serve_as(&settings.http, LISTEN, router, listening.clone()).await?;
 
     let broker = Arc::new(start_broker(&settings, &data_dir).await?);
     show_broker(&broker, &telemetry)?;
     settings.kafka.bootstrap_servers = reachable(broker.addr()).to_string();
     let result = match create_topics(&settings, &queries, &shutdown).await {
         Ok(()) => {
-            say_where(http, &broker, &data_dir, &settings);
+            say_where(&http, &broker, &data_dir, &settings);
             run_parts(&settings, &telemetry, &ingest, &shutdown).await
         }
         // Ctrl-C before anything ran is a good end.
@@ -63,9 +63,7 @@ pub(crate) async fn run(mut settings: Settings) -> anyhow::Result<()> {
 }
 
 /// Where the page is when nobody says.
-pub(crate) fn listen(settings: &Settings) -> SocketAddr {
-    settings.http.listen.unwrap_or_else(|| ([127, 0, 0, 1], 8080).into())
-}
+pub(crate) const LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 8080);
 
 async fn start_broker(settings: &Settings, data_dir: &Path) -> anyhow::Result<Broker> {
     let mut config = BrokerConfig::new(data_dir.join("log"), settings.broker.listen);
@@ -123,14 +121,14 @@ async fn create_topics(settings: &Settings, queries: &[StreamQuery], shutdown: &
     Ok(())
 }
 
-fn say_where(http: SocketAddr, broker: &Broker, data_dir: &Path, settings: &Settings) {
+fn say_where(http: &str, broker: &Broker, data_dir: &Path, settings: &Settings) {
     let source = match settings.producer.replay.files.len() {
         0 if producer::takes_devices(settings) => producer::describe_devices(settings),
         0 => format!("{} simulated sensors, {} readings/s", settings.producer.simulator.sensors, settings.producer.simulator.rate),
         files => format!("{files} replayed file{}", if files == 1 { "" } else { "s" }),
     };
     println!("Tidemark is running. Ctrl-C stops it.");
-    println!("  page    http://{http}");
+    println!("  page    {http}");
     println!("  kafka   {}  (readings in topic '{}')", broker.addr(), settings.topics.input);
     if let Some(external) = broker.external_addr() {
         println!("          {external}  for users from elsewhere");

@@ -5,7 +5,8 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use crate::status_page::{get, reachable};
+use crate::settings::Http;
+use crate::status_page;
 
 /// Flags of `healthcheck`.
 #[derive(Debug, Clone, Default, Args)]
@@ -21,10 +22,10 @@ pub struct HealthcheckArgs {
     pub url: Option<String>,
 }
 
-/// Asks the page at `args.url`, or at `default`, and prints what is amiss to standard output, where container engines keep it.
-pub fn healthcheck(args: &HealthcheckArgs, default: SocketAddr) -> ExitCode {
-    let url = args.url.clone().unwrap_or_else(|| format!("http://{}", reachable(default)));
-    match get(&url, if args.live { "/livez" } else { "/readyz" }) {
+/// Asks the page at `args.url`, or at the address of the settings, else at `default`, and prints what is amiss to standard output, where container engines keep it.
+pub fn healthcheck(args: &HealthcheckArgs, settings: &Http, default: SocketAddr) -> ExitCode {
+    let url = args.url.clone().unwrap_or_else(|| status_page::url(settings, default));
+    match status_page::get(settings, &url, if args.live { "/livez" } else { "/readyz" }) {
         Ok((200, _)) => ExitCode::SUCCESS,
         Ok((_, body)) => {
             print!("{body}");
@@ -46,7 +47,7 @@ mod tests {
     use crate::{Shutdown, Telemetry, telemetry};
 
     fn ask(live: bool, address: SocketAddr) -> bool {
-        healthcheck(&HealthcheckArgs { live, url: None }, address) == ExitCode::SUCCESS
+        healthcheck(&HealthcheckArgs { live, url: None }, &Http::default(), address) == ExitCode::SUCCESS
     }
 
     #[tokio::test]

@@ -16,10 +16,12 @@
 //! | [`cli`] | the flags and commands that all binaries have |
 //! | [`why`] | the command that asks a processor what holds the next result back |
 //! | [`healthcheck`] | the command that asks a running program whether it is well |
+//! | `http_tls` | TLS for that listener |
 //! | `status_page` | what these two ask with |
 
 pub mod cli;
 pub mod healthcheck;
+mod http_tls;
 pub mod kafka;
 pub mod progress;
 pub mod reading;

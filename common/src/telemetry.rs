@@ -19,6 +19,8 @@ use prometheus::{Encoder, Registry, TextEncoder};
 use serde_json::{Map, Value, json};
 
 use crate::Shutdown;
+use crate::http_tls::{TlsListener, acceptor};
+use crate::settings::Http;
 
 /// A loop that has not turned for this long makes `/livez` fail.
 const STALLED: Duration = Duration::from_secs(60);
@@ -149,10 +151,33 @@ async fn status(State(telemetry): State<Telemetry>) -> Json<Value> {
 
 /// An HTTP listener that cannot be had.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot listen for HTTP on {address}: {cause}; choose another port (0 takes a free one) or end what uses it")]
-pub struct ListenError {
-    address: SocketAddr,
-    cause: std::io::Error,
+pub enum ListenError {
+    #[error("cannot listen for HTTP on {address}: {cause}; choose another port (0 takes a free one) or end what uses it")]
+    Bind { address: SocketAddr, cause: std::io::Error },
+    #[error("cannot listen for HTTP with TLS: {0}; check the section [http] of the settings")]
+    Tls(String),
+}
+
+/// As [`serve`], at the address that the settings name or else at `default`, with TLS when they have a certificate. Returns the URL and the task.
+///
+/// # Errors
+/// When the address cannot be bound, or a file cannot be used.
+pub async fn serve_as(
+    settings: &Http,
+    default: SocketAddr,
+    router: Router,
+    shutdown: Shutdown,
+) -> Result<(String, tokio::task::JoinHandle<()>), ListenError> {
+    let address = settings.listen.unwrap_or(default);
+    let Some(acceptor) = acceptor(settings).map_err(ListenError::Tls)? else {
+        let (bound, task) = serve(address, router, shutdown).await?;
+        return Ok((format!("http://{bound}"), task));
+    };
+    let fault = |cause| ListenError::Bind { address, cause };
+    let listener = tokio::net::TcpListener::bind(address).await.map_err(fault)?;
+    let bound = listener.local_addr().map_err(fault)?;
+    let listener = TlsListener::new(listener, acceptor).map_err(fault)?;
+    Ok((format!("https://{bound}"), tokio::spawn(answer(listener, router, shutdown))))
 }
 
 /// Binds `address` and serves `router` in a task of its own until `shutdown`. Returns the bound address and the task.
@@ -164,22 +189,27 @@ pub async fn serve(
     router: Router,
     shutdown: Shutdown,
 ) -> Result<(SocketAddr, tokio::task::JoinHandle<()>), ListenError> {
-    let fault = |cause| ListenError { address, cause };
+    let fault = |cause| ListenError::Bind { address, cause };
     let listener = tokio::net::TcpListener::bind(address).await.map_err(fault)?;
     let bound = listener.local_addr().map_err(fault)?;
-    let task = tokio::spawn(async move {
-        let stop = shutdown.clone();
-        let serving = axum::serve(listener, router).with_graceful_shutdown(async move { stop.wait().await });
-        // Streams such as server-sent events have no end of their own: after the signal they get a moment, then the listener goes.
-        let served = tokio::select! {
-            served = serving => served,
-            () = async { shutdown.wait().await; tokio::time::sleep(Duration::from_millis(300)).await } => Ok(()),
-        };
-        if let Err(error) = served {
-            tracing::error!(%error, "the HTTP listener ended");
-        }
-    });
-    Ok((bound, task))
+    Ok((bound, tokio::spawn(answer(listener, router, shutdown))))
+}
+
+async fn answer<L>(listener: L, router: Router, shutdown: Shutdown)
+where
+    L: axum::serve::Listener,
+    L::Addr: fmt::Debug,
+{
+    let stop = shutdown.clone();
+    let serving = axum::serve(listener, router).with_graceful_shutdown(async move { stop.wait().await });
+    // Streams such as server-sent events have no end of their own: after the signal they get a moment, then the listener goes.
+    let served = tokio::select! {
+        served = serving => served,
+        () = async { shutdown.wait().await; tokio::time::sleep(Duration::from_millis(300)).await } => Ok(()),
+    };
+    if let Err(error) = served {
+        tracing::error!(%error, "the HTTP listener ended");
+    }
 }
 
 /// Sends `tracing` events, and librdkafka's own, to standard error. `RUST_LOG` wins over `level`.
@@ -198,6 +228,7 @@ pub fn init_logs(level: &str) {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use crate::status_page;
 
     async fn get_text(address: SocketAddr, path: &str) -> String {
         use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -207,6 +238,35 @@ mod tests {
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await.unwrap();
         answer
+    }
+
+    /// Made for 127.0.0.1 and for clients, too, signed by itself.
+    fn tls() -> Http {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data");
+        let file = |name: &str| Some(format!("{folder}/{name}").into());
+        let (certificate_file, key_file, client_ca_file) = (file("local.pem"), file("local.key"), file("local.pem"));
+        Http { listen: None, certificate_file, key_file, client_ca_file }
+    }
+
+    #[tokio::test]
+    async fn over_tls_only_those_with_a_certificate_are_answered() {
+        let (telemetry, stop) = (Telemetry::default(), Shutdown::manual());
+        let (url, task) = serve_as(&tls(), "127.0.0.1:0".parse().unwrap(), telemetry.router(), stop.clone()).await.unwrap();
+        assert!(url.starts_with("https://"), "{url}");
+        // One that says nothing holds nobody.
+        let silent = std::net::TcpStream::connect(url.trim_start_matches("https://")).unwrap();
+        let asked = |settings: Http, url: String| tokio::task::spawn_blocking(move || status_page::get(&settings, &url, "/livez"));
+        assert_eq!(asked(tls(), url.clone()).await.unwrap().unwrap(), (200, "ok\n".to_owned()));
+        assert!(asked(tls(), url.replace("https", "http")).await.unwrap().is_err());
+        let stranger = asked(Http::default(), url.clone()).await.unwrap().unwrap_err().to_string();
+        assert!(stranger.contains("http.certificate_file"), "{stranger}");
+        drop(silent);
+        stop.trigger();
+        task.await.unwrap();
+
+        let missing = Http { key_file: Some("/nowhere".into()), ..tls() };
+        let error = serve_as(&missing, "127.0.0.1:0".parse().unwrap(), telemetry.router(), stop).await.unwrap_err();
+        assert!(error.to_string().contains("http.key_file: /nowhere"), "{error}");
     }
 
     #[tokio::test]

@@ -7,7 +7,8 @@ use anyhow::{Context as _, bail};
 use clap::{Args, ValueEnum};
 use serde_json::Value;
 
-use crate::status_page::{get, reachable};
+use crate::settings::Http;
+use crate::status_page;
 
 /// Flags of `why`.
 #[derive(Debug, Clone, Default, Args)]
@@ -36,9 +37,10 @@ pub enum Output {
 ///
 /// # Errors
 /// When no processor answers there, or it does not run the query.
-pub fn why(args: &WhyArgs, default: SocketAddr) -> anyhow::Result<()> {
-    let url = args.url.clone().unwrap_or_else(|| format!("http://{}", reachable(default)));
-    let status = fetch(&url).with_context(|| format!("no processor answers at {url}; start it, or name its status page with --url"))?;
+pub fn why(args: &WhyArgs, settings: &Http, default: SocketAddr) -> anyhow::Result<()> {
+    let url = args.url.clone().unwrap_or_else(|| status_page::url(settings, default));
+    let status =
+        fetch(settings, &url).with_context(|| format!("no processor answers at {url}; start it, or name its status page with --url"))?;
     print!("{}", answer(&status, args, &url)?);
     Ok(())
 }
@@ -81,8 +83,8 @@ fn text(name: &str, why: &Value) -> String {
 }
 
 /// The status page at `url` as JSON.
-fn fetch(url: &str) -> anyhow::Result<Value> {
-    let (code, body) = get(url, "/status")?;
+fn fetch(settings: &Http, url: &str) -> anyhow::Result<Value> {
+    let (code, body) = status_page::get(settings, url, "/status")?;
     if code != 200 {
         bail!("the answer has status {code}");
     }
@@ -125,10 +127,10 @@ mod tests {
     #[test]
     fn nobody_there_is_said() {
         let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let error = format!("{:#}", why(&WhyArgs::default(), free).unwrap_err());
+        let error = format!("{:#}", why(&WhyArgs::default(), &Http::default(), free).unwrap_err());
         assert!(error.contains("no processor answers at http://127.0.0.1:") && error.contains("--url"), "{error}");
-        let args = WhyArgs { url: Some("https://example.org".into()), ..WhyArgs::default() };
-        assert!(format!("{:#}", why(&args, free).unwrap_err()).contains("does not begin with http://"));
+        let args = WhyArgs { url: Some("ftp://example.org".into()), ..WhyArgs::default() };
+        assert!(format!("{:#}", why(&args, &Http::default(), free).unwrap_err()).contains("does not begin with http://"));
     }
 
     #[tokio::test]
@@ -137,7 +139,7 @@ mod tests {
         drop(telemetry.part("processor", || json!({ "queries": [] })));
         let stop = crate::Shutdown::manual();
         let (address, task) = crate::telemetry::serve("127.0.0.1:0".parse().unwrap(), telemetry.router(), stop.clone()).await.unwrap();
-        let status = tokio::task::spawn_blocking(move || fetch(&format!("http://{address}/"))).await.unwrap().unwrap();
+        let status = tokio::task::spawn_blocking(move || fetch(&Http::default(), &format!("http://{address}/"))).await.unwrap().unwrap();
         assert_eq!(status["parts"]["processor"]["status"]["queries"], json!([]));
         stop.trigger();
         task.await.unwrap();

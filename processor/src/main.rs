@@ -55,9 +55,7 @@ enum Command {
 }
 
 /// Where metrics, health and status are when nobody says.
-fn listen(settings: &common::Settings) -> SocketAddr {
-    settings.http.listen.unwrap_or_else(|| ([127, 0, 0, 1], 8082).into())
-}
+const LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 8082);
 
 fn main() -> ExitCode {
     match start(Args::parse()) {
@@ -74,8 +72,8 @@ fn start(args: Args) -> anyhow::Result<ExitCode> {
     match &args.command {
         Some(Command::Config(command)) => config_command(command, &loaded),
         Some(Command::Check(args)) => return check(*args, &loaded.settings),
-        Some(Command::Why(args)) => why(args, listen(&loaded.settings))?,
-        Some(Command::Healthcheck(args)) => return Ok(healthcheck(args, listen(&loaded.settings))),
+        Some(Command::Why(args)) => why(args, &loaded.settings.http, LISTEN)?,
+        Some(Command::Healthcheck(args)) => return Ok(healthcheck(args, &loaded.settings.http, LISTEN)),
         Some(Command::Ledger(args)) => return ledger(*args, &loaded.settings),
         Some(Command::Lanes(command)) => return lanes(command, &loaded.settings),
         Some(Command::Explain(args)) => return explain(args, &loaded.settings),
@@ -89,8 +87,9 @@ async fn serve(settings: common::Settings) -> anyhow::Result<()> {
     let (shutdown, telemetry) = (Shutdown::on_signals().context("signal handlers")?, Telemetry::default());
     // The listener outlives the run, so that the drain can be watched.
     let listening = Shutdown::manual();
-    let (address, listener) = telemetry::serve(listen(&settings), telemetry.router().merge(processor::router()), listening.clone()).await?;
-    println!("metrics, health and status on http://{address}");
+    let router = telemetry.router().merge(processor::router());
+    let (url, listener) = telemetry::serve_as(&settings.http, LISTEN, router, listening.clone()).await?;
+    println!("metrics, health and status on {url}");
     let result = processor::run(settings, telemetry, shutdown).await;
     listening.trigger();
     listener.await.context("the HTTP listener")?;

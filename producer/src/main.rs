@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use clap::Parser as _;
 use common::cli::{config_command, fail};
 use common::healthcheck::healthcheck;
-use common::telemetry::{init_logs, serve};
+use common::telemetry::{init_logs, serve_as};
 use common::{Settings, Shutdown, Telemetry};
 
 use crate::args::{Args, Command};
@@ -31,7 +31,7 @@ fn start(args: &Args) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     if let Some(Command::Healthcheck(args)) = &args.command {
-        return Ok(healthcheck(args, loaded.settings.http.listen.unwrap_or(DEFAULT_LISTEN)));
+        return Ok(healthcheck(args, &loaded.settings.http, DEFAULT_LISTEN));
     }
     init_logs(&loaded.settings.log.level);
     let simulate = matches!(args.command, Some(Command::Simulate { .. }));
@@ -46,8 +46,8 @@ async fn work(settings: Settings, simulate: bool) -> anyhow::Result<()> {
     let listening = Shutdown::manual();
     let ingest = producer::Ingest::default();
     let router = telemetry.router().merge(ingest.router(&settings.producer.ingest));
-    let (address, server) = serve(settings.http.listen.unwrap_or(DEFAULT_LISTEN), router, listening.clone()).await?;
-    say(&format!("status, metrics and health: http://{address}/status /metrics /livez /readyz"));
+    let (url, server) = serve_as(&settings.http, DEFAULT_LISTEN, router, listening.clone()).await?;
+    say(&format!("status, metrics and health: {url}/status /metrics /livez /readyz"));
     let result = if simulate && settings.producer.simulator.mqtt.connection.url.is_some() {
         producer::devices::run(settings, telemetry, shutdown).await
     } else {

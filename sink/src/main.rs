@@ -83,7 +83,7 @@ fn start(cli: &Cli) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     if let Some(Command::Healthcheck(args)) = &cli.command {
-        return Ok(healthcheck(args, loaded.settings.http.listen.unwrap_or(HTTP)));
+        return Ok(healthcheck(args, &loaded.settings.http, HTTP));
     }
     telemetry::init_logs(&loaded.settings.log.level);
     if let Some(Command::Verify(command)) = &cli.command {
@@ -104,9 +104,8 @@ fn verify(settings: &Settings, command: &Verify) -> anyhow::Result<ExitCode> {
 async fn work(settings: Settings) -> anyhow::Result<()> {
     let shutdown = Shutdown::on_signals()?;
     let telemetry = Telemetry::default();
-    let listen = settings.http.listen.unwrap_or(HTTP);
-    let (address, http) = telemetry::serve(listen, telemetry.router(), shutdown.clone()).await?;
-    tracing::info!("metrics, health and status on http://{address}");
+    let (url, http) = telemetry::serve_as(&settings.http, HTTP, telemetry.router(), shutdown.clone()).await?;
+    tracing::info!("metrics, health and status on {url}");
     let result = sink::run(settings, telemetry, shutdown.clone()).await;
     shutdown.trigger();
     http.await?;

@@ -1,5 +1,6 @@
 //! The command `setup`: what has to be there before the three programs start on a Kafka log and an InfluxDB of their own.
 
+mod certificates;
 mod secrets;
 mod topics;
 
@@ -11,6 +12,7 @@ use clap::Args;
 use common::{Settings, Shutdown, telemetry};
 use sink::influxdb::{Access, Administrator, PrepareError, Prepared, prepare};
 
+pub(crate) use certificates::{CertificatesArgs, certificates};
 use secrets::Secrets;
 
 /// How often a database that is not there yet is asked again.

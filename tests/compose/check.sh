@@ -1,17 +1,17 @@
 #!/usr/bin/env bash
 # Brings up the stack of deploy/compose.yaml, with images made of the programs in target/release, and checks that it keeps what it promises:
 # running within a minute, `down` and `up`, each container killed under load, two processors and back, devices over MQTT, a second
-# database, a fleet that misbehaves; nothing runs as root, no secret is to be seen, no port beyond the loopback address.
+# database, a fleet that misbehaves, TLS; nothing runs as root, no secret is to be seen, no port beyond the loopback address.
 #
 #   tests/compose/check.sh [--binaries DIR] [STEP...]
 #
-# Needs root, Go, and the programs built. The engine and the stand-ins for official images are of the tests' own (engine.sh, images.sh).
+# Needs root, Go, and the programs built; TLS is checked when they were built with `--features tidemark/tls`. The engine and the stand-ins for official images are of the tests' own (engine.sh, images.sh).
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 root=$(cd "$here/../.." && pwd)
 binaries=$root/target/release
 project=tidemark-check
-all="start rights secrets ports tokens down_up faults scale victoria chaos mqtt"
+all="start rights secrets ports tokens down_up faults scale victoria chaos mqtt tls"
 
 die() { echo "check.sh: $*" >&2; exit 1; }
 step() { printf '\n-- %s (%d:%02d)\n' "$*" $((SECONDS / 60)) $((SECONDS % 60)); }
@@ -71,8 +71,6 @@ balances() {
 }
 
 start() {
-    compose build >"$work/build.log" 2>&1 || { tail -30 "$work/build.log"; die "the images cannot be built"; }
-    docker images --format '{{.Repository}} {{.Size}}' --filter reference='tidemark/*:check'
     local began=$SECONDS
     up
     # What Grafana's first panel shows: windows of live sensors.
@@ -104,8 +102,10 @@ rights() {
         done
     done
     local service
-    for service in kafka influxdb setup producer processor sink prometheus; do
-        [[ $(docker inspect --format '{{.HostConfig.ReadonlyRootfs}}' "$(compose ps --all --quiet "$service")") == true ]] || die "$service can write its own image"
+    for container in $(containers); do
+        service=$(docker inspect --format '{{index .Config.Labels "com.docker.compose.service"}}' "$container")
+        # Grafana's image keeps more in places of its own than a volume.
+        [[ $service == grafana || $(docker inspect --format '{{.HostConfig.ReadonlyRootfs}}' "$container") == true ]] || die "$service can write its own image"
     done
     echo "no root, no capabilities, no writable image, memory and logs limited: $(containers | wc -l) containers"
 }
@@ -229,6 +229,54 @@ mqtt() {
     balances
 }
 sees_pump() { query 'from(bucket:"tidemark") |> range(start:-10m) |> filter(fn:(r) => r.sensor_id =~ /pump-1/ and r._field == "n")' "$(secret grafana influxdb-token)" | grep -q pump-1; }
+
+# A stack of its own, with TLS: who has no certificate is refused everywhere, who has one is answered.
+tls() {
+    if TIDEMARK_KAFKA__SECURITY_PROTOCOL=ssl "$binaries/producer" --bootstrap-servers 127.0.0.1:1 --http-listen 127.0.0.1:0 --count 1 2>&1 |
+        timeout 20 grep -q 'OpenSSL not available'; then
+        echo "skipped: the programs were built without --features tidemark/tls"
+        return
+    fi
+    compose --profile '*' down --volumes --timeout 5
+    files+=(-f "$root/deploy/compose.tls.yaml")
+    project=$project-tls
+    up
+    local certificates=(--cacert "$(volume tls-device)/ca.pem" --cert "$(volume tls-device)/tls.pem" --key "$(volume tls-device)/tls.key")
+    await 60 "the first window in InfluxDB, over TLS" sees_windows_over_tls
+    refuses curl -sf "http://127.0.0.1:$INFLUXDB_PORT/health"
+    refuses curl -sf --cacert "$(volume tls-device)/ca.pem" "https://127.0.0.1:$PROMETHEUS_PORT/-/ready"
+    refuses curl -sf --cacert "$(volume tls-device)/ca.pem" "https://127.0.0.1:$first/metrics"
+    curl -sf "${certificates[@]}" "https://127.0.0.1:$first/metrics" | grep -q ^tidemark_processor || die "the processor does not answer who has a certificate"
+    local job
+    for job in producer processor sink influxdb prometheus; do await 60 "metrics of $job over TLS" scraped_over_tls "$job"; done
+    if command -v kcat >/dev/null; then
+        refuses timeout 20 kcat -L -b "127.0.0.1:$KAFKA_PORT" -m 5
+        kcat -L -b "127.0.0.1:$KAFKA_PORT" -X security.protocol=ssl -X ssl.ca.location="$(volume tls-device)/ca.pem" -X ssl.certificate.location="$(volume tls-device)/tls.pem" \
+            -X ssl.key.location="$(volume tls-device)/tls.key" | grep -q 'topic "iot" with 2 partitions' || die "Kafka does not answer who has a certificate"
+    fi
+    compose rm --force --stop producer >/dev/null
+    up --profile mqtt
+    local before device=(mosquitto_pub -h localhost -p 8883 -q 1 -t sensors/pump-1/temperature -m 21.5 --cafile /run/tls/ca.pem)
+    before=$(rows read)
+    refuses timeout 20 docker compose -p "$project" "${files[@]}" --profile mqtt exec -T mosquitto "${device[@]}"
+    compose --profile mqtt exec -T mosquitto "${device[@]}" --cert /run/tls/tls.pem --key /run/tls/tls.key
+    await 30 "a reading of a device with a certificate" more_than "$before"
+    balances
+    rights
+}
+refuses() { if "$@" >/dev/null 2>&1; then die "answered, but should not have been: $*"; fi; }
+sees_windows_over_tls() {
+    curl -s --cacert "$(volume tls-device)/ca.pem" -H "Authorization: Token $(secret grafana influxdb-token)" -H 'content-type: application/vnd.flux' \
+        "https://127.0.0.1:$INFLUXDB_PORT/api/v2/query?org=tidemark" --data 'from(bucket:"tidemark") |> range(start:-5m) |> limit(n:1)' | grep -q s-0001
+}
+scraped_over_tls() {
+    curl -s --cacert "$(volume tls-device)/ca.pem" --cert "$(volume tls-device)/tls.pem" --key "$(volume tls-device)/tls.key" \
+        "https://127.0.0.1:$PROMETHEUS_PORT/api/v1/query?query=up%7Bjob%3D%22$1%22%7D" | grep -q '"1"\]'
+}
+
+step "images of the programs in $binaries"
+compose build >"$work/build.log" 2>&1 || { tail -30 "$work/build.log"; die "the images cannot be built"; }
+docker images --format '{{.Repository}} {{.Size}}' --filter reference='tidemark/*:check'
 
 for name in ${*:-$all}; do
     step "$name"

@@ -94,7 +94,7 @@ prometheus() {
     mkdir -p "$work/prometheus"
     cat >"$work/prometheus/Dockerfile" <<'DOCKERFILE'
 FROM debian:bookworm-slim
-RUN apt-get update -qq && apt-get install -y -qq --no-install-recommends prometheus busybox >/dev/null && rm -rf /var/lib/apt/lists/* \
+RUN apt-get update -qq && apt-get install -y -qq --no-install-recommends prometheus busybox netcat-openbsd >/dev/null && rm -rf /var/lib/apt/lists/* \
  && ln -s /usr/bin/prometheus /bin/prometheus 2>/dev/null; ln -s /bin/busybox /bin/wget; \
     rm -rf /etc/prometheus && mkdir -p /etc/prometheus /prometheus && chown nobody:nogroup /prometheus
 USER nobody
@@ -141,7 +141,7 @@ grafana() {
     cp "$here/grafana/placeholder.sh" "$work/grafana/"
     cat >"$work/grafana/Dockerfile" <<'DOCKERFILE'
 FROM debian:bookworm-slim
-RUN apt-get update -qq && apt-get install -y -qq --no-install-recommends busybox curl >/dev/null && rm -rf /var/lib/apt/lists/* && ln -s /bin/busybox /bin/wget
+RUN apt-get update -qq && apt-get install -y -qq --no-install-recommends wget busybox openssl >/dev/null && rm -rf /var/lib/apt/lists/*
 RUN useradd --uid 472 --gid 0 -M grafana && mkdir -p /var/lib/grafana /etc/grafana && chown -R grafana:0 /var/lib/grafana
 COPY placeholder.sh /placeholder.sh
 USER 472
@@ -155,10 +155,13 @@ rust() {
     present "$name" && return
     mkdir -p "$work/rust/toolchain"
     tar -C "$(rustc --print sysroot)" --exclude=./share/doc --exclude=./share/man -c . | tar -C "$work/rust/toolchain" -x
+    cp /etc/ssl/certs/ca-certificates.crt "$work/rust/"
     cat >"$work/rust/Dockerfile" <<'DOCKERFILE'
 FROM debian:bookworm-slim
 RUN apt-get update -qq && apt-get install -y -qq --no-install-recommends ca-certificates gcc g++ make cmake pkg-config libc6-dev perl git >/dev/null \
  && rm -rf /var/lib/apt/lists/*
+# What this machine trusts, again: the package has its own.
+COPY ca-certificates.crt /etc/ssl/certs/
 ENV RUSTUP_HOME=/usr/local/rustup CARGO_HOME=/usr/local/cargo PATH=/usr/local/cargo/bin:$PATH
 COPY toolchain /usr/local/rustup/toolchains/host
 RUN mkdir -p /usr/local/cargo/bin && ln -s /usr/local/rustup/toolchains/host/bin/* /usr/local/cargo/bin/ && chmod -R a+w /usr/local/cargo && cargo --version

@@ -40,6 +40,14 @@ impl Settings {
             }
         };
         check(self.topics.partitions >= 1, "topics.partitions is 0; a topic has at least 1 partition");
+        check(
+            self.http.certificate_file.is_some() == self.http.key_file.is_some(),
+            "http.certificate_file and http.key_file belong together; set both, or neither",
+        );
+        check(
+            self.http.client_ca_file.is_none() || self.http.certificate_file.is_some(),
+            "http.client_ca_file needs http.certificate_file: clients show certificates over TLS only",
+        );
         for (key, share) in self.producer.simulator.shares() {
             check((0.0..=1.0).contains(&share), &format!("producer.simulator.{key} is {share}; a share lies between 0 and 1"));
         }

@@ -89,6 +89,11 @@ impl Default for Topics {
 pub struct Http {
     /// Unset: the binary's own default on 127.0.0.1. Port 0 takes a free one.
     pub listen: Option<SocketAddr>,
+    /// PEM files of the certificate chain and its key: with them the listener speaks TLS only.
+    pub certificate_file: Option<PathBuf>,
+    pub key_file: Option<PathBuf>,
+    /// Authorities (PEM) of the clients' certificates: with it every client must show one.
+    pub client_ca_file: Option<PathBuf>,
 }
 
 /// `[log]`: the program's own log on standard error.
