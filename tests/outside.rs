@@ -454,3 +454,18 @@ fn a_topic_is_printed_and_lines_become_a_topic() {
     let shown: Vec<&str> = printed.lines().filter(|line| line.starts_with('|')).collect();
     assert_eq!(shown, ["|value|  n|", "|  one|  1|", "|three|  1|", "|  two|  1|"]);
 }
+
+#[test]
+fn in_update_mode_a_batch_has_the_rows_that_changed() {
+    let place = Place::new();
+    let sql = "SELECT window.start AS start, count(*) AS n FROM stream GROUP BY window(ts, '10 seconds')";
+    let text = query("csv", sql, "trigger = 'available_now'", "format = 'console'").replace("'append'", "'update'");
+    place.write("q.toml", &text.replace("max_files_per_trigger = 2", "max_files_per_trigger = 1"));
+    // The second file closes the window of the first, which says nothing new of it.
+    for (name, time) in [("1", "00:00:01"), ("2", "00:01:01"), ("3", "00:01:02")] {
+        place.write(&format!("in/{name}.csv"), &format!("sensor_id,ts,value\na,2026-01-01T{time}Z,2\n"));
+    }
+    let printed = place.run();
+    let shown: Vec<&str> = printed.lines().filter(|line| line.starts_with("|20")).collect();
+    assert_eq!(shown, ["|2026-01-01 00:00:00|  1|", "|2026-01-01 00:01:00|  1|", "|2026-01-01 00:01:00|  2|"], "{printed}");
+}

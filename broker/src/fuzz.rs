@@ -17,8 +17,11 @@ use crate::wire::frame::{read_body, read_length};
 /// Largest frame; small, so that a lie about it is found quickly.
 const MAX_FRAME: usize = 1 << 20;
 
+/// Takes any bytes.
+pub type Target = fn(&[u8]);
+
 /// All targets by name.
-pub const TARGETS: &[(&str, fn(&[u8]))] = &[
+pub const TARGETS: &[(&str, Target)] = &[
     ("batch", batch),
     ("connection", connection),
     ("records", records),

@@ -3,9 +3,9 @@
 
 use std::sync::OnceLock;
 
-static TARGET: OnceLock<fn(&[u8])> = OnceLock::new();
+static TARGET: OnceLock<broker::fuzz::Target> = OnceLock::new();
 
-fn chosen() -> fn(&[u8]) {
+fn chosen() -> broker::fuzz::Target {
     let name = std::env::var("TIDEMARK_FUZZ_TARGET").unwrap_or_default();
     let found = broker::fuzz::TARGETS.iter().find(|(known, _)| *known == name);
     found.unwrap_or_else(|| panic!("TIDEMARK_FUZZ_TARGET={name}: there is no such target")).1

@@ -1,5 +1,5 @@
 // Queries for InfluxDB. Points are what the sink writes: the measurement is the query's name, `sensor_id` a tag, the window's start the time,
-// and `n`, `avg`, `min` and `max` are fields. Late readings are in the measurement `late`. Variables are written as JSON, which is how Flux
+// and `n`, `avg`, `min` and `max` are fields. Late readings are in the measurement `iot.late`. Variables are written as JSON, which is how Flux
 // writes texts too: a sensor may have quotes in its name.
 
 // From the beginning of a bucket, so that all buckets of a chart have the same length.
@@ -38,7 +38,7 @@ export function late(only = '', range = RANGE): string {
   const sensor = only === '' ? '' : ` and r.sensor_id == ${only}`;
   return `from(bucket: v.defaultBucket)
 ${range}
-  |> filter(fn: (r) => r._measurement == "late" and r._field == "value"${sensor})`;
+  |> filter(fn: (r) => r._measurement == "iot.late" and r._field == "value"${sensor})`;
 }
 
 /**

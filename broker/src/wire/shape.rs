@@ -25,6 +25,9 @@ pub(crate) type Field = (Kind, i16, i16);
 pub(crate) struct Shape {
     pub(crate) flexible: i16,
     pub(crate) fields: &'static [Field],
+    /// Tags below this number the codec reads by itself, without regard to the length that the client gives them: what it finds
+    /// behind such a field is not what was passed over here. Only nodes that follow a leader send them, and nobody follows this one.
+    pub(crate) codec_tags: u32,
 }
 
 /// A request is not what its version says.
@@ -36,6 +39,7 @@ struct Walker<'a> {
     rest: &'a [u8],
     version: i16,
     compact: bool,
+    codec_tags: u32,
     elements: usize,
 }
 
@@ -43,7 +47,7 @@ impl Shape {
     /// Checks the body of a request; returns how many bytes are left behind it.
     pub(crate) fn check(&self, body: &[u8], version: i16) -> Result<usize, ShapeFault> {
         let compact = version >= self.flexible;
-        let mut walker = Walker { rest: body, version, compact, elements: 0 };
+        let mut walker = Walker { rest: body, version, compact, codec_tags: self.codec_tags, elements: 0 };
         walker.structure(self.fields)?;
         Ok(walker.rest.len())
     }
@@ -96,7 +100,9 @@ impl Walker<'_> {
 
     fn tagged_fields(&mut self) -> Result<(), ShapeFault> {
         for _ in 0..self.varint()? {
-            self.varint()?;
+            if self.varint()? < self.codec_tags {
+                return Err(ShapeFault);
+            }
             let length = self.varint()?;
             self.skip(length as usize)?;
             self.elements += 1;

@@ -33,7 +33,7 @@ macro_rules! array {
 
 macro_rules! shape {
     ($flexible:expr; $($field:expr),* $(,)?) => {
-        const { Shape { flexible: $flexible, fields: &[$($field),*] } }
+        const { Shape { flexible: $flexible, fields: &[$($field),*], codec_tags: 0 } }
     };
 }
 
@@ -42,9 +42,12 @@ pub(crate) fn shape_of(key: ApiKey) -> Option<Shape> {
     let shape = match key {
         ApiKey::Produce => shape![9; since(STR, 3), all(I16), all(I32),
             all(array![(STR, 0, 12), since(ID, 13), all(array![all(I32), all(Kind::Blob)])])],
-        ApiKey::Fetch => shape![12; (I32, 0, 14), all(I32), all(I32), since(I32, 3), since(I8, 4), since(I32, 7), since(I32, 7),
+        ApiKey::Fetch => Shape {
+            codec_tags: 2,
+            ..shape![12; (I32, 0, 14), all(I32), all(I32), since(I32, 3), since(I8, 4), since(I32, 7), since(I32, 7),
             all(array![(STR, 0, 12), since(ID, 13), all(array![all(I32), since(I32, 9), all(I64), since(I32, 12), since(I64, 5), all(I32)])]),
-            since(array![(STR, 7, 12), since(ID, 13), all(plain![I32])], 7), since(STR, 11)],
+            since(array![(STR, 7, 12), since(ID, 13), all(plain![I32])], 7), since(STR, 11)]
+        },
         ApiKey::ListOffsets => shape![6; all(I32), since(I8, 2),
             all(array![all(STR), all(array![all(I32), since(I32, 4), all(I64)])]), since(I32, 10)],
         ApiKey::Metadata => shape![9; all(array![since(ID, 10), all(STR)]), since(I8, 4), (I8, 8, 10), since(I8, 8)],

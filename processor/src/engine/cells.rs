@@ -42,31 +42,27 @@ impl Book<'_> {
 /// The cells that give a row, in the order of the rows; and how many of them, from the first on, say something new: the others of update
 /// mode only tell that their window has closed.
 pub(crate) fn changed<'a>(engine: &'a Engine, grouping: &'a Grouping, books: &[Book<'a>], entry: &'a Entry) -> (Vec<Cell<'a>>, usize) {
-    let cells = changed_cells(engine, grouping, books, entry);
-    let new = match engine.query.file.query.output_mode {
-        OutputMode::Update if !grouping.distinct => touched(grouping, entry).collect::<HashSet<_>>().len(),
-        _ => cells.len(),
-    };
-    (cells, new)
-}
-
-fn changed_cells<'a>(engine: &'a Engine, grouping: &'a Grouping, books: &[Book<'a>], entry: &'a Entry) -> Vec<Cell<'a>> {
     let mode = engine.query.file.query.output_mode;
     if mode == OutputMode::Complete {
-        return all(grouping, books);
+        let cells = all(grouping, books);
+        let new = cells.len();
+        return (cells, new);
     }
     let mut cells = Vec::new();
     let mut seen = HashSet::with_capacity(entry.groups.len());
     if grouping.distinct {
         cells.extend(first_seen(engine, grouping, entry).filter(|cell| seen.insert(*cell)));
-        return cells;
+        let new = cells.len();
+        return (cells, new);
     }
     // In append mode a row shows once, when its window closes.
     if mode == OutputMode::Update {
         cells.extend(touched(grouping, entry).filter(|cell| seen.insert(*cell)));
     }
+    let touched = cells.len();
     cells.extend(closing(grouping, books).into_iter().filter(|cell| seen.insert(*cell)));
-    cells
+    let new = if mode == OutputMode::Update { touched } else { cells.len() };
+    (cells, new)
 }
 
 fn cells_of<'a>(grouping: &'a Grouping, pane: Pane, key: &'a RowBytes, book: usize) -> impl Iterator<Item = Cell<'a>> {

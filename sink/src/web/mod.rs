@@ -24,6 +24,8 @@ const WORDS: u64 = 1 << 20;
 const RESULT: u64 = 4 << 30;
 const CONNECT: Duration = Duration::from_secs(5);
 
+const TLS_ADVICE: &str = "; check ca_file, and cert_file and key_file when the server asks for a certificate";
+
 /// How a database is reached.
 #[derive(Debug, Clone)]
 pub(crate) struct Address {
@@ -182,13 +184,14 @@ impl Client {
 
     fn away(&self, error: &ureq::Error) -> WriteError {
         let Address { database, url, .. } = &self.address;
+        // What goes wrong in the handshake comes as data that cannot be understood.
+        let is_tls = |error: &std::io::Error| error.kind() == std::io::ErrorKind::InvalidData;
         let advice = match error {
+            ureq::Error::Io(error) if url.starts_with("https://") && is_tls(error) => TLS_ADVICE,
             ureq::Error::BadUri(_) | ureq::Error::Http(_) | ureq::Error::InvalidProxyUrl => {
                 return WriteError::Fatal(format!("{database} cannot be reached at {url} ({error}); check its url in the settings"));
             }
-            ureq::Error::Tls(_) | ureq::Error::Rustls(_) => {
-                "; check ca_file, and cert_file and key_file when the server asks for a certificate"
-            }
+            ureq::Error::Tls(_) | ureq::Error::Rustls(_) => TLS_ADVICE,
             _ => "",
         };
         WriteError::Retry { detail: format!("{database} at {url} does not answer ({error}){advice}; the sink keeps trying"), after: None }

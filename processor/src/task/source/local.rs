@@ -25,8 +25,8 @@ pub(super) enum Pulled {
 
 /// Gives records one after another. Their offsets begin at the position that the feed was opened with and leave none out.
 pub(super) trait Feed {
-    /// Appends some records. Waits for the first one up to `patience`.
-    fn pull(&mut self, records: &mut Records, patience: Duration) -> Result<Pulled, TaskError>;
+    /// Appends up to `most` records. Waits for the first one up to `patience`.
+    fn pull(&mut self, records: &mut Records, most: usize, patience: Duration) -> Result<Pulled, TaskError>;
 
     /// Whether everything is given that is there now.
     fn is_at_end(&mut self) -> bool;
@@ -102,7 +102,8 @@ impl<F: Feed> Source for Local<F> {
             if due.is_some_and(|due| Instant::now() >= due) || owner.stop.is_set() {
                 return Ok(Filled::Due);
             }
-            let pulled = self.feed.pull(&mut self.records, wait)?;
+            let room = self.max_rows - self.records.len();
+            let pulled = self.feed.pull(&mut self.records, room, wait)?;
             self.drained = pulled == Pulled::Nothing;
             match pulled {
                 Pulled::Some => wait = Duration::ZERO,

@@ -82,14 +82,15 @@ impl Rate {
 }
 
 impl Feed for Rate {
-    fn pull(&mut self, records: &mut Records, patience: Duration) -> Result<Pulled, TaskError> {
+    fn pull(&mut self, records: &mut Records, most: usize, patience: Duration) -> Result<Pulled, TaskError> {
         let wait = u64::try_from(self.due(self.next) - now_ms()).unwrap_or(0);
         if wait > 0 {
             // The next row is made by the clock: nothing else could wake this thread earlier.
             std::thread::sleep(patience.min(Duration::from_millis(wait)));
         }
         let (first, now) = (self.next, now_ms());
-        while self.next < first + PULL {
+        let most = i64::try_from(most).unwrap_or(PULL).min(PULL);
+        while self.next < first + most {
             let due = self.due(self.next);
             if due > now {
                 break;

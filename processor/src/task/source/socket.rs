@@ -87,7 +87,7 @@ impl Drop for Socket {
 }
 
 impl Feed for Socket {
-    fn pull(&mut self, records: &mut Records, patience: Duration) -> Result<Pulled, TaskError> {
+    fn pull(&mut self, records: &mut Records, _most: usize, patience: Duration) -> Result<Pulled, TaskError> {
         let line = match self.next_line.take() {
             Some(line) => Ok(line),
             None => self.lines.recv_timeout(patience),

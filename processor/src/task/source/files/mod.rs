@@ -169,7 +169,7 @@ impl Files {
 }
 
 impl Feed for Files {
-    fn pull(&mut self, records: &mut Records, patience: Duration) -> Result<Pulled, TaskError> {
+    fn pull(&mut self, records: &mut Records, most: usize, patience: Duration) -> Result<Pulled, TaskError> {
         let before = records.len();
         while records.len() == before {
             let (next, is_text) = (self.next, self.source.format == crate::query::file::SourceFormat::Text);
@@ -183,7 +183,7 @@ impl Feed for Files {
             let received = if is_text { open.met.modified } else { -1 };
             let (first, kind) = (records.len(), open.content.kind());
             let mut offset = next;
-            let more = open.content.take(PULL, |payload| {
+            let more = open.content.take(most.min(PULL), |payload| {
                 records.push(offset, received, None, Some(payload));
                 offset += 1;
             });
