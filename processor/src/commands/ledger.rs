@@ -97,9 +97,9 @@ mod tests {
             lag: 2,
         };
         let shown = text(&[account(0, 10), account(1, 10)], true);
-        let sum: Vec<&str> = shown.lines().nth(3).unwrap_or_default().split_whitespace().collect();
-        assert_eq!(sum, ["sum", "20", "14", "2", "2", "2", "4"], "{shown}");
-        assert!(shown.lines().last().is_some_and(|line| line.starts_with("balanced")), "{shown}");
+        let words: Vec<&str> = shown.lines().nth(3).unwrap_or_default().split_whitespace().collect();
+        assert_eq!(words, ["sum", "20", "14", "2", "2", "2", "4"], "{shown}");
+        assert!(shown.contains("\nbalanced"), "{shown}");
         assert!(text(&[account(0, 11)], false).ends_with("NOT BALANCED\n"));
         assert!(text(&[], true).contains("no query has committed"));
     }
