@@ -183,9 +183,15 @@ impl Client {
     }
 
     fn away(&self, error: &ureq::Error) -> WriteError {
-        let Address { database, url, .. } = &self.address;
-        // What goes wrong in the handshake comes as data that cannot be understood.
-        let is_tls = |error: &std::io::Error| error.kind() == std::io::ErrorKind::InvalidData;
+        use std::io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, InvalidData, UnexpectedEof};
+        let Address { database, url, identity, .. } = &self.address;
+        // What goes wrong in the handshake comes as data that cannot be understood. A server that wants a certificate may also hang up on who
+        // has none, after the handshake, and its words are lost when the request is on its way by then.
+        let is_tls = |error: &std::io::Error| match error.kind() {
+            InvalidData => true,
+            BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof => identity.is_none(),
+            _ => false,
+        };
         let advice = match error {
             ureq::Error::Io(error) if url.starts_with("https://") && is_tls(error) => TLS_ADVICE,
             ureq::Error::BadUri(_) | ureq::Error::Http(_) | ureq::Error::InvalidProxyUrl => {
