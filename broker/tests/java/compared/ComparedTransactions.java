@@ -118,6 +118,12 @@ class ComparedTransactions extends Compared {
 
     static String state(String id) throws Exception {
         var d = admin.describeTransactions(List.of(id)).all().get().get(id);
+        // An end is answered before its markers are written: what passes by itself is waited for.
+        long deadline = System.nanoTime() + Duration.ofSeconds(60).toNanos();
+        while (d.state() == TransactionState.PREPARE_COMMIT || d.state() == TransactionState.PREPARE_ABORT) {
+            if (System.nanoTime() > deadline) throw new IllegalStateException("a transaction does not end");
+            d = admin.describeTransactions(List.of(id)).all().get().get(id);
+        }
         return d.state() + " timeout " + d.transactionTimeoutMs() + " partitions " + d.topicPartitions().size() + " started " + d.transactionStartTimeMs().isPresent();
     }
 
