@@ -8,10 +8,9 @@ use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
 use datafusion_functions_aggregate::all_default_aggregate_functions;
 use datafusion_physical_expr::aggregate::{AggregateExprBuilder, AggregateFunctionExpr};
 use datafusion_physical_expr::expressions::col;
+use datafusion_physical_plan::ExecutionPlan;
 use datafusion_physical_plan::aggregates::{AggregateExec, AggregateMode, PhysicalGroupBy};
-use datafusion_physical_plan::memory::MemoryStream;
-use datafusion_physical_plan::streaming::{PartitionStream, StreamingTableExec};
-use datafusion_physical_plan::{ExecutionPlan, SendableRecordBatchStream};
+use datafusion_physical_plan::streaming::StreamingTableExec;
 use futures::StreamExt as _;
 use serde_json::{Map, Value};
 
@@ -19,6 +18,7 @@ use super::definition::{Cell, value};
 use super::query::{Call, Exact, Mode, Query, Window};
 use super::sink::{Identity, Row, key};
 use super::world::{Delivery, Reading};
+use crate::engine::tests::oracle::OneBatch;
 use crate::format::encode::write_value;
 
 /// A result row: whether it is final, and the fields that can be compared, with how far.
@@ -116,19 +116,6 @@ fn is_near(found: &Value, wanted: &Value) -> bool {
     match (found.as_f64(), wanted.as_f64()) {
         (Some(found), Some(wanted)) => (found - wanted).abs() <= 1e-9 * wanted.abs().max(1.0),
         _ => found == wanted,
-    }
-}
-
-#[derive(Debug)]
-struct OneBatch(RecordBatch, SchemaRef);
-
-impl PartitionStream for OneBatch {
-    fn schema(&self) -> &SchemaRef {
-        &self.1
-    }
-
-    fn execute(&self, _context: Arc<datafusion_execution::TaskContext>) -> SendableRecordBatchStream {
-        Box::pin(MemoryStream::try_new(vec![self.0.clone()], Arc::clone(&self.1), None).unwrap())
     }
 }
 

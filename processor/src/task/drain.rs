@@ -38,9 +38,6 @@ impl Drop for Queue {
     }
 }
 
-// SAFETY: librdkafka's queues may be used from any thread. `taken` is empty but while `each` runs.
-unsafe impl Send for Drain {}
-
 /// One record, valid while the visit lasts.
 pub(crate) struct Taken<'a> {
     pub(crate) partition: i32,

@@ -10,7 +10,7 @@ mod hopping;
 mod idle;
 mod lookup;
 mod merged;
-mod oracle;
+pub(crate) mod oracle;
 mod outlook;
 mod property;
 mod recount;

@@ -39,8 +39,9 @@ pub(super) fn in_time(readings: &[Reading], size: i64, delay: i64) -> Vec<Readin
     kept
 }
 
+/// All rows at once, for plain DataFusion.
 #[derive(Debug)]
-struct OneBatch(RecordBatch, SchemaRef);
+pub(crate) struct OneBatch(pub(crate) RecordBatch, pub(crate) SchemaRef);
 
 impl PartitionStream for OneBatch {
     fn schema(&self) -> &SchemaRef {
