@@ -10,6 +10,7 @@
 //! | [`reading`] | the reading on the wire |
 //! | [`topics`] | names of topics and of record headers |
 //! | [`kafka`] | client configuration, explicit creation of topics |
+//! | [`mqtt`] | a client's connection to an MQTT broker |
 //! | [`telemetry`] | metrics registry, health, status, logs, and the HTTP listener that shows them |
 //! | [`shutdown`] | one signal to stop, with a deadline |
 //! | [`progress`] | how far a job with an end is: a bar, or lines in the log |
@@ -23,6 +24,7 @@ pub mod cli;
 pub mod healthcheck;
 mod http_tls;
 pub mod kafka;
+pub mod mqtt;
 pub mod progress;
 pub mod reading;
 pub mod settings;

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use common::mqtt::options::check_files;
 use common::{Settings, Shutdown};
 use prometheus::Registry;
 use serde_json::{Map, Value};
@@ -15,7 +16,6 @@ use crate::intake::Intake;
 use crate::listener::Listener;
 use crate::metrics::Doors as Metrics;
 use crate::mqtt::MqttDoor;
-use crate::mqtt::options::check_files;
 use crate::payload::Reader;
 
 /// How long the doors may take for their farewells.

@@ -17,6 +17,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum::{Json, Router};
+use common::mqtt::options::secret;
 use common::settings::{self, PayloadFormat, Secret, TimeUnit};
 use ring::digest::{SHA256, digest};
 use serde::Deserialize;
@@ -25,7 +26,6 @@ use tokio::sync::oneshot;
 
 use crate::intake::Feeder;
 use crate::metrics::Doors;
-use crate::mqtt::options::secret;
 use crate::payload::{Reader, usual_unit};
 use crate::source::Content;
 

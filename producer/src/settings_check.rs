@@ -1,9 +1,9 @@
 //! Faults of `[producer]` that only this house can see.
 
 use common::Settings;
-use common::settings::{Faults, MqttConnection, Producer};
+use common::mqtt::options::{PAIR, faults as connection_faults};
+use common::settings::{Faults, Producer};
 
-use crate::mqtt::options::Url;
 use crate::payload::Reader;
 use crate::replay::Speed;
 
@@ -63,32 +63,6 @@ fn devices(producer: &Producer) -> Vec<String> {
     }
     if listener.tls_certificate_file.is_some() != listener.tls_key_file.is_some() {
         faults.push(format!("producer.mqtt_listener.{PAIR}"));
-    }
-    faults
-}
-
-const PAIR: &str = "tls_certificate_file and tls_key_file belong together; set both";
-
-/// Faults of a connection to an MQTT broker; each begins with the key.
-fn connection_faults(connection: &MqttConnection) -> Vec<String> {
-    let mut faults = Vec::new();
-    let files = [&connection.tls_ca_file, &connection.tls_certificate_file, &connection.tls_key_file];
-    match connection.url.as_deref().map(str::parse::<Url>) {
-        Some(Err(fault)) => faults.push(format!("url: {fault}")),
-        Some(Ok(url)) if !url.tls && files.iter().any(|file| file.is_some()) => {
-            faults.push("url begins with mqtt://, which is without TLS, but TLS files are named; write mqtts://".to_owned());
-        }
-        _ => {}
-    }
-    if connection.client_id.is_empty() {
-        faults.push("client_id is empty; a session needs a name that stays".to_owned());
-    }
-    if connection.tls_certificate_file.is_some() != connection.tls_key_file.is_some() {
-        faults.push(PAIR.to_owned());
-    }
-    let has_password = connection.password.is_some() || connection.password_file.is_some();
-    if has_password && connection.username.is_none() && connection.username_file.is_none() {
-        faults.push("password is given without a user; set username as well".to_owned());
     }
     faults
 }

@@ -8,13 +8,13 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use common::Shutdown;
+use common::mqtt::link::{Client, Event, Link, Plan};
 use common::reading::Reading;
 use common::settings::SimulatedDevices;
 use tokio::sync::mpsc::Receiver;
 
 use super::Counts;
 use super::ledger::Ledger;
-use crate::mqtt::link::{Client, Event, Link, Plan};
 
 /// Between two attempts to connect.
 const PAUSE: Duration = Duration::from_millis(500);

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use common::mqtt::options::check_files;
 use common::{Settings, Shutdown, Telemetry};
 use serde_json::json;
 use tokio::sync::mpsc::{Sender, channel};
@@ -21,7 +22,6 @@ use tokio::task::JoinSet;
 use self::device::Device;
 use self::ledger::Ledger;
 use crate::error::ProducerError;
-use crate::mqtt::options::check_files;
 use crate::settings_check::check;
 use crate::simulator::Simulator;
 use crate::source::{Content, Delivery, Next, Source as _};

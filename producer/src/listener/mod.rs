@@ -22,6 +22,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use common::Shutdown;
+use common::mqtt::options::{certificates, private_key};
 use common::settings::MqttListener;
 use rand::Rng as _;
 use rustls::crypto::ring;
@@ -37,7 +38,6 @@ use self::users::Users;
 use self::wire::{Publish, Qos};
 use crate::intake::Feeder;
 use crate::metrics::Doors;
-use crate::mqtt::options::{certificates, private_key};
 use crate::payload::{Reader, sparkplug};
 
 /// A TLS handshake is done within this time.

@@ -1,7 +1,7 @@
 //! Readings from the devices of an MQTT broker.
 //!
 //! ```text
-//! broker ─▶ link.rs (rumqttc) ─▶ payload/ ─▶ intake.rs ─▶ publisher ─▶ log
+//! broker ─▶ common::mqtt (rumqttc) ─▶ payload/ ─▶ intake.rs ─▶ publisher ─▶ log
 //!    ▲                                                                 │
 //!    └────────── window.rs: in the order of receipt ◀── acknowledged ──┘
 //! ```
@@ -9,31 +9,25 @@
 //! The session is the broker's memory of what we have not acknowledged. A connection ends at its first fault and a new one begins; the
 //! broker sends again what is open. What is true of a message is true of its connection only, so nothing is carried over.
 
-pub(crate) mod link;
-pub(crate) mod options;
 pub(crate) mod window;
 
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
 
 use bytes::Bytes;
 use common::Shutdown;
+use common::mqtt::link::{Client, Event, Link, Message, Plan};
+use common::mqtt::session::{Backoff, Session, longest_silence};
 use common::settings::Mqtt;
 use serde_json::json;
 
-use self::link::{Client, Event, Link, Message, Plan};
 use self::window::Window;
 use crate::intake::Feeder;
 use crate::metrics::Doors;
 use crate::payload::{Reader, sparkplug};
 use crate::source::Content;
-
-/// Pauses between attempts grow from the one to the other.
-const FIRST_PAUSE: Duration = Duration::from_millis(200);
-const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
 /// The door: connects, and connects again, until it is told to stop.
 pub(crate) struct MqttDoor {
@@ -90,11 +84,11 @@ impl MqttDoor {
 
     /// Serves until `stop`, then says farewell after the last acknowledgement.
     pub(crate) async fn run(self, stop: Shutdown) {
-        let mut pause = FIRST_PAUSE;
-        let mut had_session = false;
+        let mut backoff = Backoff::default();
+        let mut session = Session::default();
         while !stop.is_set() {
             let mut served = false;
-            let ended = self.serve(&stop, &mut had_session, &mut served).await;
+            let ended = self.serve(&stop, &mut session, &mut served).await;
             self.state.connected.store(false, Ordering::Relaxed);
             self.metrics.connected.set(0);
             if stop.is_set() {
@@ -104,8 +98,7 @@ impl MqttDoor {
                 Ok(()) => tracing::info!("connecting to the MQTT broker anew, so that it sends again what could not be taken"),
                 Err(trouble) => self.say(trouble),
             }
-            pause = if served { FIRST_PAUSE } else { (pause * 2).min(LONGEST_PAUSE) };
-            if tokio::time::timeout(pause, stop.wait()).await.is_ok() {
+            if tokio::time::timeout(backoff.after(served), stop.wait()).await.is_ok() {
                 return;
             }
         }
@@ -132,7 +125,7 @@ impl MqttDoor {
     }
 
     /// One connection from its beginning to its end.
-    async fn serve(&self, stop: &Shutdown, had_session: &mut bool, served: &mut bool) -> Result<(), String> {
+    async fn serve(&self, stop: &Shutdown, session: &mut Session, served: &mut bool) -> Result<(), String> {
         let plan = Plan {
             connection: &self.settings.connection,
             client_id: &self.settings.connection.client_id,
@@ -147,8 +140,7 @@ impl MqttDoor {
         let window = Arc::new(Window::new(Box::new(move |id| give.ack(id)) as Box<dyn Fn(u16) -> bool + Send + Sync>));
         self.state.generation.fetch_add(1, Ordering::Relaxed);
         let mut connection = Connection { door: self, client, window, overflowed: false, leaving: false };
-        // rumqttc pings by itself; but a broker that hangs with a full socket would hold it in a write for ever.
-        let silence = self.settings.connection.keep_alive.duration() * 2 + Duration::from_secs(5);
+        let silence = longest_silence(&self.settings.connection);
         loop {
             let event = {
                 let mut next = pin!(tokio::time::timeout(silence, link.next()));
@@ -166,7 +158,7 @@ impl MqttDoor {
                 Ok(Err(_)) if connection.leaving => return Ok(()),
                 Ok(Err(trouble)) => return Err(trouble),
                 Ok(Ok(Event::Closed)) => return Ok(()),
-                Ok(Ok(event)) => connection.handle(event, had_session, served)?,
+                Ok(Ok(event)) => connection.handle(event, session, served)?,
             }
             connection.window.retry();
             self.state.unacknowledged.store(connection.window.len() as u64, Ordering::Relaxed);
@@ -187,9 +179,9 @@ impl Connection<'_> {
         }
     }
 
-    fn handle(&mut self, event: Event, had_session: &mut bool, served: &mut bool) -> Result<(), String> {
+    fn handle(&mut self, event: Event, session: &mut Session, served: &mut bool) -> Result<(), String> {
         match event {
-            Event::Connected { session_present } => self.connected(session_present, had_session)?,
+            Event::Connected { session_present } => self.connected(session_present, session)?,
             Event::Subscribed { refused: 0 } => {
                 *served = true;
                 self.door.state.connected.store(true, Ordering::Relaxed);
@@ -208,30 +200,13 @@ impl Connection<'_> {
         Ok(())
     }
 
-    fn connected(&mut self, session_present: bool, had_session: &mut bool) -> Result<(), String> {
+    fn connected(&mut self, session_present: bool, session: &mut Session) -> Result<(), String> {
         let door = self.door;
-        let url = door.settings.connection.url.as_deref().unwrap_or_default();
-        let client_id = &door.settings.connection.client_id;
         let generation = door.state.generation.load(Ordering::Relaxed);
-        if session_present {
-            tracing::info!(url, client_id, generation, "connected to the MQTT broker; it has kept the session");
-        } else if *had_session {
+        if session.connected(&door.settings.connection, generation, session_present) {
             door.state.sessions_lost.fetch_add(1, Ordering::Relaxed);
             door.metrics.sessions_lost.inc();
-            tracing::error!(
-                url,
-                client_id,
-                generation,
-                "the MQTT broker has lost the session: what it had for us is gone; check its persistence and its session limits"
-            );
-        } else {
-            tracing::warn!(
-                url,
-                client_id,
-                "the MQTT broker has no session of this client: the first connection, or what it had kept for us is gone"
-            );
         }
-        *had_session = true;
         // Also with a session: the settings may name other topics than last time.
         if !self.client.subscribe(&door.filters(), door.settings.keep_retained) {
             return Err("the subscriptions cannot be sent".into());

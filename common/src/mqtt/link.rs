@@ -4,8 +4,10 @@
 //! broker about messages that they are not for. So a [`Link`] is used for one connection and thrown away at its first error, and a
 //! [`Client`] (which acknowledges) is of no use to any other connection.
 
+use std::fmt;
+
+use crate::settings::{MqttConnection, MqttVersion};
 use bytes::Bytes;
-use common::settings::{MqttConnection, MqttVersion};
 use rumqttc::v5::mqttbytes as v5bytes;
 use rumqttc::{TlsConfiguration, Transport, v5};
 
@@ -19,20 +21,20 @@ const OTHER_REQUESTS: usize = 1_024;
 
 /// What a connection is to be.
 #[derive(Debug, Clone)]
-pub(crate) struct Plan<'a> {
-    pub(crate) connection: &'a MqttConnection,
-    pub(crate) client_id: &'a str,
+pub struct Plan<'a> {
+    pub connection: &'a MqttConnection,
+    pub client_id: &'a str,
     /// Most messages without our acknowledgement.
-    pub(crate) receive_maximum: u16,
+    pub receive_maximum: u16,
     /// Most of our own messages without the broker's.
-    pub(crate) send_maximum: u16,
-    pub(crate) session_seconds: u32,
-    pub(crate) clean: bool,
+    pub send_maximum: u16,
+    pub session_seconds: u32,
+    pub clean: bool,
     /// Topic and payload, retained.
-    pub(crate) will: Option<(String, Bytes)>,
+    pub will: Option<(String, Bytes)>,
 }
 
-pub(crate) struct Link(Loop);
+pub struct Link(Loop);
 
 enum Loop {
     V3(Box<rumqttc::EventLoop>),
@@ -41,23 +43,23 @@ enum Loop {
 
 /// Speaks over one connection. Clones are the same.
 #[derive(Debug, Clone)]
-pub(crate) enum Client {
+pub enum Client {
     V3(rumqttc::AsyncClient),
     V5(v5::AsyncClient),
 }
 
 /// A message of the broker.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Message {
-    pub(crate) topic: Bytes,
-    pub(crate) payload: Bytes,
+pub struct Message {
+    pub topic: Bytes,
+    pub payload: Bytes,
     /// `None`: quality of service 0, nothing to acknowledge.
-    pub(crate) id: Option<u16>,
-    pub(crate) retained: bool,
+    pub id: Option<u16>,
+    pub retained: bool,
 }
 
 #[derive(Debug)]
-pub(crate) enum Event {
+pub enum Event {
     Connected {
         session_present: bool,
     },
@@ -75,10 +77,21 @@ pub(crate) enum Event {
     Other,
 }
 
+impl fmt::Debug for Link {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.0 {
+            Loop::V3(_) => "Link(3.1.1)",
+            Loop::V5(_) => "Link(5)",
+        })
+    }
+}
+
 impl Link {
+    /// Opens nothing yet: the connection is made by the first [`Link::next`].
+    ///
     /// # Errors
     /// What is wrong with the settings or their files.
-    pub(crate) fn open(plan: &Plan<'_>) -> Result<(Self, Client), String> {
+    pub fn open(plan: &Plan<'_>) -> Result<(Self, Client), String> {
         let url: Url = plan.connection.url.as_deref().unwrap_or_default().parse()?;
         let login = credentials(plan.connection)?;
         let transport = if url.tls { Transport::tls_with_config(TlsConfiguration::Rustls(tls(plan.connection)?)) } else { Transport::Tcp };
@@ -125,7 +138,7 @@ impl Link {
     ///
     /// # Errors
     /// Why the connection is over, in a sentence; the link is of no more use.
-    pub(crate) async fn next(&mut self) -> Result<Event, String> {
+    pub async fn next(&mut self) -> Result<Event, String> {
         match &mut self.0 {
             Loop::V3(events) => match events.poll().await {
                 Ok(event) => Ok(from_v3(event)),
@@ -194,7 +207,7 @@ fn from_v5(event: v5::Event) -> Event {
 
 impl Client {
     /// Acknowledges a message of this connection. `false`: the queue is full, or the connection is over.
-    pub(crate) fn ack(&self, id: u16) -> bool {
+    pub fn ack(&self, id: u16) -> bool {
         match self {
             Self::V3(client) => {
                 let mut publish = rumqttc::Publish::from_bytes("", rumqttc::QoS::AtLeastOnce, Bytes::new());
@@ -210,7 +223,7 @@ impl Client {
     }
 
     /// Subscribes with quality of service 1. `false`: the queue is full.
-    pub(crate) fn subscribe(&self, filters: &[String], retained: bool) -> bool {
+    pub fn subscribe(&self, filters: &[String], retained: bool) -> bool {
         match self {
             Self::V3(client) => {
                 let filters = filters.iter().map(|filter| rumqttc::SubscribeFilter::new(filter.clone(), rumqttc::QoS::AtLeastOnce));
@@ -230,7 +243,7 @@ impl Client {
     }
 
     /// `false`: the queue is full, or the connection is gone.
-    pub(crate) fn publish(&self, topic: &str, payload: Bytes, at_least_once: bool, retain: bool) -> bool {
+    pub fn publish(&self, topic: &str, payload: Bytes, at_least_once: bool, retain: bool) -> bool {
         match self {
             Self::V3(client) => {
                 let qos = if at_least_once { rumqttc::QoS::AtLeastOnce } else { rumqttc::QoS::AtMostOnce };
@@ -244,7 +257,7 @@ impl Client {
     }
 
     /// Says farewell after all that was queued before.
-    pub(crate) fn disconnect(&self) {
+    pub fn disconnect(&self) {
         let gone = match self {
             Self::V3(client) => client.try_disconnect().is_err(),
             Self::V5(client) => client.try_disconnect().is_err(),

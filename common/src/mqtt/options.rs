@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use common::settings::{MqttConnection, Secret};
+use crate::settings::{MqttConnection, Secret};
 use rustls::ClientConfig;
 use rustls::RootCertStore;
 use rustls::crypto::ring;
@@ -13,10 +13,10 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 /// `mqtt://host[:port]` or `mqtts://host[:port]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Url {
-    pub(crate) tls: bool,
-    pub(crate) host: String,
-    pub(crate) port: u16,
+pub struct Url {
+    pub tls: bool,
+    pub host: String,
+    pub port: u16,
 }
 
 impl std::str::FromStr for Url {
@@ -56,8 +56,34 @@ impl std::str::FromStr for Url {
     }
 }
 
+pub const PAIR: &str = "tls_certificate_file and tls_key_file belong together; set both";
+
+/// What is wrong with the settings of a connection, beside its files; each fault begins with the key.
+pub fn faults(connection: &MqttConnection) -> Vec<String> {
+    let mut faults = Vec::new();
+    let files = [&connection.tls_ca_file, &connection.tls_certificate_file, &connection.tls_key_file];
+    match connection.url.as_deref().map(str::parse::<Url>) {
+        Some(Err(fault)) => faults.push(format!("url: {fault}")),
+        Some(Ok(url)) if !url.tls && files.iter().any(|file| file.is_some()) => {
+            faults.push("url begins with mqtt://, which is without TLS, but TLS files are named; write mqtts://".to_owned());
+        }
+        _ => {}
+    }
+    if connection.client_id.is_empty() {
+        faults.push("client_id is empty; a session needs a name that stays".to_owned());
+    }
+    if connection.tls_certificate_file.is_some() != connection.tls_key_file.is_some() {
+        faults.push(PAIR.to_owned());
+    }
+    let has_password = connection.password.is_some() || connection.password_file.is_some();
+    if has_password && connection.username.is_none() && connection.username_file.is_none() {
+        faults.push("password is given without a user; set username as well".to_owned());
+    }
+    faults
+}
+
 /// Whether all files that a connection needs can be read now.
-pub(crate) fn check_files(settings: &MqttConnection) -> Result<(), String> {
+pub fn check_files(settings: &MqttConnection) -> Result<(), String> {
     credentials(settings)?;
     let url: Url = settings.url.as_deref().unwrap_or_default().parse()?;
     if url.tls {
@@ -67,14 +93,14 @@ pub(crate) fn check_files(settings: &MqttConnection) -> Result<(), String> {
 }
 
 /// User and password, from the settings or their files.
-pub(crate) fn credentials(settings: &MqttConnection) -> Result<Option<(String, String)>, String> {
+pub fn credentials(settings: &MqttConnection) -> Result<Option<(String, String)>, String> {
     let user = secret(settings.username.as_deref(), settings.username_file.as_deref(), "username_file")?;
     let password = secret(settings.password.as_ref().map(Secret::reveal), settings.password_file.as_deref(), "password_file")?;
     Ok(user.map(|user| (user, password.unwrap_or_default())))
 }
 
 /// The first line of the file, else the value itself.
-pub(crate) fn secret(value: Option<&str>, file: Option<&Path>, key: &str) -> Result<Option<String>, String> {
+pub fn secret(value: Option<&str>, file: Option<&Path>, key: &str) -> Result<Option<String>, String> {
     match file {
         Some(path) => {
             let text = std::fs::read_to_string(path).map_err(|error| format!("{key}: cannot read {}: {error}", path.display()))?;
@@ -85,7 +111,7 @@ pub(crate) fn secret(value: Option<&str>, file: Option<&Path>, key: &str) -> Res
 }
 
 /// What TLS needs on the client's side.
-pub(crate) fn tls(settings: &MqttConnection) -> Result<Arc<ClientConfig>, String> {
+pub fn tls(settings: &MqttConnection) -> Result<Arc<ClientConfig>, String> {
     let mut roots = RootCertStore::empty();
     match &settings.tls_ca_file {
         Some(path) => {
@@ -109,19 +135,19 @@ pub(crate) fn tls(settings: &MqttConnection) -> Result<Arc<ClientConfig>, String
             .with_client_auth_cert(certificates(chain, "tls_certificate_file")?, private_key(key, "tls_key_file")?)
             .map_err(|error| format!("tls_certificate_file: {}: {error}", chain.display()))?,
         (None, None) => builder.with_no_client_auth(),
-        _ => return Err("tls_certificate_file and tls_key_file belong together; set both".into()),
+        _ => return Err(PAIR.into()),
     };
     Ok(Arc::new(config))
 }
 
-pub(crate) fn certificates(path: &PathBuf, key: &str) -> Result<Vec<CertificateDer<'static>>, String> {
+pub fn certificates(path: &PathBuf, key: &str) -> Result<Vec<CertificateDer<'static>>, String> {
     let fault = |cause: String| format!("{key}: cannot read certificates from {}: {cause}", path.display());
     let found = CertificateDer::pem_file_iter(path).map_err(|error| fault(error.to_string()))?;
     let found = found.collect::<Result<Vec<_>, _>>().map_err(|error| fault(error.to_string()))?;
     if found.is_empty() { Err(fault("there is none".into())) } else { Ok(found) }
 }
 
-pub(crate) fn private_key(path: &PathBuf, key: &str) -> Result<PrivateKeyDer<'static>, String> {
+pub fn private_key(path: &PathBuf, key: &str) -> Result<PrivateKeyDer<'static>, String> {
     PrivateKeyDer::from_pem_file(path).map_err(|error| format!("{key}: cannot read a private key from {}: {error}", path.display()))
 }
 
