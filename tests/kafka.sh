@@ -14,38 +14,13 @@ lib=${KAFKA_LIB:-${XDG_CACHE_HOME:-$HOME/.cache}/tidemark-test}/kafka-$version-t
 
 die() { echo "kafka.sh: $*" >&2; exit 1; }
 
+# shellcheck source=tests/maven.sh
+source "$(dirname "${BASH_SOURCE[0]}")/maven.sh"
+
+# Kafka leaves the choice of a logging backend to its start scripts, so no artifact brings one along.
 resolve() {
-    [[ -f $lib/.complete ]] && return
-    local tmp; tmp=$(mktemp -d)
-    # Kafka leaves the choice of a logging backend to its start scripts, so no artifact brings one along.
-    cat >"$tmp/pom.xml" <<POM
-<project xmlns="http://maven.apache.org/POM/4.0.0">
-  <modelVersion>4.0.0</modelVersion>
-  <groupId>tidemark</groupId><artifactId>kafka-lib</artifactId><version>1</version><packaging>pom</packaging>
-  <dependencies>
-    <dependency><groupId>org.apache.kafka</groupId><artifactId>kafka_2.13</artifactId><version>$version</version></dependency>
-    <dependency><groupId>org.apache.kafka</groupId><artifactId>kafka-tools</artifactId><version>$version</version></dependency>
-    <dependency><groupId>org.apache.logging.log4j</groupId><artifactId>log4j-slf4j-impl</artifactId><version>2.24.3</version></dependency>
-    <dependency><groupId>org.apache.logging.log4j</groupId><artifactId>log4j-core</artifactId><version>2.24.3</version></dependency>
-  </dependencies>
-</project>
-POM
-    # Into a folder of its own first: two test programs may do this at the same time, and half a folder must not look whole.
-    mvn -B -q -f "$tmp/pom.xml" dependency:copy-dependencies -DincludeScope=runtime -DoutputDirectory="$tmp/lib" >&2 ||
-        die "Maven cannot resolve Kafka $version"
-    cat >"$tmp/lib/log4j2.properties" <<'LOG'
-status = error
-appender.c.type = Console
-appender.c.name = C
-appender.c.layout.type = PatternLayout
-appender.c.layout.pattern = [%d] %p %m (%c)%n
-rootLogger.level = WARN
-rootLogger.appenderRef.c.ref = C
-LOG
-    touch "$tmp/lib/.complete"
-    mkdir -p "$(dirname "$lib")"
-    mv -T "$tmp/lib" "$lib" 2>/dev/null || [[ -f $lib/.complete ]] || die "cannot put the jars into $lib"
-    rm -rf "$tmp"
+    fetch_jars "$lib" WARN "org.apache.kafka:kafka_2.13:$version" "org.apache.kafka:kafka-tools:$version" \
+        org.apache.logging.log4j:log4j-slf4j-impl:2.24.3 org.apache.logging.log4j:log4j-core:2.24.3
 }
 
 run() {

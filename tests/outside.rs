@@ -9,89 +9,13 @@ use std::fmt::Write as _;
 use std::io::Write as _;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::time::Duration;
 
-use harness::log::{Kind, Log};
+use harness::hook::{Answer, Hook};
+use harness::log::{Kind, Log, free_address};
+use harness::place::{LIMIT, Place, stop};
 use harness::process::Process;
 use harness::random::Random;
 use harness::wait::wait_for;
-
-const LIMIT: Duration = Duration::from_secs(60);
-
-/// A directory with a query and what it reads and writes.
-struct Place(tempfile::TempDir);
-
-impl Place {
-    fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        std::fs::create_dir(folder.path().join("in")).unwrap();
-        Self(folder)
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
-    }
-
-    fn write(&self, name: &str, text: &str) {
-        // As a user should: a file appears as a whole.
-        let beside = self.path(".beside");
-        std::fs::write(&beside, text).unwrap();
-        std::fs::rename(beside, self.path(name)).unwrap();
-    }
-
-    fn command(&self) -> Command {
-        let mut command = harness::binaries::command("processor");
-        command.arg("--query").arg(self.path("q.toml")).env("TIDEMARK_HTTP__LISTEN", "127.0.0.1:0");
-        command.env("TIDEMARK_PROCESSOR__MAX_ROWS_PER_STEP", "50");
-        // Small enough that snapshots are taken, and what lies before them is deleted, in the midst of a test.
-        command.env("TIDEMARK_PROCESSOR__SNAPSHOT_EVERY", "6KiB");
-        command
-    }
-
-    fn start(&self) -> Process {
-        Process::start("processor", &mut self.command())
-    }
-
-    /// Runs a bounded query to its end.
-    #[track_caller]
-    fn run(&self) -> String {
-        let mut process = self.start();
-        let code = process.wait_exit(LIMIT);
-        assert_eq!(code, Some(0), "{}", process.output());
-        process.output()
-    }
-
-    /// The rows of all parts in the order of their batches, without the lines that name the columns.
-    fn rows(&self, folder: &str) -> Vec<String> {
-        let mut parts: BTreeMap<String, String> = BTreeMap::new();
-        for entry in std::fs::read_dir(self.path(folder)).unwrap() {
-            let entry = entry.unwrap();
-            let name = entry.file_name().to_string_lossy().into_owned();
-            if name.starts_with("part-") {
-                parts.insert(name, std::fs::read_to_string(entry.path()).unwrap());
-            }
-        }
-        let rows = |(name, text): (String, String)| {
-            let lines: Vec<String> = text.lines().skip(usize::from(name.ends_with(".csv"))).map(str::to_owned).collect();
-            lines
-        };
-        parts.into_iter().flat_map(rows).collect()
-    }
-
-    /// The rows of each subdirectory.
-    fn partitioned(&self, folder: &str) -> BTreeMap<String, Vec<String>> {
-        let folders = self.list(folder).into_iter().filter(|name| !name.starts_with('_'));
-        folders.map(|name| (name.clone(), self.rows(&format!("{folder}/{name}")))).collect()
-    }
-
-    fn list(&self, folder: &str) -> Vec<String> {
-        let mut names: Vec<String> =
-            std::fs::read_dir(self.path(folder)).unwrap().map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned()).collect();
-        names.sort();
-        names
-    }
-}
 
 const WINDOWS: &str = "SELECT window.start AS start, sensor_id, count(*) AS n, sum(value) AS s, avg(value) AS a FROM stream \
                        GROUP BY window(ts, '10 seconds'), sensor_id";
@@ -107,12 +31,6 @@ fn query(format: &str, sql: &str, trigger: &str, sink: &str) -> String {
 
 fn below(random: &mut Random, limit: u64) -> u64 {
     random.between(0, limit)
-}
-
-/// Asks a program to end, as Ctrl-C does.
-fn stop(process: &mut Process) -> Option<i32> {
-    process.signal("INT");
-    process.wait_exit(LIMIT)
 }
 
 /// Files of readings, some late, with sums that depend on the order of their terms.
@@ -163,7 +81,7 @@ fn files_to_files_are_the_same_straight_and_killed() {
         let rows = straight.rows("out");
         assert!(rows.len() > 50, "{rows:?}");
         assert_eq!(rows, killed.rows("out"));
-        assert_eq!(lanes(&straight), lanes(&killed));
+        assert_eq!(straight.lanes(), killed.lanes());
         // Cut in another way, by a run for every few files, it is the same again.
         let cut = Place::new();
         cut.write("q.toml", &query("csv", sql, "trigger = 'once'", sink));
@@ -207,20 +125,9 @@ fn files_to_files_are_the_same_killed_at_every_step() {
             }
             killed.run();
             assert_eq!(rows, killed.partitioned("out"), "{point}");
-            assert_eq!(lanes(&straight), lanes(&killed), "{point}");
+            assert_eq!(straight.lanes(), killed.lanes(), "{point}");
         }
     }
-}
-
-/// The rows that were set aside, by lane.
-fn lanes(place: &Place) -> Vec<String> {
-    let lane = |lane: &str| {
-        let folder = format!("state/lanes/{lane}");
-        let text =
-            place.list(&folder).iter().map(|name| std::fs::read_to_string(place.path(&folder).join(name)).unwrap()).collect::<String>();
-        text.lines().map(str::to_owned).collect::<Vec<_>>()
-    };
-    lane("late").into_iter().chain(lane("dead")).collect()
 }
 
 #[test]
@@ -264,7 +171,7 @@ fn bad_files_are_set_aside_and_their_neighbours_pass() {
     let rows = [("a", "00:00:00", "4.0"), ("b", "00:00:02", "6.0")];
     let rows = rows.map(|(sensor, time, twice)| format!(r#"{{"sensor_id":"{sensor}","ts":"2026-01-01T{time}.000Z","twice":{twice}}}"#));
     assert_eq!(place.rows("out"), rows);
-    let lanes = lanes(&place);
+    let lanes = place.lanes();
     let details = [
         "column 'ts' is TIMESTAMP",
         "2 columns, where line 1 names 3",
@@ -322,15 +229,86 @@ fn a_program_gets_each_batch_until_it_takes_it() {
     // Refuses the first time; what it took is in a file of the batch's number.
     let script = "cat > got-$TIDEMARK_BATCH_ID; test -e tried || { touch tried; exit 7; }";
     place.write("q.toml", &query("csv", ROWS, "trigger = 'once'", &format!("format = 'foreach'\ncommand = ['sh', '-c', '{script}']")));
-    let mut process = Process::start("processor", place.command().current_dir(place.0.path()));
+    let mut process = Process::start("processor", place.command().current_dir(place.path("")));
     assert_eq!(process.wait_exit(LIMIT), Some(0), "{}", process.output());
     assert!(process.output().contains("ended with exit status: 7"), "{}", process.output());
     assert_eq!(std::fs::read_to_string(place.path("got-0")).unwrap().lines().count(), 2);
     // What was taken does not come again with a restart.
     std::fs::remove_file(place.path("got-0")).unwrap();
-    let mut process = Process::start("processor", place.command().current_dir(place.0.path()));
+    let mut process = Process::start("processor", place.command().current_dir(place.path("")));
     assert_eq!(process.wait_exit(LIMIT), Some(0), "{}", process.output());
     assert!(!place.path("got-0").exists());
+}
+
+#[test]
+fn a_web_address_gets_each_batch_until_it_takes_it() {
+    let (place, address) = (Place::new(), free_address());
+    place.write("in/1.csv", "sensor_id,ts,value\na,2026-01-01T00:00:00Z,2\nb,2026-01-01T00:00:00Z,3\n");
+    place.write("in/2.csv", "sensor_id,ts,value\nc,2026-01-01T00:00:01Z,4\n");
+    let sink = format!("format = 'foreach'\nurl = 'http://{address}/hook'");
+    let text = query("csv", ROWS, "trigger = 'available_now'", &sink).replace("max_files_per_trigger = 2", "max_files_per_trigger = 1");
+    place.write("q.toml", &text);
+    let mut process = place.start();
+    process.wait_line("that nobody listens", LIMIT, |line| line.contains("does not answer").then_some(()));
+    let hook = Hook::start(address, |number| Answer::Code(if number == 0 { 500 } else { 204 }));
+    assert_eq!(process.wait_exit(LIMIT), Some(0), "{}", process.output());
+    assert!(process.output().contains("answers 500"), "{}", process.output());
+    let posted = hook.posted();
+    assert_eq!(posted.iter().map(|batch| batch.header("tidemark-batch-id")).collect::<Vec<_>>(), ["0", "0", "1"]);
+    assert_eq!(posted[0], posted[1]);
+    assert_eq!(posted[0].body.lines().count(), 2);
+    assert_eq!(posted[2].body, "{\"sensor_id\":\"c\",\"ts\":\"2026-01-01T00:00:01.000Z\",\"twice\":8.0}\n");
+    let said = |name: &str| posted[2].header(name).to_owned();
+    assert_eq!([said("tidemark-query"), said("idempotency-key"), said("content-type")], ["q", "q-1", "application/x-ndjson"]);
+    // What was taken does not come again with a restart.
+    place.run();
+    assert_eq!(hook.posted().len(), 3);
+}
+
+/// Every other request gets no answer, and the processor is killed, or asked to end, while it waits for one.
+#[test]
+fn a_batch_comes_again_to_a_web_address_with_its_number_and_its_rows() {
+    let mut random = Random::seeded(3);
+    let texts = readings(&mut random, 12);
+    for sql in [WINDOWS, ROWS] {
+        let (straight, killed) = (Place::new(), Place::new());
+        for (number, text) in texts.iter().enumerate() {
+            [&straight, &killed].into_iter().for_each(|place| place.write(&format!("in/{number:03}.csv"), text));
+        }
+        straight.write("q.toml", &query("csv", sql, "trigger = 'available_now'", "format = 'json'\npath = 'out'"));
+        straight.run();
+        let hook = Hook::start(free_address(), |number| if number % 2 == 0 { Answer::Silence } else { Answer::Code(200) });
+        let sink = format!("format = 'foreach'\nurl = '{}'", hook.url());
+        killed.write("q.toml", &query("csv", sql, "trigger = 'available_now'", &sink));
+        let mut code = None;
+        while code != Some(0) {
+            let seen = hook.posted().len();
+            let mut process = Process::start("processor", killed.command().env("TIDEMARK_PROCESSOR__DRAIN_TIMEOUT", "300ms"));
+            wait_for("a request without an answer, or the end", LIMIT, || {
+                let posted = hook.posted().len();
+                (posted > seen && posted % 2 == 1 || process.try_wait().is_some()).then_some(())
+            });
+            code = match process.try_wait() {
+                Some(_) => process.wait_exit(LIMIT),
+                // One that is asked to end does not wait for the answer for ever.
+                None if below(&mut random, 3) == 0 => stop(&mut process).filter(|code| *code != 0),
+                None => {
+                    process.kill();
+                    None
+                }
+            };
+        }
+        let mut batches: BTreeMap<u64, String> = BTreeMap::new();
+        let mut requests = 0;
+        for batch in hook.posted() {
+            let rows = batches.entry(batch.header("tidemark-batch-id").parse().unwrap()).or_insert_with(|| batch.body.clone());
+            assert_eq!(*rows, batch.body, "batch {}", batch.header("tidemark-batch-id"));
+            requests += 1;
+        }
+        assert!(batches.len() > 3 && requests == 2 * batches.len(), "{requests} requests for {} batches", batches.len());
+        let rows: Vec<String> = batches.values().flat_map(|body| body.lines()).map(str::to_owned).collect();
+        assert_eq!(rows, straight.rows("out"));
+    }
 }
 
 #[test]
@@ -392,7 +370,7 @@ fn the_examples_give_what_their_pages_say() {
     place.run();
     let rows = place.rows("out");
     assert!(rows.len() == 2 && page("tweets").contains(&format!("```\n{}\n```", rows.join("\n"))), "{rows:?}");
-    assert!(lanes(&place)[0].contains("column 'id' is BIGINT"));
+    assert!(place.lanes()[0].contains("column 'id' is BIGINT"));
     place.run();
     assert_eq!(place.rows("out"), rows);
 

@@ -21,6 +21,8 @@ pub(crate) struct Appliance {
     data_dir: PathBuf,
     /// Where the page is, as it was printed.
     pub(crate) page: SocketAddr,
+    /// Where the log is, as it was printed.
+    pub(crate) kafka: SocketAddr,
     // One at a time: on a small machine a second one would take the time that this one has for its drain.
     _turn: MutexGuard<'static, ()>,
 }
@@ -38,7 +40,9 @@ impl Appliance {
         command.arg("--data-dir").arg(data_dir).args(["--kafka-port", "0", "--http-port", "0"]).args(arguments);
         let mut process = Process::start("tidemark", &mut command);
         let page = process.wait_line("where the page is", LIMIT, http::address_in);
-        Self { process, data_dir: data_dir.to_owned(), page, _turn: turn }
+        let kafka =
+            process.wait_line("where the log is", LIMIT, |line| line.strip_prefix("  kafka")?.split_whitespace().next()?.parse().ok());
+        Self { process, data_dir: data_dir.to_owned(), page, kafka, _turn: turn }
     }
 
     /// The sink's database.

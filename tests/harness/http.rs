@@ -1,4 +1,4 @@
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{BufRead, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
@@ -30,13 +30,7 @@ fn ask(address: SocketAddr, request: &str) -> Option<Answer> {
     stream.set_read_timeout(Some(Duration::from_secs(10))).ok()?;
     stream.write_all(request.as_bytes()).ok()?;
     let mut reader = BufReader::new(stream);
-    let mut head = String::new();
-    while !head.ends_with("\r\n\r\n") {
-        if reader.read_line(&mut head).ok()? == 0 {
-            return None;
-        }
-    }
-    let head = head.to_ascii_lowercase();
+    let head = read_head(&mut reader)?;
     let header = |name: &str| head.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':').map(str::trim));
     let mut body = Vec::new();
     match header("content-length").and_then(|length| length.parse().ok()) {
@@ -45,6 +39,17 @@ fn ask(address: SocketAddr, request: &str) -> Option<Answer> {
     };
     let code = head.split(' ').nth(1)?.parse().ok()?;
     Some(Answer { code, body: String::from_utf8_lossy(&body).into_owned(), head })
+}
+
+/// The first line and the headers of a request or an answer, in lower case; `None` when the other end is gone before.
+pub(crate) fn read_head(reader: &mut impl BufRead) -> Option<String> {
+    let mut head = String::new();
+    while !head.ends_with("\r\n\r\n") {
+        if reader.read_line(&mut head).ok()? == 0 {
+            return None;
+        }
+    }
+    Some(head.to_ascii_lowercase())
 }
 
 /// `GET path` as JSON; `None` while nobody answers or the answer is no JSON.

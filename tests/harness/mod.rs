@@ -9,6 +9,9 @@
 //! | `log` | the log that a test runs on: the embedded one, or Apache Kafka |
 //! | `proxy` | a TCP proxy that swallows what passes |
 //! | `mosquitto` | a real MQTT broker |
+//! | `certificates` | an authority, certificates and passwords, by OpenSSL and `mosquitto_passwd` |
+//! | `place` | a directory with a query outside Kafka, and what it reads and writes |
+//! | `hook` | a web address that results are posted to |
 //! | `clients` | other people's MQTT clients, in Python |
 //! | `producer` | the producer, and what it says of itself |
 //! | `topic` | reading and writing topics |
@@ -28,12 +31,15 @@
 pub(crate) mod appliance;
 pub(crate) mod binaries;
 pub(crate) mod browser;
+pub(crate) mod certificates;
 pub(crate) mod clients;
+pub(crate) mod hook;
 pub(crate) mod http;
 pub(crate) mod ledger;
 pub(crate) mod log;
 pub(crate) mod mosquitto;
 pub(crate) mod oracle;
+pub(crate) mod place;
 pub(crate) mod points;
 pub(crate) mod process;
 pub(crate) mod producer;

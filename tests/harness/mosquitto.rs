@@ -19,12 +19,15 @@ pub(crate) struct Mosquitto {
 impl Mosquitto {
     /// Starts it with `lines` beside a listener and a store. `None`, and a word on the terminal, when it is not installed.
     pub(crate) fn start(test: &str, lines: &str) -> Option<Self> {
+        Self::start_at(test, lines, free_address())
+    }
+
+    pub(crate) fn start_at(test: &str, lines: &str, address: SocketAddr) -> Option<Self> {
         if program().is_none() {
             super::skipped(test, "'mosquitto' is missing; install the packages mosquitto and mosquitto-clients");
             return None;
         }
         let dir = tempfile::Builder::new().prefix("tidemark-mosquitto-").tempdir().unwrap();
-        let address = free_address();
         // Without limits of its own: what it acknowledges to a device it must not drop.
         let conf = format!(
             "listener {} 127.0.0.1\nuser root\npersistence true\npersistence_location {}/\nmax_inflight_messages 0\n\

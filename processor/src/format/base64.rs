@@ -10,6 +10,12 @@ pub(super) fn write(bytes: &[u8], out: &mut Vec<u8>) {
     }
 }
 
+pub(crate) fn text(bytes: &[u8]) -> String {
+    let mut out = Vec::new();
+    write(bytes, &mut out);
+    String::from_utf8_lossy(&out).into_owned()
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used)]
 mod tests {

@@ -9,7 +9,7 @@
 //! one column, `explain` words what went wrong, `time` reads and writes dates and timestamps, `values` writes the values of one
 //! column, `base64` writes bytes.
 
-mod base64;
+pub(crate) mod base64;
 mod column;
 pub mod csv;
 pub mod decode;

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use common::units::Span;
 use serde::Deserialize;
 
-pub use sink::{Sink, SinkFormat};
+pub use sink::{Body, Sink, SinkFormat};
 pub use source::{CleanSource, FileOrder, Source, SourceFormat};
 
 use super::zone::Zone;
@@ -406,6 +406,9 @@ mod tests {
             (text, state, "format='csv'", "sink.path is missing"),
             (text, state, "format='foreach'", "needs either sink.command or sink.url"),
             (text, state, "format='foreach'\nurl='ftp://x'", "must begin with http"),
+            (text, state, "format='foreach'\ncommand=['x']\nbody='flume'", "sink.body is of what is posted"),
+            (text, state, "format='csv'\npath='out'\nbody='lines'", "sink.body is no option of format = \"csv\""),
+            (text, state, "format='foreach'\nurl='http://x'\nbody='avro'", "avro"),
             (text, "", "format='console'\npath='out'", "sink.path is no option of format = \"console\""),
         ] {
             let fault = outside(source, query, sink).unwrap_err().to_string();

@@ -27,6 +27,19 @@ pub struct Sink {
     #[serde(default)]
     pub command: Vec<String>,
     pub url: Option<String>,
+    /// What is posted to `url`: `lines` unless given.
+    pub body: Option<Body>,
+}
+
+/// How the rows of a batch are posted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Body {
+    /// A JSON object a line.
+    #[default]
+    Lines,
+    /// An array of events, as the HTTP source of a Flume agent takes it.
+    Flume,
 }
 
 /// Spark's names of its sinks.
@@ -104,6 +117,7 @@ impl Sink {
                 ("max_rows", self.max_rows.is_some(), &[Memory]),
                 ("command", !self.command.is_empty(), &[Foreach]),
                 ("url", self.url.is_some(), &[Foreach]),
+                ("body", self.body.is_some(), &[Foreach]),
             ],
         )?;
         if self.format.is_files() && self.path.is_none() {
@@ -118,6 +132,9 @@ impl Sink {
         }
         if self.format == Foreach && self.command.is_empty() == self.url.is_none() {
             return Err("format = \"foreach\" needs either sink.command or sink.url".into());
+        }
+        if self.body.is_some() && self.url.is_none() {
+            return Err("sink.body is of what is posted to sink.url; a program gets a JSON object a line".into());
         }
         if let Some(url) = self.url.as_deref().filter(|url| !url.starts_with("http://") && !url.starts_with("https://")) {
             return Err(format!("sink.url: '{url}' must begin with http:// or https://"));

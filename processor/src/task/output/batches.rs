@@ -22,6 +22,7 @@ use super::super::lanes::Lane;
 use super::super::owner::Owner;
 use super::{Batch, Delivery, Sink};
 use crate::engine::{Output, PlainRows, Refused};
+use crate::format::base64;
 use crate::query::StreamQuery;
 
 const STAGED: u8 = 3;
@@ -66,10 +67,16 @@ impl LaneFile {
         for row in refused {
             let record = records.get(row.index as usize);
             let text = |bytes: Option<&[u8]>| bytes.map(|bytes| String::from_utf8_lossy(bytes).into_owned());
-            let line = json!({
+            let mut line = json!({
                 "source": records.topic(), "offset": record.offset, "timestamp": record.timestamp, "reason": row.reason,
                 "detail": row.detail, "stage": stage, "payload": text(record.payload),
             });
+            if record.key.is_some() {
+                line["key"] = json!(text(record.key));
+            }
+            if let Some(payload) = record.payload.filter(|payload| std::str::from_utf8(payload).is_err()) {
+                line["payload_base64"] = json!(base64::text(payload));
+            }
             // Writing into a string does not fail.
             writeln!(self.lines, "{line}").unwrap_or_default();
             self.unsaved = true;

@@ -2,6 +2,8 @@
 
 use std::io::Write as _;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Arc;
+use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::Duration;
 
 use ureq::Agent;
@@ -9,8 +11,7 @@ use ureq::Agent;
 use super::super::error::TaskError;
 use super::super::owner::Owner;
 use super::{Batch, Sink};
-use crate::format::encode::JsonRows;
-use crate::query::file;
+use crate::query::file::{self, Body};
 
 /// The pause after a batch that was not taken doubles from the first to the last.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
@@ -29,7 +30,7 @@ pub(super) struct Foreach {
 #[derive(Debug)]
 enum Target {
     Program(Vec<String>),
-    Web(String, Agent),
+    Web(String, Agent, Body),
 }
 
 /// Why a batch was not taken.
@@ -42,16 +43,16 @@ impl Foreach {
     pub(super) fn new(query: &str, sink: &file::Sink) -> Self {
         let agent = || Agent::config_builder().timeout_global(Some(ANSWER)).http_status_as_error(false).build().new_agent();
         let target = match &sink.url {
-            Some(url) => Target::Web(url.clone(), agent()),
+            Some(url) => Target::Web(url.clone(), agent(), sink.body.unwrap_or_default()),
             None => Target::Program(sink.command.clone()),
         };
         Self { query: query.to_owned(), target }
     }
 
-    fn give(&self, batch: i64, rows: &[u8], owner: &Owner) -> Result<(), Refusal> {
+    fn give(&self, batch: i64, rows: &Arc<Vec<u8>>, owner: &Owner) -> Result<(), Refusal> {
         match &self.target {
             Target::Program(command) => self.run(command, batch, rows, owner),
-            Target::Web(url, agent) => self.post(agent, url, batch, rows),
+            Target::Web(url, agent, _) => self.post(agent, url, batch, rows, owner),
         }
     }
 
@@ -80,18 +81,34 @@ impl Foreach {
         })
     }
 
-    fn post(&self, agent: &Agent, url: &str, batch: i64, rows: &[u8]) -> Result<(), Refusal> {
-        let answer = agent
+    fn body(&self) -> Body {
+        match &self.target {
+            Target::Program(_) => Body::Lines,
+            Target::Web(_, _, body) => *body,
+        }
+    }
+
+    fn post(&self, agent: &Agent, url: &str, batch: i64, rows: &Arc<Vec<u8>>, owner: &Owner) -> Result<(), Refusal> {
+        let request = agent
             .post(url)
-            .header("content-type", "application/x-ndjson")
+            .header("content-type", self.body().content_type())
             .header("idempotency-key", format!("{}-{batch}", self.query))
             .header("tidemark-query", &self.query)
-            .header("tidemark-batch-id", batch.to_string())
-            .send(rows);
-        match answer {
-            Ok(answer) if answer.status().is_success() => Ok(()),
-            Ok(answer) => Err(Refusal::Cause(format!("{url} answers {}", answer.status()))),
-            Err(error) => Err(Refusal::Cause(format!("{url} does not answer: {error}"))),
+            .header("tidemark-batch-id", batch.to_string());
+        let (tell, told) = channel();
+        let rows = Arc::clone(rows);
+        // In a thread of its own: an answer that takes its time must not hold the query's sign of life back, nor its end. Nobody may be left
+        // to hear it.
+        std::thread::spawn(move || tell.send(request.send(rows.as_slice())).unwrap_or_default());
+        loop {
+            match told.recv_timeout(LOOK) {
+                Ok(Ok(answer)) if answer.status().is_success() => return Ok(()),
+                Ok(Ok(answer)) => return Err(Refusal::Cause(format!("{url} answers {}", answer.status()))),
+                Ok(Err(error)) => return Err(Refusal::Cause(format!("{url} does not answer: {error}"))),
+                Err(RecvTimeoutError::Timeout) if owner.given_up() => return Err(Refusal::Stopped),
+                Err(RecvTimeoutError::Timeout) => owner.beat(),
+                Err(RecvTimeoutError::Disconnected) => return Err(Refusal::Cause(format!("{url} was not asked"))),
+            }
         }
     }
 }
@@ -118,12 +135,7 @@ impl Sink for Foreach {
         if batch.rows.num_rows() == 0 {
             return Ok(());
         }
-        let encoded = JsonRows::new(&batch.rows).map_err(TaskError::Fatal)?;
-        let mut rows = Vec::new();
-        for row in 0..batch.rows.num_rows() {
-            encoded.write_row(row, &mut rows);
-            rows.push(b'\n');
-        }
+        let rows = Arc::new(self.body().encode(&self.query, batch.id, &batch.rows).map_err(TaskError::Fatal)?);
         let mut pause = FIRST_PAUSE;
         loop {
             match self.give(batch.id, &rows, owner) {

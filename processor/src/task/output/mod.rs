@@ -10,6 +10,7 @@
 //! ```
 
 mod batches;
+mod body;
 mod console;
 mod files;
 mod foreach;
