@@ -6,6 +6,8 @@ use prometheus::{Gauge, GaugeVec, Histogram, HistogramOpts, IntCounterVec, IntGa
 pub(crate) struct Metrics {
     /// Input rows by what became of them.
     pub(crate) rows: IntCounterVec,
+    /// Messages that a source has left out.
+    pub(crate) dropped: IntCounterVec,
     pub(crate) results: IntCounterVec,
     pub(crate) failed_results: IntCounterVec,
     pub(crate) steps: IntCounterVec,
@@ -30,6 +32,10 @@ impl Metrics {
         let partition = &["query", "partition"];
         let metrics = Self {
             rows: IntCounterVec::new(opts("rows_total", "Input rows, by outcome: used, late, dead or filtered."), &["query", "outcome"])?,
+            dropped: IntCounterVec::new(
+                opts("dropped_total", "Messages of an MQTT broker that were left out: retained, qos0_full, or deferred, which come again."),
+                &["query", "reason"],
+            )?,
             results: IntCounterVec::new(opts("results_total", "Result rows sent."), &["query"])?,
             failed_results: IntCounterVec::new(opts("failed_results_total", "Result rows that could not be computed."), &["query"])?,
             steps: IntCounterVec::new(opts("steps_total", "Steps committed to the journal."), &["query"])?,
@@ -66,6 +72,7 @@ impl Metrics {
     fn collectors(&self) -> Vec<Box<dyn prometheus::core::Collector>> {
         vec![
             Box::new(self.rows.clone()),
+            Box::new(self.dropped.clone()),
             Box::new(self.results.clone()),
             Box::new(self.failed_results.clone()),
             Box::new(self.steps.clone()),

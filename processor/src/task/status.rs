@@ -295,6 +295,7 @@ impl QueryStatus {
             shards,
             fault: inner.fault.as_ref().filter(|(at, _)| at.elapsed() < FRESH).map(|(at, cause)| (at.elapsed(), cause.clone())),
             away: inner.away.into_iter().chain(inner.silent).min().map(|since| since.elapsed()),
+            outside: (!file.source.is_kafka()).then(|| file.source.place()),
             rows_per_second,
             since_result: inner.since_result.clone(),
         }

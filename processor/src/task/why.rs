@@ -40,8 +40,9 @@ pub(crate) struct Situation {
     pub(crate) shards: Vec<Shard>,
     /// The last end of a worker by a fault: how long ago, and why.
     pub(crate) fault: Option<(Duration, String)>,
-    /// For how long the log has not answered.
+    /// For how long the log has not answered, or the source outside Kafka whose place this is.
     pub(crate) away: Option<Duration>,
+    pub(crate) outside: Option<String>,
     pub(crate) rows_per_second: f64,
     pub(crate) since_result: SinceResult,
 }
@@ -137,7 +138,10 @@ fn reason(code: &'static str, text: String) -> Reason {
 fn workers(situation: &Situation, reasons: &mut Vec<Reason>) {
     // First, because it explains the others.
     if let Some(away) = situation.away {
-        reasons.push(reason("log_away", format!("the Kafka log has not answered for {}", span(away))));
+        reasons.push(match &situation.outside {
+            None => reason("log_away", format!("the Kafka log has not answered for {}", span(away))),
+            Some(place) => reason("source_away", format!("the source ({place}) has not answered for {}", span(away))),
+        });
     }
     if let Some((ago, cause)) = &situation.fault {
         let text = format!("a worker ended {} ago and takes over anew: {cause}", span(*ago));

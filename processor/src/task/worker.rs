@@ -101,7 +101,7 @@ impl Worker {
             took = ?started.elapsed(),
             "restored"
         );
-        let reader = source::open(&self.settings, &self.query, &positions, checkpoint.as_ref(), owner)?;
+        let reader = source::open(&self.settings, &self.query, &positions, checkpoint.as_ref(), &self.status.metrics().dropped, owner)?;
         self.status.set_goal(reader.goal());
         Running::new(self, journal, engine, deliverer, reader)
     }

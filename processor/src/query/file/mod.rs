@@ -1,5 +1,6 @@
 //! The query file: input, SQL, output mode, trigger, output.
 
+mod mqtt;
 mod sink;
 mod source;
 
@@ -8,6 +9,7 @@ use std::path::{Path, PathBuf};
 use common::units::Span;
 use serde::Deserialize;
 
+pub use mqtt::{Mqtt, MqttPayload, OwnColumn};
 pub use sink::{Body, Sink, SinkFormat};
 pub use source::{CleanSource, FileOrder, Source, SourceFormat};
 
@@ -214,7 +216,7 @@ impl QueryFile {
         if let Some(checkpoint) = &mut file.query.checkpoint {
             *checkpoint = folder.join(&*checkpoint);
         }
-        file.source.settle(folder);
+        file.source.settle(folder, &file.name);
         file.sink.settle(folder);
         file.check().map_err(|cause| FileError::Content { path: path.to_owned(), cause })?;
         Ok(file)
@@ -267,8 +269,11 @@ impl QueryFile {
             );
         }
         let source = self.source.format;
-        if matches!(source, SourceFormat::Socket | SourceFormat::Rate) && self.query.trigger.is_bounded() {
-            return Err(format!("query.trigger: a {} has no end, so available_now and once do not fit it", source.name()));
+        if matches!(source, SourceFormat::Socket | SourceFormat::Rate | SourceFormat::Mqtt) && self.query.trigger.is_bounded() {
+            return Err(format!(
+                "query.trigger: a source of format = \"{}\" has no end, so available_now and once do not fit it",
+                source.name()
+            ));
         }
         if !self.has_journal_topic() && self.query.checkpoint.is_none() && self.sink.format.lasts() {
             return Err(format!(
@@ -387,6 +392,7 @@ mod tests {
     #[test]
     fn what_does_not_go_together_is_refused() {
         let (socket, rate, text) = ("format='socket'\nhost='h'\nport=1", "format='rate'", "format='text'\npath='in'");
+        let mqtt = "format='mqtt'\n[source.mqtt]\nurl='mqtt://b'\npayload='text'\ntopics=['a/#']";
         let (console, csv, state) = ("format='console'", "format='csv'\npath='out'", "checkpoint='state'\noutput_mode='append'");
         for (source, query, sink, part) in [
             ("format='socket'\nport=1", "", console, "source.host is missing; format = \"socket\" needs it"),
@@ -397,7 +403,7 @@ mod tests {
             ("format='rate'\nschema='x STRING'", "", console, "leave it out"),
             ("format='text'\npath='in'\nclean_source='archive'", "", console, "source_archive_dir is missing"),
             ("format='text'\npath='in'\nclean_source='archive'\nsource_archive_dir='in'", "", console, "the same directory"),
-            (socket, "trigger='once'", console, "a socket has no end"),
+            (socket, "trigger='once'", console, "\"socket\" has no end"),
             (rate, "trigger={continuous='1s'}", console, "continuous needs Kafka"),
             (rate, "", "", "query.checkpoint is missing"),
             (text, "output_mode='append'", csv, "query.checkpoint is missing"),
@@ -409,9 +415,53 @@ mod tests {
             (text, state, "format='foreach'\ncommand=['x']\nbody='flume'", "sink.body is of what is posted"),
             (text, state, "format='csv'\npath='out'\nbody='lines'", "sink.body is no option of format = \"csv\""),
             (text, state, "format='foreach'\nurl='http://x'\nbody='avro'", "avro"),
+            ("format='mqtt'", "", console, "[source.mqtt] is missing"),
+            ("format='mqtt'\n[source.mqtt]\nurl='mqtt://b'", "", console, "source.schema is missing"),
+            (mqtt, "trigger='available_now'", console, "\"mqtt\" has no end"),
+            (mqtt, "", "", "query.checkpoint is missing"),
+            (
+                "format='socket'\nhost='h'\nport=1\n[source.mqtt]\nurl='mqtt://b'",
+                "",
+                console,
+                "source.mqtt is no option of format = \"socket\"",
+            ),
             (text, "", "format='console'\npath='out'", "sink.path is no option of format = \"console\""),
         ] {
             let fault = outside(source, query, sink).unwrap_err().to_string();
+            assert!(fault.contains(part), "'{part}' is not in: {fault}");
+        }
+    }
+
+    #[test]
+    fn the_keys_of_an_mqtt_source() {
+        let mqtt = |source: &str, keys: &str| {
+            let source = format!("format='mqtt'\n{source}\n[source.mqtt]\nurl='mqtts://b'\n{keys}");
+            outside(&source, "", "format='console'").map(|file| file.source)
+        };
+        let source = mqtt("schema='id STRING, timestamp TIMESTAMP'", "topics=['a/+']\nusername='u'\npassword_file='secret'").unwrap();
+        assert_eq!(
+            (source.topic.as_str(), source.event_time.as_str(), source.schema.as_str()),
+            ("mqtt", "timestamp", "id STRING, timestamp TIMESTAMP, topic STRING")
+        );
+        let connection = source.mqtt.unwrap().connection();
+        assert_eq!((connection.client_id.as_str(), connection.keep_alive), ("tidemark-q", Span::from_secs(30)));
+        assert_eq!(connection.password_file, Some("/etc/queries/secret".into()));
+        assert_eq!(mqtt("", "topics=['#']\npayload='text'").unwrap().schema, "value STRING, topic STRING, timestamp TIMESTAMP");
+        for (source, keys, part) in [
+            ("", "topics=['#']", "source.schema is missing"),
+            ("schema='a STRING'", "", "source.mqtt.topics is missing"),
+            ("schema='a STRING'", "topics=['a/#/b']", "'#' is the last level"),
+            ("schema='a STRING'", "topics=['#']\nreceive_maximum=0", "at least 1"),
+            ("schema='a STRING'", "topics=['#']\nclient_id=''", "source.mqtt.client_id is empty"),
+            ("schema='a STRING'", "topics=['#']\npassword='x'", "source.mqtt.password is given without a user"),
+            ("schema='a STRING'", "topics=['#']\ntls_key_file='k'", "source.mqtt.tls_certificate_file and tls_key_file belong together"),
+            ("schema='a STRING'", "topics=['#']\nqos=2", "qos"),
+            ("schema='a STRING'", "topics=['#']\nversion='4'", "4"),
+            ("schema='a STRING'\ntopic='sensors'", "topics=['#']", "write topics = [...] in [source.mqtt]"),
+            ("schema='a STRING'", "topics=['#']\npayload='text'", "leave the schema out"),
+            ("schema='a ARRAY<INT>'", "topics=['#']\npayload='text'", "leave the schema out"),
+        ] {
+            let fault = mqtt(source, keys).unwrap_err().to_string();
             assert!(fault.contains(part), "'{part}' is not in: {fault}");
         }
     }

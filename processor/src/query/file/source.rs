@@ -6,6 +6,7 @@ use common::units::Span;
 use serde::Deserialize;
 
 use super::check_options;
+use super::mqtt::{Mqtt, MqttPayload};
 
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -57,6 +58,8 @@ pub struct Source {
     pub max_files_per_trigger: Option<usize>,
     pub clean_source: Option<CleanSource>,
     pub source_archive_dir: Option<PathBuf>,
+    /// Of `mqtt`: the broker, the topics, and how they are read.
+    pub mqtt: Option<Mqtt>,
 }
 
 fn default_max_silence() -> Span {
@@ -88,6 +91,8 @@ pub enum SourceFormat {
     Json,
     Parquet,
     Text,
+    /// Topics of an MQTT broker.
+    Mqtt,
 }
 
 /// Which files come first.
@@ -121,6 +126,7 @@ impl SourceFormat {
             Self::Json => "json",
             Self::Parquet => "parquet",
             Self::Text => "text",
+            Self::Mqtt => "mqtt",
         }
     }
 
@@ -133,7 +139,7 @@ impl SourceFormat {
         match self {
             Self::Socket | Self::Text => Some("value STRING, timestamp TIMESTAMP"),
             Self::Rate => Some("timestamp TIMESTAMP, value BIGINT"),
-            Self::Kafka | Self::Csv | Self::Json | Self::Parquet => None,
+            Self::Kafka | Self::Csv | Self::Json | Self::Parquet | Self::Mqtt => None,
         }
     }
 }
@@ -152,6 +158,7 @@ impl Source {
     pub fn place(&self) -> String {
         match (self.format, &self.path) {
             (SourceFormat::Kafka, _) => self.topic.clone(),
+            (SourceFormat::Mqtt, _) => self.mqtt.as_ref().map_or_else(String::new, Mqtt::place),
             (SourceFormat::Socket, _) => format!("socket {}:{}", self.host.as_deref().unwrap_or_default(), self.port.unwrap_or_default()),
             (SourceFormat::Rate, _) => format!("rate, {} rows per second", self.rows_per_second.unwrap_or(1)),
             (format, path) => format!("{} files of {}", format.name(), path.as_deref().unwrap_or(Path::new("")).display()),
@@ -159,7 +166,7 @@ impl Source {
     }
 
     /// Fills in what the format says, and puts paths beside the query file.
-    pub(super) fn settle(&mut self, folder: &Path) {
+    pub(super) fn settle(&mut self, folder: &Path, query: &str) {
         for path in self.path.iter_mut().chain(&mut self.source_archive_dir) {
             *path = folder.join(&*path);
         }
@@ -171,25 +178,27 @@ impl Source {
         if self.topic.is_empty() {
             self.topic = self.name.clone().unwrap_or_else(|| self.format.name().to_owned());
         }
-        if let Some(own) = self.format.own_schema() {
-            if self.schema.is_empty() {
-                self.schema = own.to_owned();
-            }
-            if self.event_time.is_empty() {
-                self.event_time = "timestamp".to_owned();
-            }
+        if let Some(mqtt) = &mut self.mqtt {
+            mqtt.settle(folder, query, &mut self.schema);
+        }
+        let own = self.format.own_schema();
+        if let Some(own) = own.filter(|_| self.schema.is_empty()) {
+            own.clone_into(&mut self.schema);
+        }
+        if self.event_time.is_empty() && (own.is_some() || self.format == SourceFormat::Mqtt) {
+            self.event_time = "timestamp".to_owned();
         }
     }
 
     pub(super) fn check(&self) -> Result<(), String> {
-        use SourceFormat::{Csv, Json, Kafka, Parquet, Rate, Socket, Text};
+        use SourceFormat::{Csv, Json, Kafka, Mqtt, Parquet, Rate, Socket, Text};
         let files: &[SourceFormat] = &[Csv, Json, Parquet, Text];
         check_options(
             "source",
             self.format,
             self.format.name(),
             &[
-                ("name", self.name.is_some(), &[Socket, Rate, Csv, Json, Parquet, Text]),
+                ("name", self.name.is_some(), &[Socket, Rate, Csv, Json, Parquet, Text, Mqtt]),
                 ("host", self.host.is_some(), &[Socket]),
                 ("port", self.port.is_some(), &[Socket]),
                 ("rows_per_second", self.rows_per_second.is_some(), &[Rate]),
@@ -199,6 +208,7 @@ impl Source {
                 ("max_files_per_trigger", self.max_files_per_trigger.is_some(), files),
                 ("clean_source", self.clean_source.is_some(), files),
                 ("source_archive_dir", self.source_archive_dir.is_some(), files),
+                ("mqtt", self.mqtt.is_some(), &[Mqtt]),
             ],
         )?;
         let needed = |key: &str, given: bool| match given {
@@ -209,6 +219,7 @@ impl Source {
             Kafka => needed("topic", !self.topic.is_empty())?,
             Socket => needed("host", self.host.is_some()).and_then(|()| needed("port", self.port.is_some()))?,
             Rate => self.check_rate()?,
+            Mqtt => self.check_mqtt()?,
             Csv | Json | Parquet | Text => needed("path", self.path.is_some()).and_then(|()| self.check_cleaning())?,
         }
         needed("schema", !self.schema.is_empty())?;
@@ -216,6 +227,22 @@ impl Source {
         match self.format.own_schema() {
             Some(own) if self.schema != own => {
                 Err(format!("source.schema: a {} has the columns '{own}'; leave it out", self.format.name()))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn check_mqtt(&self) -> Result<(), String> {
+        let Some(mqtt) = &self.mqtt else {
+            return Err("[source.mqtt] is missing; format = \"mqtt\" needs its url and topics".into());
+        };
+        if self.topic != self.name.as_deref().unwrap_or(self.format.name()) {
+            return Err("source.topic is no option of format = \"mqtt\"; write topics = [...] in [source.mqtt]".into());
+        }
+        mqtt.check()?;
+        match (mqtt.payload, self.schema.as_str()) {
+            (MqttPayload::Text, schema) if schema != "value STRING, topic STRING, timestamp TIMESTAMP" => {
+                Err("source.schema: payload = \"text\" has the columns value, topic and timestamp; leave the schema out".into())
             }
             _ => Ok(()),
         }

@@ -5,11 +5,13 @@
 //!        └─ Local     one partition with offsets of its own: pace, idleness and ends; over a Feed
 //!             Feed ── socket.rs   lines; each once, none again
 //!                  ├─ rate.rs     rows that follow from their number
+//!                  ├─ mqtt/       messages of a broker that keeps them until they are acknowledged
 //!                  └─ files/      a watched directory, with a log of which file has which offsets
 //! ```
 
 mod files;
 mod local;
+mod mqtt;
 mod rate;
 mod socket;
 
@@ -18,6 +20,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use common::Settings;
+use prometheus::IntCounterVec;
 
 pub(crate) use local::Local;
 
@@ -97,7 +100,7 @@ pub(crate) trait Source {
     fn idle(&self, timeout: Duration) -> Vec<(i32, i64)>;
 }
 
-/// Opens the source of a query where its state stands.
+/// Opens the source of a query where its state stands. `dropped` counts what a source leaves out, by query and reason.
 ///
 /// # Errors
 /// When it cannot be had.
@@ -106,6 +109,7 @@ pub(crate) fn open(
     query: &StreamQuery,
     positions: &BTreeMap<i32, Option<i64>>,
     checkpoint: Option<&Arc<Checkpoint>>,
+    dropped: &IntCounterVec,
     owner: &Owner,
 ) -> Result<Box<dyn Source>, TaskError> {
     let Some(checkpoint) = checkpoint.filter(|_| !query.file.source.is_kafka()) else {
@@ -116,6 +120,12 @@ pub(crate) fn open(
     Ok(match query.file.source.format {
         SourceFormat::Socket | SourceFormat::Kafka => Box::new(Local::new(query, socket::Socket::open(query, position)?, position, most)),
         SourceFormat::Rate => Box::new(Local::new(query, rate::Rate::open(query, checkpoint, position)?, position, most)),
+        SourceFormat::Mqtt => {
+            let in_flight = query.file.source.mqtt.as_ref().map_or(most, |mqtt| usize::from(mqtt.receive_maximum));
+            let feed = mqtt::Mqtt::open(query, position, checkpoint.is_durable(), dropped, owner)?;
+            // The broker sends no more without acknowledgements, so a step of so many rows must not wait for its tick.
+            Box::new(Local::new(query, feed, position, most.min(in_flight)))
+        }
         SourceFormat::Csv | SourceFormat::Json | SourceFormat::Parquet | SourceFormat::Text => {
             Box::new(Local::new(query, files::Files::open(query, checkpoint, position)?, position, most))
         }

@@ -34,6 +34,7 @@ fn calm() -> Situation {
         shards: vec![shard(0), shard(1)],
         fault: None,
         away: None,
+        outside: None,
         rows_per_second: 100.0,
         since_result: SinceResult { last_ms: Some(T - 8_000), ..SinceResult::default() },
     }
@@ -113,6 +114,8 @@ fn what_must_be_mended_comes_first() {
     answer(&situation, "worker_stuck", &["shard 0 has stood still for 1m 15s, after the step 'after_lanes'"]);
     situation.away = Some(Duration::from_secs(70));
     answer(&situation, "log_away", &["not answered for 1m 10s"]);
+    situation.outside = Some("mqtt://broker, topics a".into());
+    answer(&situation, "source_away", &["mqtt://broker, topics a", "not answered for 1m 10s"]);
     situation.away = None;
     situation.fault = Some((Duration::from_secs(2), "the Kafka log: gone".into()));
     answer(&situation, "worker_restarting", &["2s ago", "gone"]);
