@@ -150,10 +150,9 @@ fn a_crash_loses_nothing(test: &str, version: &str) {
         assert_eq!(readings(&place, folder).into_keys().collect::<BTreeSet<_>>(), all, "{folder}");
     }
     let found = readings(&place, "out-plain");
-    let twice = found.values().sum::<usize>() - found.len();
-    // With MQTT 5 Mosquitto 2.0 sends more than it may once a session was resumed, so there is no such bound.
-    let most = if version.contains("3.1.1") { faults * IN_FLIGHT } else { faults * found.len() };
-    assert!(twice <= most, "{twice} readings came again after {faults} faults");
+    // A fault brings again what had no acknowledgement, once. How much that is is the broker's: Mosquitto 2.0 sends more than it may when a
+    // session was resumed.
+    assert!(found.values().all(|count| *count <= faults + 1), "{found:?}");
     assert!(readings(&place, "out-distinct").values().all(|count| *count == 1));
 
     // What cannot be read is set aside whole, with its topic, and stops nobody.
