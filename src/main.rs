@@ -17,13 +17,14 @@ use clap::{Args, Parser, Subcommand};
 use common::cli::{CommonArgs, ConfigCommand, Flags, config_command, fail};
 use common::healthcheck::{HealthcheckArgs, healthcheck};
 use common::settings::{Faults, Loaded, Origin};
+use common::version::VERSION;
 use common::why::{WhyArgs, why};
 use common::{Settings, telemetry};
 use processor::commands::{ExplainArgs, LanesCommand, LedgerArgs, explain, lanes, ledger};
 
 /// Readings in, event-time windows out, a live page: the whole sensor pipeline in one process.
 #[derive(Debug, Parser)]
-#[command(name = "tidemark", version, about)]
+#[command(name = "tidemark", version, long_version = VERSION, about)]
 struct Cli {
     #[command(flatten)]
     common: CommonArgs,

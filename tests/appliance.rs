@@ -167,14 +167,18 @@ fn wrong_flags_and_queries_are_told_before_anything_starts() {
 
 #[test]
 fn help_and_version() {
-    for (flag, part) in [("--help", "--data-dir"), ("--help", "--kafka-port"), ("--version", env!("CARGO_PKG_VERSION"))] {
+    let version = concat!(env!("CARGO_PKG_VERSION"), "\nfeatures: ");
+    for (flag, part) in [("--help", "--data-dir"), ("--help", "--kafka-port"), ("--version", version)] {
         let output = command().arg(flag).output().unwrap();
         assert!(output.status.success());
         assert!(String::from_utf8(output.stdout).unwrap().contains(part), "{part} in {flag}");
     }
     for binary in ["producer", "processor", "sink"] {
-        let output = binaries::command(binary).arg("--help").output().unwrap();
-        assert!(output.status.success() && !output.stdout.is_empty(), "{binary} --help");
+        for (flag, part) in [("--help", "Usage: "), ("--version", version)] {
+            let output = binaries::command(binary).arg(flag).output().unwrap();
+            assert!(output.status.success(), "{binary} {flag}");
+            assert!(String::from_utf8(output.stdout).unwrap().contains(part), "{part} in {binary} {flag}");
+        }
     }
 }
 

@@ -15,6 +15,7 @@
 //! | [`shutdown`] | one signal to stop, with a deadline |
 //! | [`progress`] | how far a job with an end is: a bar, or lines in the log |
 //! | [`cli`] | the flags and commands that all binaries have |
+//! | [`version`] | what `--version` says of a build |
 //! | [`why`] | the command that asks a processor what holds the next result back |
 //! | [`healthcheck`] | the command that asks a running program whether it is well |
 //! | `http_tls` | TLS for that listener |
@@ -33,6 +34,7 @@ mod status_page;
 pub mod telemetry;
 pub mod topics;
 pub mod units;
+pub mod version;
 pub mod why;
 
 pub use settings::Settings;

@@ -8,13 +8,14 @@ use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use common::cli::{CommonArgs, ConfigCommand, Flags, config_command, fail};
 use common::healthcheck::{HealthcheckArgs, healthcheck};
+use common::version::VERSION;
 use common::why::{WhyArgs, why};
 use common::{Shutdown, Telemetry, telemetry};
 use processor::commands::{CheckArgs, ExplainArgs, LanesCommand, LedgerArgs, check, explain, lanes, ledger};
 
 /// Runs streaming SQL queries over a Kafka topic: windows by event time, watermarks, results into another topic.
 #[derive(Debug, Parser)]
-#[command(name = "processor", version, about)]
+#[command(name = "processor", version, long_version = VERSION, about)]
 struct Args {
     #[command(flatten)]
     common: CommonArgs,

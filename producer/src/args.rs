@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 use common::cli::{CommonArgs, ConfigCommand, Flags};
 use common::healthcheck::HealthcheckArgs;
+use common::version::VERSION;
 use producer::replay::Speed;
 
 /// Publishes sensor readings into the Kafka log: from real devices over MQTT and HTTP, from a simulated fleet, or from CSV files.
@@ -14,7 +15,7 @@ use producer::replay::Speed;
 /// acknowledged by the log before it counts as published, and before its device hears of it; Ctrl-C or SIGTERM drains what is in flight
 /// and ends.
 #[derive(Debug, Parser)]
-#[command(name = "producer", version, after_help = EXAMPLES, subcommand_precedence_over_arg = true)]
+#[command(name = "producer", version, long_version = VERSION, after_help = EXAMPLES, subcommand_precedence_over_arg = true)]
 pub(crate) struct Args {
     /// Simulated sensors [default: 20] [env: TIDEMARK_PRODUCER__SIMULATOR__SENSORS]
     #[arg(long, value_name = "N", global = true, help_heading = "Simulator")]

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 use common::cli::{CommonArgs, ConfigCommand, Flags, config_command, fail};
 use common::healthcheck::{HealthcheckArgs, healthcheck};
+use common::version::VERSION;
 use common::{Settings, Shutdown, Telemetry, telemetry};
 use sink::verify::Span;
 
@@ -14,7 +15,7 @@ const HTTP: std::net::SocketAddr = std::net::SocketAddr::new(std::net::IpAddr::V
 
 /// Writes the results of streaming queries from the Kafka log into a time-series database, each once.
 #[derive(Debug, Parser)]
-#[command(name = "sink", version)]
+#[command(name = "sink", version, long_version = VERSION)]
 struct Cli {
     #[command(subcommand)]
     command: Option<Command>,

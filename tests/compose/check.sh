@@ -11,13 +11,14 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 root=$(cd "$here/../.." && pwd)
 binaries=$root/target/release
 project=tidemark-check
+programs=(tidemark producer processor sink)
 all="start rights secrets ports tokens down_up faults scale victoria chaos mqtt tls"
 
 die() { echo "check.sh: $*" >&2; exit 1; }
 step() { printf '\n-- %s (%d:%02d)\n' "$*" $((SECONDS / 60)) $((SECONDS % 60)); }
 
 if [[ ${1:-} == --binaries ]]; then binaries=$2; shift 2; fi
-for name in tidemark producer processor sink; do [[ -x $binaries/$name ]] || die "$binaries/$name is missing; cargo build --release --workspace makes it"; done
+for name in "${programs[@]}"; do [[ -x $binaries/$name ]] || die "$binaries/$name is missing; cargo build --release --workspace makes it"; done
 
 step "engine, and stand-ins for official images"
 eval "$("$here/engine.sh" start)"
@@ -35,7 +36,7 @@ trap cleanup EXIT
 mkdir -p "$work/context/dist"
 cp "$root/Dockerfile" "$work/context/"
 cp /etc/ssl/certs/ca-certificates.crt "$work/context/dist/"
-for name in tidemark producer processor sink; do strip -o "$work/context/dist/$name" "$binaries/$name"; done
+for name in "${programs[@]}"; do strip -o "$work/context/dist/$name" "$binaries/$name"; done
 build="build: { context: $work/context, args: { BINARIES: prebuilt } }"
 printf 'services:\n  setup: { %s }\n  producer: { %s }\n  processor: { %s }\n  sink: { %s }\n' "$build" "$build" "$build" "$build" >"$work/build.yaml"
 files=(-f "$root/deploy/compose.yaml" -f "$work/build.yaml")
@@ -232,14 +233,20 @@ sees_pump() { query 'from(bucket:"tidemark") |> range(start:-10m) |> filter(fn:(
 
 # A stack of its own, with TLS: who has no certificate is refused everywhere, who has one is answered.
 tls() {
-    local said
-    # The variables of the stack are no settings of the program.
-    said=$(env -u TIDEMARK_VERSION -u TIDEMARK_RATE TIDEMARK_KAFKA__SECURITY_PROTOCOL=ssl \
-        timeout 20 "$binaries/producer" --bootstrap-servers 127.0.0.1:1 --http-listen 127.0.0.1:0 --count 1 2>&1) || true
-    if [[ $said == *"OpenSSL not available"* ]]; then
+    local name said without=()
+    for name in "${programs[@]}"; do
+        said=$("$binaries/$name" --version) || die "$binaries/$name --version fails"
+        case $said in
+            *$'\nfeatures: tls') ;;
+            *$'\nfeatures: none') without+=("$name") ;;
+            *) die "$binaries/$name --version does not say whether it was built with TLS, but '$said'; build the programs anew" ;;
+        esac
+    done
+    if [[ ${#without[@]} -eq ${#programs[@]} ]]; then
         echo "skipped: the programs were built without --features tidemark/tls"
         return
     fi
+    [[ ${#without[@]} -eq 0 ]] || die "built without --features tidemark/tls: ${without[*]}; build all programs alike"
     compose --profile '*' down --volumes --timeout 5
     files+=(-f "$root/deploy/compose.tls.yaml")
     project=$project-tls

@@ -29,7 +29,7 @@ base() {
     command -v debootstrap >/dev/null || { apt-get update -qq; DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends debootstrap; } >&2
     local sources=/etc/apt/sources.list.d/debian.sources mirror
     mirror=$(awk '/^URIs:/ {print $2; exit}' "$sources" 2>/dev/null || true)
-    nice debootstrap --variant=minbase --include=ca-certificates bookworm "$work/root" "${mirror:-http://deb.debian.org/debian}" >"$work/log" 2>&1 ||
+    nice debootstrap --variant=minbase --include=ca-certificates bookworm "$work/root" ${mirror:+"$mirror"} >"$work/log" 2>&1 ||
         { tail "$work/log" >&2; die "debootstrap failed"; }
     (
         cd "$work/root"
