@@ -3,6 +3,7 @@
 # not touched: the tests put stand-ins under the names of official images into theirs.
 #
 #   engine.sh start      installs what is missing (Debian, as root), starts the engine, and prints the lines of shell that select it
+#   engine.sh compose    builds Docker Compose, once, and prints its path
 #   engine.sh stop       ends it; images and volumes stay
 #
 # TIDEMARK_TEST_DOCKER names its folder.
@@ -50,7 +51,7 @@ start() {
         # Away from this script's descriptors: whoever reads our output must not wait for the engine's end.
         nohup setsid dockerd --data-root "$folder/data" --exec-root "$folder/exec" --pidfile "$folder/dockerd.pid" -H "$socket" \
             </dev/null >"$folder/dockerd.log" 2>&1 &
-        for ((i = 0; i < 600; i++)); do
+        for ((i = 0; i < 1800; i++)); do
             docker -H "$socket" version >/dev/null 2>&1 && break
             sleep 0.1
         done
@@ -69,6 +70,7 @@ stop() {
 
 case ${1:-} in
     start) start ;;
+    compose) build_compose; echo "$compose" ;;
     stop) stop ;;
-    *) sed -n '2,9p' "${BASH_SOURCE[0]}"; exit 2 ;;
+    *) sed -n '2,10p' "${BASH_SOURCE[0]}"; exit 2 ;;
 esac
