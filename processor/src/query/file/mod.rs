@@ -416,7 +416,7 @@ mod tests {
             (text, state, "format='csv'\npath='out'\nbody='lines'", "sink.body is no option of format = \"csv\""),
             (text, state, "format='foreach'\nurl='http://x'\nbody='avro'", "avro"),
             ("format='mqtt'", "", console, "[source.mqtt] is missing"),
-            ("format='mqtt'\n[source.mqtt]\nurl='mqtt://b'", "", console, "source.schema is missing"),
+            ("format='mqtt'\n[source.mqtt]\nurl='mqtt://b'\ntopics=['#']", "", console, "source.schema is missing"),
             (mqtt, "trigger='available_now'", console, "\"mqtt\" has no end"),
             (mqtt, "", "", "query.checkpoint is missing"),
             (
