@@ -12,6 +12,7 @@ use common::progress::{Show, Unit};
 use common::telemetry::Part;
 use common::{Settings, Shutdown};
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext, Rebalance};
+use rdkafka::error::KafkaError;
 use rdkafka::types::RDKafkaErrorCode;
 use rdkafka::{ClientContext, Offset, TopicPartitionList};
 
@@ -270,21 +271,11 @@ fn run_group(workers: &Arc<Workers>, shutdown: &Shutdown) -> Result<Vec<Ended>, 
     let consumer: BaseConsumer<Group> = group_config(workers).create_with_context(Group { workers: Arc::clone(workers) })?;
     let journal = common::topics::journal(&workers.query.file.name);
     consumer.subscribe(&[&journal])?;
-    let (mut reported, mut counted) = (Instant::now(), Instant::now());
+    let (mut reported, mut counted, mut said) = (Instant::now(), Instant::now(), false);
     while !shutdown.is_set() {
         match consumer.poll(Duration::from_millis(50)) {
             None | Some(Ok(_)) => {}
-            Some(Err(error)) => match error.rdkafka_error_code() {
-                Some(RDKafkaErrorCode::Fatal) => {
-                    let cause = consumer.client().fatal_error().map_or_else(|| error.to_string(), |(_, cause)| cause);
-                    return Err(TaskError::Fatal(format!(
-                        "the consumer group of query '{}' has put this processor out ({cause}); give each processor its own \
-                         processor.instance_id",
-                        workers.query.file.name
-                    )));
-                }
-                _ => tracing::debug!(%error, "the group"),
-            },
+            Some(Err(error)) => hear(workers, &consumer, &error, &mut said)?,
         }
         workers.tend(shutdown)?;
         if reported.elapsed() >= REPORT {
@@ -302,15 +293,40 @@ fn run_group(workers: &Arc<Workers>, shutdown: &Shutdown) -> Result<Vec<Ended>, 
     Ok(ended)
 }
 
+/// What the group's client says. `said`: whether a word was given about members that do not go together.
+fn hear(workers: &Workers, consumer: &BaseConsumer<Group>, error: &KafkaError, said: &mut bool) -> Result<(), TaskError> {
+    let query = &workers.query.file.name;
+    match error.rdkafka_error_code() {
+        Some(RDKafkaErrorCode::Fatal) => {
+            let cause = consumer.client().fatal_error().map_or_else(|| error.to_string(), |(_, cause)| cause);
+            return Err(TaskError::Fatal(format!(
+                "the consumer group of query '{query}' has put this processor out ({cause}); give each processor its own \
+                 processor.instance_id"
+            )));
+        }
+        Some(RDKafkaErrorCode::InconsistentGroupProtocol) if !std::mem::replace(said, true) => {
+            tracing::warn!(
+                query,
+                "the group has members that share partitions in another way, such as processors of an earlier release; waiting until they end"
+            );
+        }
+        _ => tracing::debug!(%error, "the group"),
+    }
+    Ok(())
+}
+
 fn group_config(workers: &Workers) -> rdkafka::ClientConfig {
     let mut config = common::kafka::client(&workers.settings.kafka, "processor");
+    let session = workers.settings.processor.session_timeout.millis();
     config
         .set("group.id", group(&workers.query))
         .set("enable.auto.commit", "false")
         .set("auto.offset.reset", "earliest")
-        .set("partition.assignment.strategy", "range")
-        .set("session.timeout.ms", workers.settings.processor.session_timeout.millis().to_string())
-        .set("heartbeat.interval.ms", (workers.settings.processor.session_timeout.millis() / 5).max(100).to_string());
+        // A partition that stays with its owner is worked on while the others move.
+        .set("partition.assignment.strategy", "cooperative-sticky")
+        .set("session.timeout.ms", session.to_string())
+        // A member learns with its heartbeat that partitions move: until then the one that moves stands still.
+        .set("heartbeat.interval.ms", (session / 10).clamp(100, 500).to_string());
     if let Some(id) = &workers.settings.processor.instance_id {
         config.set("group.instance.id", id);
     }
