@@ -10,6 +10,8 @@ ARG BINARIES=compiled
 FROM rust:1.95-bookworm AS compiled
 # Those whose programs are wanted; common brings TLS and SASL for Kafka.
 ARG PACKAGES="--workspace"
+# Where Rust links with lld, functions of the same code are one, and relocations take bits instead of words.
+ENV CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUSTFLAGS="-C link-arg=-Wl,--icf=all -C link-arg=-Wl,-z,pack-relative-relocs"
 WORKDIR /src
 # The dependencies are a layer of their own, made from the manifests alone: they are compiled again when Cargo.lock changes, and not before.
 COPY Cargo.toml Cargo.lock ./
