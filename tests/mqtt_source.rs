@@ -16,7 +16,7 @@ use harness::mosquitto::Mosquitto;
 use harness::place::{LIMIT, Place, stop};
 use harness::process::Process;
 use harness::random::Random;
-use harness::wait::{wait_for, wait_until};
+use harness::wait::wait_until;
 use harness::{http, ledger, mosquitto};
 use serde_json::Value;
 
@@ -244,7 +244,7 @@ fn the_example_counts_messages_by_topic() {
     publish_retained(&broker, "hall/pump-9/temperature", "99");
     wait_subscribed(&mut process, "mqtt");
     let page = read("README.md");
-    let mut send = |broker: &Mosquitto| {
+    let send = |broker: &Mosquitto| {
         for line in page.lines().filter(|line| line.starts_with("mosquitto_pub ")) {
             let line = line.replace("mosquitto_pub", &format!("mosquitto_pub -h 127.0.0.1 -p {}", broker.address.port()));
             assert!(Command::new("sh").args(["-c", &line]).status().unwrap().success(), "{line}");
