@@ -23,6 +23,8 @@ const WORDS: u64 = 1 << 20;
 /// Most of an answer to a question.
 const RESULT: u64 = 4 << 30;
 const CONNECT: Duration = Duration::from_secs(5);
+/// Least patience with an answer that is all that a database holds.
+const READING: Duration = Duration::from_secs(600);
 
 const TLS_ADVICE: &str = "; check ca_file, and cert_file and key_file when the server asks for a certificate";
 
@@ -39,6 +41,13 @@ pub(crate) struct Address {
     pub(crate) identity: Option<(PathBuf, PathBuf)>,
     pub(crate) gzip: bool,
     pub(crate) timeout: Duration,
+}
+
+impl Address {
+    /// For whoever reads a database back: millions of points take longer than a request that writes some.
+    pub(crate) fn for_reading(self) -> Self {
+        Self { timeout: self.timeout.max(READING), ..self }
+    }
 }
 
 /// What the header `authorization` says, before the token.
