@@ -15,7 +15,7 @@ use flate2::write::GzEncoder;
 use ureq::Agent;
 use ureq::tls::{Certificate, ClientCert, PemItem, PrivateKey, RootCerts, TlsConfig, parse_pem};
 
-use crate::writer::WriteError;
+use crate::writer::{KEEPS_TRYING, WriteError};
 pub(crate) use answer::Answer;
 
 /// Most of an answer to a write that is read. A sentence is wanted, but it may quote a line of any length.
@@ -209,7 +209,7 @@ impl Client {
             ureq::Error::Tls(_) | ureq::Error::Rustls(_) => TLS_ADVICE,
             _ => "",
         };
-        WriteError::Retry { detail: format!("{database} at {url} does not answer ({error}){advice}; the sink keeps trying"), after: None }
+        WriteError::Retry { detail: format!("{database} at {url} does not answer ({error}){advice}{KEEPS_TRYING}"), after: None }
     }
 
     fn pack(&mut self, body: &[u8]) {
