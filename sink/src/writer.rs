@@ -35,6 +35,9 @@ pub struct Rejection {
     pub detail: String,
 }
 
+/// How the sentence of a [`WriteError::Retry`] ends when there is nothing else to be done.
+pub(crate) const KEEPS_TRYING: &str = "; the sink keeps trying";
+
 /// Why nothing was written, and with it what to do next. Every text is one clear sentence.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum WriteError {

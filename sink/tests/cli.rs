@@ -61,6 +61,15 @@ fn a_log_that_does_not_answer_is_one_clear_sentence() {
 }
 
 #[test]
+fn verify_without_a_log_is_one_clear_sentence() {
+    let output = sink(&["verify", "--bootstrap-servers", &dead_port()], &[("TIDEMARK_KAFKA__REQUEST_TIMEOUT", "500ms")]);
+    assert_eq!(output.status.code(), Some(1));
+    let text = stderr(&output);
+    assert!(text.starts_with("error: the Kafka log at 127.0.0.1:") && text.contains("does not answer"), "{text}");
+    assert_eq!(text.lines().count(), 1, "{text}");
+}
+
+#[test]
 fn an_unusable_database_is_told_before_the_log_is_asked() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("notes.txt");

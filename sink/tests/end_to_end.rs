@@ -306,6 +306,15 @@ async fn verify_compares_sqlite_with_the_log_and_says_what_differs() {
     assert!(verify(&["--limit", "2"]).1.contains("and 1 more"));
     let (code, text) = verify(&["--from", "1970-01-01T00:00:30Z", "--until", "50000"]);
     assert!(code == Some(0) && text.contains("10 equal"), "{text}");
+
+    // A database that is away: a sentence, and no promise to try again.
+    let mut command = binary();
+    let dead = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    command.envs([("TIDEMARK_SINK__INFLUXDB__URL", format!("http://{dead}")), ("TIDEMARK_SINK__INFLUXDB__BUCKET", "b".into())]);
+    let output = command.args(["verify", "--to", "influxdb", "--bootstrap-servers", &log.servers()]).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.starts_with(&format!("error: InfluxDB at http://{dead} does not answer (")), "{said}");
+    assert!(said.ends_with("); start it and verify again\n") && said.lines().count() == 1, "{said}");
 }
 
 /// A database that is locked for two seconds from the first write on.

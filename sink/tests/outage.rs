@@ -1,4 +1,4 @@
-//! A database that is away for minutes while rows come at full speed: it hangs at first, then it is dead, then it comes back.
+//! A database that is away for minutes while rows come, some thousand a second: it hangs at first, then it is dead, then it comes back.
 //!
 //! `cargo test --release -p sink --test outage -- --ignored --nocapture`; `TIDEMARK_TEST_OUTAGE` (120) is for how many seconds.
 #![allow(clippy::unwrap_used, dead_code)]
@@ -19,6 +19,8 @@ use rows::{binary, row, verify};
 
 const TOPIC: &str = "iot.agg.q";
 const BEGIN: i64 = 1_700_000_000_000;
+/// Between two times 5,000 rows.
+const PACE: Duration = Duration::from_millis(500);
 const FLAGS: [&str; 2] = ["-dedup.minScrapeInterval=1ms", "-inmemoryDataFlushInterval=1s"];
 
 #[tokio::test(flavor = "multi_thread")]
@@ -69,12 +71,12 @@ async fn away_for_minutes(mut database: Database, mut settings: Settings, to: &s
     let began = Instant::now();
     while began.elapsed() < outage / 2 {
         produce(&log).await;
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        tokio::time::sleep(PACE).await;
     }
     database.down();
     while began.elapsed() < outage {
         produce(&log).await;
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        tokio::time::sleep(PACE).await;
     }
     database.up();
     let produced = produce(&log).await;

@@ -7,7 +7,7 @@ use common::settings::FieldType;
 use rusqlite::{Connection, OptionalExtension as _, TransactionBehavior};
 
 use super::types::Entry;
-use crate::writer::WriteError;
+use crate::writer::{KEEPS_TRYING, WriteError};
 
 const VERSION: i64 = 1;
 
@@ -53,7 +53,7 @@ impl State {
 
     fn retry(&self, error: &rusqlite::Error) -> WriteError {
         let path = self.path.display();
-        WriteError::Retry { detail: format!("the sink's state {path} cannot be used now ({error}); the sink keeps trying"), after: None }
+        WriteError::Retry { detail: format!("the sink's state {path} cannot be used now ({error}){KEEPS_TRYING}"), after: None }
     }
 
     pub(super) fn types(&self) -> Result<Vec<Entry>, WriteError> {

@@ -42,7 +42,7 @@ struct Series {
 impl InfluxReader {
     pub(crate) fn open(settings: &Influxdb) -> Result<Self, WriteError> {
         let place = format!("org={}&db={}", percent(&settings.org), percent(&settings.bucket));
-        Ok(Self { client: Client::new(address(settings))?, place })
+        Ok(Self { client: Client::new(address(settings).for_reading())?, place })
     }
 }
 

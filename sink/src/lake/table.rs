@@ -15,7 +15,7 @@ use super::schema::{Columns, Kind, check_name};
 use super::upsert;
 use crate::newest::Newest;
 use crate::point::Point;
-use crate::writer::{Rejection, WriteError};
+use crate::writer::{KEEPS_TRYING, Rejection, WriteError};
 
 /// A file that has been without a commit for this long will never have one.
 const ORPHAN: Duration = Duration::from_secs(3600);
@@ -41,7 +41,7 @@ impl Table {
     }
 
     pub(super) fn retry(&self, cause: &str) -> WriteError {
-        let detail = format!("the table {} cannot be written now ({cause}); the sink keeps trying", self.folder.display());
+        let detail = format!("the table {} cannot be written now ({cause}){KEEPS_TRYING}", self.folder.display());
         WriteError::Retry { detail, after: None }
     }
 

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::ErrorCode;
 
-use crate::writer::WriteError;
+use crate::writer::{KEEPS_TRYING, WriteError};
 
 /// The file that was opened.
 #[derive(Debug)]
@@ -41,7 +41,7 @@ impl Place {
                 retry(format!("the disk of the database {path} is full; free some space, and the sink goes on by itself"))
             }
             Some(ErrorCode::SystemIoFailure | ErrorCode::OutOfMemory | ErrorCode::OperationInterrupted) => {
-                retry(format!("the database {path} cannot be written now ({error}); the sink keeps trying"))
+                retry(format!("the database {path} cannot be written now ({error}){KEEPS_TRYING}"))
             }
             Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied | ErrorCode::CannotOpen) => WriteError::Fatal(format!(
                 "the database {path} cannot be written ({error}); give this user write access to the file and its folder, then start again"

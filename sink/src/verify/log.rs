@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use common::Settings;
-use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use common::kafka::LogError;
+use rdkafka::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::BorrowedMessage;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
@@ -12,8 +15,24 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use super::VerifyError;
 use crate::batch::Offsets;
 
+/// Leaves librdkafka's faults, to which the end of a partition belongs, to the answers of its calls.
+struct Quiet;
+
+impl ClientContext for Quiet {
+    fn log(&self, level: RDKafkaLogLevel, _: &str, message: &str) {
+        tracing::debug!(?level, message, "librdkafka");
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::debug!(%error, reason, "librdkafka");
+    }
+}
+
+impl ConsumerContext for Quiet {}
+
 pub(super) struct Log {
-    consumer: BaseConsumer,
+    consumer: BaseConsumer<Quiet>,
+    servers: String,
     patience: Duration,
 }
 
@@ -30,7 +49,8 @@ impl Log {
             .set("queued.max.messages.kbytes", "16384")
             .set("fetch.queue.backoff.ms", "10");
         common::kafka::apply_properties(&mut config, &settings.kafka);
-        Ok(Self { consumer: config.create()?, patience: settings.kafka.request_timeout.duration() })
+        let (servers, patience) = (settings.kafka.bootstrap_servers.clone(), settings.kafka.request_timeout.duration());
+        Ok(Self { consumer: config.create_with_context(Quiet)?, servers, patience })
     }
 
     /// The topics that an output with these settings reads, with the numbers of their partitions.
@@ -49,7 +69,8 @@ impl Log {
                 }
             });
         }
-        let metadata = self.consumer.fetch_metadata(None, self.patience)?;
+        let away = |error: KafkaError| LogError::Unreachable { servers: self.servers.clone(), cause: error.to_string() };
+        let metadata = self.consumer.fetch_metadata(None, self.patience).map_err(away)?;
         let matches = |topic: &str| tests.iter().any(|(prefix, name)| if *prefix { topic.starts_with(name) } else { topic == name });
         let found = metadata.topics().iter().filter(|topic| matches(topic.name()));
         Ok(found.map(|topic| (topic.name().to_owned(), i32::try_from(topic.partitions().len()).unwrap_or(i32::MAX))).collect())

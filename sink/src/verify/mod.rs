@@ -17,7 +17,7 @@ use serde_json::Value;
 use crate::influxdb::InfluxReader;
 use crate::sqlite::read::SqliteReader;
 use crate::victoriametrics::VictoriaReader;
-use crate::writer::WriteError;
+use crate::writer::{KEEPS_TRYING, WriteError};
 use compare::Rules;
 use expected::Expected;
 
@@ -111,9 +111,14 @@ impl fmt::Display for Report {
 #[derive(Debug, thiserror::Error)]
 pub enum VerifyError {
     #[error(transparent)]
-    Read(#[from] WriteError),
+    Read(WriteError),
+    /// Nobody tries again here, as the sink does.
+    #[error("{0}; start it and verify again")]
+    Away(String),
+    #[error(transparent)]
+    Unreachable(#[from] common::kafka::LogError),
     #[error("the log cannot be read: {0}; check --bootstrap-servers and the rights of this client")]
-    Log(#[from] rdkafka::error::KafkaError),
+    Log(rdkafka::error::KafkaError),
     #[error("the log does not answer any more after {0}; try again when it does")]
     Silent(String),
     #[error("no output is called '{0}'; those of the settings are: {1}")]
@@ -122,6 +127,22 @@ pub enum VerifyError {
     Unreadable(String, &'static str),
     #[error("the topic pattern '{0}' is not understood by verify; name the topics with --topic")]
     Pattern(String),
+}
+
+impl From<WriteError> for VerifyError {
+    fn from(error: WriteError) -> Self {
+        match error {
+            WriteError::Retry { detail, .. } => Self::Away(detail.strip_suffix(KEEPS_TRYING).unwrap_or(&detail).to_owned()),
+            error => Self::Read(error),
+        }
+    }
+}
+
+/// Not as the source, which would be said a second time.
+impl From<rdkafka::error::KafkaError> for VerifyError {
+    fn from(error: rdkafka::error::KafkaError) -> Self {
+        Self::Log(error)
+    }
 }
 
 /// Compares the output called `name` (unset: the first) with the log over `span`. Keeps up to `limit` differences as sentences.

@@ -28,7 +28,7 @@ struct Series {
 
 impl VictoriaReader {
     pub(crate) fn open(settings: &Victoriametrics) -> Result<Self, WriteError> {
-        Client::new(address(settings)).map(Self)
+        Client::new(address(settings).for_reading()).map(Self)
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 
-use crate::writer::WriteError;
+use crate::writer::{KEEPS_TRYING, WriteError};
 
 /// Longest wait that a database can ask for: a clock that is wrong must not stop the sink for a year.
 const LONGEST_WAIT: Duration = Duration::from_secs(600);
@@ -55,13 +55,13 @@ impl Answer {
                 "{database} at {url} does not know where to write ({code}: {words}); check url, org and bucket, then start again: the position is kept"
             ))),
             408 | 425 | 429 | 500..=599 => Err(WriteError::Retry {
-                detail: format!("{database} at {url} cannot take rows now ({code}: {words}); the sink keeps trying"),
+                detail: format!("{database} at {url} cannot take rows now ({code}: {words}){KEEPS_TRYING}"),
                 after: self.retry_after,
             }),
             // Such as the page of a proxy that stands in for the database.
             200..=299 => Err(WriteError::Retry {
                 detail: format!(
-                    "{url} answers {code}, which is not {database}'s word for success; check that it is the database's address; the sink keeps trying"
+                    "{url} answers {code}, which is not {database}'s word for success; check that it is the database's address{KEEPS_TRYING}"
                 ),
                 after: self.retry_after,
             }),

@@ -15,7 +15,7 @@ use flate2::write::GzEncoder;
 use ureq::Agent;
 use ureq::tls::{Certificate, ClientCert, PemItem, PrivateKey, RootCerts, TlsConfig, parse_pem};
 
-use crate::writer::WriteError;
+use crate::writer::{KEEPS_TRYING, WriteError};
 pub(crate) use answer::Answer;
 
 /// Most of an answer to a write that is read. A sentence is wanted, but it may quote a line of any length.
@@ -23,6 +23,8 @@ const WORDS: u64 = 1 << 20;
 /// Most of an answer to a question.
 const RESULT: u64 = 4 << 30;
 const CONNECT: Duration = Duration::from_secs(5);
+/// Least patience with an answer that is all that a database holds.
+const READING: Duration = Duration::from_secs(600);
 
 const TLS_ADVICE: &str = "; check ca_file, and cert_file and key_file when the server asks for a certificate";
 
@@ -39,6 +41,13 @@ pub(crate) struct Address {
     pub(crate) identity: Option<(PathBuf, PathBuf)>,
     pub(crate) gzip: bool,
     pub(crate) timeout: Duration,
+}
+
+impl Address {
+    /// For whoever reads a database back: millions of points take longer than a request that writes some.
+    pub(crate) fn for_reading(self) -> Self {
+        Self { timeout: self.timeout.max(READING), ..self }
+    }
 }
 
 /// What the header `authorization` says, before the token.
@@ -200,7 +209,7 @@ impl Client {
             ureq::Error::Tls(_) | ureq::Error::Rustls(_) => TLS_ADVICE,
             _ => "",
         };
-        WriteError::Retry { detail: format!("{database} at {url} does not answer ({error}){advice}; the sink keeps trying"), after: None }
+        WriteError::Retry { detail: format!("{database} at {url} does not answer ({error}){advice}{KEEPS_TRYING}"), after: None }
     }
 
     fn pack(&mut self, body: &[u8]) {
