@@ -20,12 +20,13 @@ COPY common/Cargo.toml common/
 COPY processor/Cargo.toml processor/
 COPY producer/Cargo.toml producer/
 COPY sink/Cargo.toml sink/
+COPY sql/Cargo.toml sql/
 RUN mkdir src && echo 'fn main() {}' >src/main.rs \
- && for house in broker common processor producer sink; do mkdir $house/src && touch $house/src/lib.rs; done \
+ && for house in broker common processor producer sink sql; do mkdir $house/src && touch $house/src/lib.rs; done \
  && for house in processor producer sink; do echo 'fn main() {}' >$house/src/main.rs; done \
  && cargo build --release --locked $PACKAGES --bins --features common/tls \
  && rm -rf src */src target/release/.fingerprint/broker-* target/release/.fingerprint/common-* target/release/.fingerprint/processor-* \
-    target/release/.fingerprint/producer-* target/release/.fingerprint/sink-* target/release/.fingerprint/tidemark-*
+    target/release/.fingerprint/producer-* target/release/.fingerprint/sink-* target/release/.fingerprint/sql-* target/release/.fingerprint/tidemark-*
 COPY . .
 RUN cargo build --release --locked $PACKAGES --bins --features common/tls \
  && mkdir -p /dist && cp /etc/ssl/certs/ca-certificates.crt /dist/ \

@@ -18,8 +18,8 @@
 //! | [`version`] | what `--version` says of a build |
 //! | [`why`] | the command that asks a processor what holds the next result back |
 //! | [`healthcheck`] | the command that asks a running program whether it is well |
+//! | [`status_page`] | what such commands ask with |
 //! | `http_tls` | TLS for that listener |
-//! | `status_page` | what these two ask with |
 
 pub mod cli;
 pub mod healthcheck;
@@ -30,7 +30,7 @@ pub mod progress;
 pub mod reading;
 pub mod settings;
 pub mod shutdown;
-mod status_page;
+pub mod status_page;
 pub mod telemetry;
 pub mod topics;
 pub mod units;

@@ -15,7 +15,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const MOST: u64 = 16 * 1024 * 1024;
 
 /// Where a program with these settings is asked. What listens everywhere is reached on the loopback.
-pub(crate) fn url(settings: &Http, default: SocketAddr) -> String {
+pub fn url(settings: &Http, default: SocketAddr) -> String {
     let mut address = settings.listen.unwrap_or(default);
     if address.ip().is_unspecified() {
         address = SocketAddr::from(([127, 0, 0, 1], address.port()));
@@ -27,7 +27,15 @@ pub(crate) fn url(settings: &Http, default: SocketAddr) -> String {
 ///
 /// # Errors
 /// When `url` is no address of HTTP, when nobody answers in time, or when the answer is no HTTP.
-pub(crate) fn get(settings: &Http, url: &str, path: &str) -> anyhow::Result<(u16, String)> {
+pub fn get(settings: &Http, url: &str, path: &str) -> anyhow::Result<(u16, String)> {
+    ask(settings, url, path, None, PATIENCE)
+}
+
+/// As [`get`]; with a `body` it is a `POST`. The answer may take `patience`.
+///
+/// # Errors
+/// As [`get`].
+pub fn ask(settings: &Http, url: &str, path: &str, body: Option<&str>, patience: Duration) -> anyhow::Result<(u16, String)> {
     let (rest, tls) = match (url.strip_prefix("http://"), url.strip_prefix("https://")) {
         (Some(rest), _) => (rest, false),
         (_, Some(rest)) => (rest, true),
@@ -35,13 +43,13 @@ pub(crate) fn get(settings: &Http, url: &str, path: &str) -> anyhow::Result<(u16
     };
     let host = rest.split('/').next().unwrap_or_default();
     let stream = connect(host, if tls { 443 } else { 80 })?;
-    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_read_timeout(Some(patience))?;
     stream.set_write_timeout(Some(PATIENCE))?;
     let answer = if tls {
         let name = host.rsplit_once(':').filter(|(_, port)| port.parse::<u16>().is_ok()).map_or(host, |(name, _)| name);
-        ask(http_tls::connect(settings, name.trim_matches(['[', ']']), stream).map_err(anyhow::Error::msg)?, host, path)?
+        exchange(http_tls::connect(settings, name.trim_matches(['[', ']']), stream).map_err(anyhow::Error::msg)?, host, path, body)?
     } else {
-        ask(stream, host, path)?
+        exchange(stream, host, path, body)?
     };
     let answer = String::from_utf8_lossy(&answer);
     let (head, body) = answer.split_once("\r\n\r\n").context("the answer is no HTTP")?;
@@ -49,9 +57,15 @@ pub(crate) fn get(settings: &Http, url: &str, path: &str) -> anyhow::Result<(u16
     Ok((code, body.to_owned()))
 }
 
-fn ask(mut stream: impl Read + Write, host: &str, path: &str) -> anyhow::Result<Vec<u8>> {
+fn exchange(mut stream: impl Read + Write, host: &str, path: &str, body: Option<&str>) -> anyhow::Result<Vec<u8>> {
     // 1.0: the answer ends with the connection and comes in one piece.
-    write!(stream, "GET {path} HTTP/1.0\r\nHost: {host}\r\n\r\n")?;
+    match body {
+        None => write!(stream, "GET {path} HTTP/1.0\r\nHost: {host}\r\n\r\n")?,
+        Some(body) => {
+            let head = format!("POST {path} HTTP/1.0\r\nHost: {host}\r\nContent-Type: text/plain; charset=utf-8");
+            write!(stream, "{head}\r\nContent-Length: {}\r\n\r\n{body}", body.len())?;
+        }
+    }
     stream.flush()?;
     let mut answer = Vec::new();
     match stream.take(MOST).read_to_end(&mut answer) {

@@ -23,6 +23,7 @@ pub struct Settings {
     pub topics: Topics,
     pub http: Http,
     pub log: Log,
+    pub sql: Sql,
     pub producer: Producer,
     pub processor: Processor,
     pub sink: Sink,
@@ -65,6 +66,7 @@ impl Settings {
         ] {
             check((1_000..=65_535_000).contains(&span.millis()), &format!("{key} is {span}; it lies between 1s and 65535s"));
         }
+        check(self.sql.max_rows >= 1, "sql.max_rows is 0; an answer has at least 1 row (sql.enabled = false takes no questions)");
         check(self.processor.max_rows_per_step >= 1, "processor.max_rows_per_step is 0; a step takes at least 1 row");
         check(
             self.processor.drain_timeout < self.processor.session_timeout,

@@ -110,6 +110,26 @@ impl Default for Log {
     }
 }
 
+/// `[sql]`: questions to a running program, by `sql` and at `/api/sql`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Sql {
+    /// Whether the listener of `[http]` takes questions at all.
+    pub enabled: bool,
+    /// How long one question may take.
+    pub max_time: Span,
+    /// Most rows of an answer; it says when there are more.
+    pub max_rows: usize,
+    /// What SQLite may hold for a question, the rows that it reads from queries and memory tables included.
+    pub max_memory: Size,
+}
+
+impl Default for Sql {
+    fn default() -> Self {
+        Self { enabled: true, max_time: Span::from_secs(5), max_rows: 10_000, max_memory: Size::from_mib(128) }
+    }
+}
+
 /// `[producer]`
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
