@@ -8,16 +8,19 @@
 //! | `task` | all, and Kafka | consume, step, journal, deliver; look at what was delivered, and correct it |
 //! | [`commands`] | `task` | the commands of the command line that look and correct |
 //! | `tables` | `task`, HTTP | shows the tables of `memory` sinks |
+//! | `questions` | `task`, `sql` | gives these tables and the current results to questions in SQL |
 
 pub mod commands;
 mod engine;
 pub mod format;
 pub mod query;
+mod questions;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used)]
 mod simulation;
 mod tables;
 mod task;
 
+pub use questions::Questions;
 pub use tables::router;
 pub use task::{ProcessorError, Summary, compile_queries, run};

@@ -11,7 +11,9 @@ use common::healthcheck::{HealthcheckArgs, healthcheck};
 use common::version::VERSION;
 use common::why::{WhyArgs, why};
 use common::{Shutdown, Telemetry, telemetry};
+use processor::Questions;
 use processor::commands::{CheckArgs, ExplainArgs, LanesCommand, LedgerArgs, check, explain, lanes, ledger};
+use sql::{SqlArgs, sql};
 
 /// Runs streaming SQL queries over a Kafka topic: windows by event time, watermarks, results into another topic.
 #[derive(Debug, Parser)]
@@ -44,6 +46,8 @@ enum Command {
     Check(CheckArgs),
     /// Ask a running processor what holds the next result of a query back.
     Why(WhyArgs),
+    /// Ask a running processor in SQL: the current results of its queries, and the tables of `memory` sinks.
+    Sql(SqlArgs),
     /// Ask the running processor whether it is well, without a shell or curl; for the health check of a container.
     Healthcheck(HealthcheckArgs),
     /// Show what became of every reading: used, late, dead or filtered; ends with 3 when it does not balance.
@@ -74,6 +78,7 @@ fn start(args: Args) -> anyhow::Result<ExitCode> {
         Some(Command::Config(command)) => config_command(command, &loaded),
         Some(Command::Check(args)) => return check(*args, &loaded.settings),
         Some(Command::Why(args)) => why(args, &loaded.settings.http, LISTEN)?,
+        Some(Command::Sql(args)) => sql(args, &loaded.settings, LISTEN)?,
         Some(Command::Healthcheck(args)) => return Ok(healthcheck(args, &loaded.settings.http, LISTEN)),
         Some(Command::Ledger(args)) => return ledger(*args, &loaded.settings),
         Some(Command::Lanes(command)) => return lanes(command, &loaded.settings),
@@ -88,7 +93,7 @@ async fn serve(settings: common::Settings) -> anyhow::Result<()> {
     let (shutdown, telemetry) = (Shutdown::on_signals().context("signal handlers")?, Telemetry::default());
     // The listener outlives the run, so that the drain can be watched.
     let listening = Shutdown::manual();
-    let router = telemetry.router().merge(processor::router());
+    let router = telemetry.router().merge(processor::router()).merge(Questions::router(&settings.sql));
     let (url, listener) = telemetry::serve_as(&settings.http, LISTEN, router, listening.clone()).await?;
     println!("metrics, health and status on {url}");
     let result = processor::run(settings, telemetry, shutdown).await;

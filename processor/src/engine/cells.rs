@@ -114,6 +114,15 @@ pub(crate) fn closing<'a>(grouping: &Grouping, books: &[Book<'a>]) -> Vec<Cell<'
     cells
 }
 
+/// The cells of the current result: of windows those that have not closed, unless the result is a whole.
+pub(crate) fn current<'a>(engine: &Engine, grouping: &Grouping, books: &[Book<'a>]) -> Vec<Cell<'a>> {
+    let mut cells = all(grouping, books);
+    if grouping.window.is_some() && !engine.query.is_complete() {
+        cells.retain(|cell| !books[cell.book].is_final(cell.end));
+    }
+    cells
+}
+
 /// The whole result.
 fn all<'a>(grouping: &Grouping, books: &[Book<'a>]) -> Vec<Cell<'a>> {
     let mut cells = Vec::new();

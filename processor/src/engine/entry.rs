@@ -110,6 +110,12 @@ impl SessionState {
 impl Entry {
     /// Adds all that a timeline holds.
     pub(crate) fn add_states(&mut self, partition: i32, line: LineNumber, states: &Line) {
+        self.add_groups(partition, line, states);
+        self.seen.extend(states.seen.iter().map(|(key, expiry)| SeenKey { partition, line, key: key.clone(), expiry }));
+    }
+
+    /// Adds what the results of a timeline follow from.
+    pub(crate) fn add_groups(&mut self, partition: i32, line: LineNumber, states: &Line) {
         self.groups.extend(states.panes.iter().map(|(pane, key, state)| GroupState {
             partition,
             line,
@@ -126,6 +132,5 @@ impl Entry {
                 state: held.state.clone(),
             }));
         }
-        self.seen.extend(states.seen.iter().map(|(key, expiry)| SeenKey { partition, line, key: key.clone(), expiry }));
     }
 }

@@ -15,6 +15,7 @@
 mod cells;
 mod clock;
 pub(crate) mod codec;
+mod copy;
 mod entry;
 mod fold_rows;
 mod fold_sessions;
@@ -39,6 +40,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use cells::Book;
+pub(crate) use copy::StateCopy;
 use datafusion_common::DataFusionError;
 use hashbrown::HashSet;
 
@@ -55,7 +57,7 @@ pub(crate) use partition::{MOST_DECISIONS, Partition};
 use sessions::{Held, OpenSessions, Sessions};
 pub(crate) use time::PartitionTime;
 
-use crate::query::{RowBytes, Step, StreamQuery};
+use crate::query::{Grouping, RowBytes, Step, StreamQuery};
 
 /// The state of one shard: the partitions whose groups live together.
 #[derive(Debug)]
@@ -383,19 +385,19 @@ impl Engine {
     }
 
     fn results(&self, entry: &Entry, moved: Moved) -> Result<Output, EngineError> {
-        let (books, second);
-        let (grouping, books) = match (&self.query.groups, &self.query.second) {
-            (None, _) => return self.no_results(),
-            (Some(first), None) => {
-                books = self.books(entry, moved);
-                (first, &books)
+        let Some((grouping, books)) = self.shown_books(entry, moved) else { return self.no_results() };
+        output::results(self, grouping, &books, entry).map_err(|cause| self.fault(cause))
+    }
+
+    /// The grouping whose groups are result rows, and where they are; `None` without one.
+    fn shown_books(&self, entry: &Entry, moved: Moved) -> Option<(&Grouping, Vec<Book<'_>>)> {
+        match (self.query.groups.as_ref()?, &self.query.second) {
+            (first, None) => Some((first, self.books(entry, moved))),
+            (_, Some(over)) => {
+                let book = Book { lines: vec![&self.second], before: self.closed, after: self.horizon() };
+                Some((&over.grouping, vec![book]))
             }
-            (Some(_), Some(over)) => {
-                second = vec![Book { lines: vec![&self.second], before: self.closed, after: self.horizon() }];
-                (&over.grouping, &second)
-            }
-        };
-        output::results(self, grouping, books, entry).map_err(|cause| self.fault(cause))
+        }
     }
 
     fn no_results(&self) -> Result<Output, EngineError> {
@@ -495,17 +497,28 @@ impl Engine {
 
     /// The whole state as one entry, for a journal that starts anew with it.
     pub(crate) fn snapshot(&self) -> Entry {
+        let mut entry = self.copied(Entry::add_states);
+        entry.decisions = self.partitions.values().flat_map(Partition::decisions).collect();
+        entry
+    }
+
+    /// Of the state what the results follow from. [`StateCopy::rows`] computes them, elsewhere.
+    pub(crate) fn copy(&self) -> StateCopy {
+        let partitions = self.partitions.keys().copied().collect();
+        StateCopy { query: Arc::clone(&self.query), partitions, state: self.copied(Entry::add_groups) }
+    }
+
+    fn copied(&self, add: impl Fn(&mut Entry, i32, LineNumber, &Line)) -> Entry {
         let mut entry = Entry { snapshot: true, base: self.base, ..Entry::default() };
         for (number, partition) in &self.partitions {
-            entry.decisions.extend(partition.decisions());
             let Some(position) = partition.position else { continue };
             let (time, ledger) = (partition.time, partition.ledger);
             entry.progress.push(Progress { partition: *number, from: position, to: position, time, ledger });
-            entry.add_states(*number, None, &partition.shared);
+            add(&mut entry, *number, None, &partition.shared);
             for (device, line) in &partition.lines {
                 let line_number = u32::try_from(entry.lines.len()).ok();
                 entry.lines.push(LineTime { partition: *number, device: device.clone(), time: line.time });
-                entry.add_states(*number, line_number, line);
+                add(&mut entry, *number, line_number, line);
             }
         }
         let second = self.second.panes.iter();

@@ -55,10 +55,21 @@ pub(crate) struct Evaluated {
 /// Computes the results after an entry has been absorbed and before anything is evicted.
 pub(crate) fn results<'a>(engine: &'a Engine, grouping: &'a Grouping, books: &[Book<'a>], entry: &'a Entry) -> Result<Output> {
     let (cells, new) = cells::changed(engine, grouping, books, entry);
+    rows_in_order(engine, grouping, books, &cells, new)
+}
+
+/// The current rows of the result, whatever was given before.
+pub(crate) fn current<'a>(engine: &'a Engine, grouping: &'a Grouping, books: &[Book<'a>]) -> Result<RecordBatch> {
+    let cells = cells::current(engine, grouping, books);
+    Ok(rows_in_order(engine, grouping, books, &cells, 0)?.rows)
+}
+
+/// The rows of `cells`, of which the first `new` say something new.
+fn rows_in_order(engine: &Engine, grouping: &Grouping, books: &[Book<'_>], cells: &[Cell<'_>], new: usize) -> Result<Output> {
     let steps = &engine.query.after;
     let ordered = steps.iter().position(|step| matches!(step, Step::Order(_) | Step::Cut(_)));
     let (steps, tail) = steps.split_at(ordered.unwrap_or(steps.len()));
-    let Evaluated { mut rows, mut kept, mut failed } = evaluate(grouping, books, &cells, steps)?;
+    let Evaluated { mut rows, mut kept, mut failed } = evaluate(grouping, books, cells, steps)?;
     if !tail.is_empty() {
         match Step::apply_all(tail, rows.clone(), kept.clone()) {
             Ok(sorted) => (rows, kept) = sorted,

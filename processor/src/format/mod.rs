@@ -1,7 +1,8 @@
-//! Records in, records out: JSON to Arrow and back, and tables. No Kafka, no clock, no SQL.
+//! Records in, records out: JSON to Arrow and back, and tables. No Kafka, no clock, no query.
 //!
 //! * `decode`: many JSON records to one batch, the unreadable ones set aside with a reason.
 //! * `encode`: the rows of a batch to JSON objects and record keys.
+//! * `cells`: the rows of a batch to the values that SQL knows, for questions.
 //! * `csv`, `parquet`: a whole file to one batch, for tables that queries look things up in; rows of CSV to a batch.
 //! * `text`: lines to one batch.
 //!
@@ -10,6 +11,7 @@
 //! column, `base64` writes bytes.
 
 pub(crate) mod base64;
+pub(crate) mod cells;
 mod column;
 pub mod csv;
 pub mod decode;

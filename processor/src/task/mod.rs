@@ -10,6 +10,7 @@
 //!     output/       where results and lanes go: deliver.rs sends them to topics, the others outside Kafka
 //!     owner.rs      whether to stop, and the sign of life
 //!     points.rs     the named steps, at each of which the tests kill the process
+//!   live.rs       the current rows, for somebody who asks
 //!   status.rs     what `/status` tells; progress.rs what each trigger did; why.rs what holds the next result back
 //! ```
 
@@ -25,6 +26,7 @@ mod input;
 pub(crate) mod journal;
 mod keys;
 pub(crate) mod lanes;
+mod live;
 mod membership;
 mod metrics;
 mod output;
@@ -45,5 +47,6 @@ mod why;
 mod worker;
 
 pub use error::ProcessorError;
+pub(crate) use live::{NoRows, RunningQueries};
 pub(crate) use output::Tables;
 pub use run::{Summary, compile_queries, run};

@@ -9,6 +9,7 @@ use common::{Settings, Shutdown, Telemetry};
 use serde_json::json;
 
 use super::error::ProcessorError;
+use super::live::RunningQueries;
 use super::membership::{Workers, run_query};
 use super::metrics::Metrics;
 use super::rebuild::{admit, admit_directory};
@@ -53,6 +54,7 @@ pub async fn run(settings: Settings, telemetry: Telemetry, shutdown: Shutdown) -
     for query in &queries {
         statuses.push(QueryStatus::new(query, &settings, metrics.clone()));
     }
+    let _asked = RunningQueries::shared().show(&statuses);
     let shown = statuses.clone();
     let part = telemetry.part("processor", move || json!({ "queries": shown.iter().map(|status| status.to_json()).collect::<Vec<_>>() }));
 

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use common::Settings;
 use serde_json::{Value, json};
 
+use super::live::Asked;
 use super::metrics::Metrics;
 use super::owner::Heartbeat;
 use super::progress::{Identity, Report};
@@ -32,6 +33,7 @@ pub(crate) struct QueryStatus {
     identity: Identity,
     max_state: u64,
     metrics: Metrics,
+    asked: Asked,
     inner: Mutex<Inner>,
 }
 
@@ -119,8 +121,23 @@ impl QueryStatus {
             identity: Identity::new(query),
             max_state: settings.processor.max_state.bytes(),
             metrics,
+            asked: Asked::default(),
             inner: Mutex::default(),
         })
+    }
+
+    pub(super) fn query(&self) -> &Arc<StreamQuery> {
+        &self.query
+    }
+
+    /// Questions to its workers.
+    pub(super) fn asked(&self) -> &Asked {
+        &self.asked
+    }
+
+    /// The journal partitions that have a worker here.
+    pub(super) fn owned_shards(&self) -> Vec<i32> {
+        self.inner().shards.keys().copied().collect()
     }
 
     pub(crate) fn metrics(&self) -> &Metrics {
@@ -320,6 +337,7 @@ impl QueryStatus {
     pub(crate) fn forget(&self, shard: i32, partitions: impl Iterator<Item = i32>) {
         let mut inner = self.inner();
         inner.shards.remove(&shard);
+        self.asked.forget(shard);
         for partition in partitions {
             inner.partitions.remove(&partition);
             self.metrics.forget(&self.name, &partition.to_string());

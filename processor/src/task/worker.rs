@@ -60,6 +60,7 @@ impl Worker {
                 running.close_idle(self)?;
                 self.status.turned(&running.engine, running.reader.as_ref());
             }
+            self.status.asked().answer(self.shard.journal_partition, &running.engine);
             running.check_catch_up(self)?;
             if pace.commits(now, running.is_open()) {
                 running.commit_open(self)?;

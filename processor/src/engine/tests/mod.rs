@@ -2,6 +2,7 @@
 
 mod calendar;
 mod clocks;
+mod current;
 mod exploded;
 mod golden;
 mod groups_of_nulls;

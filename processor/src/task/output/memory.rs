@@ -47,6 +47,16 @@ impl Tables {
         self.tables().keys().cloned().collect()
     }
 
+    /// The tables with their columns.
+    pub(crate) fn schemas(&self) -> Vec<(String, SchemaRef)> {
+        self.tables().iter().map(|(name, table)| (name.clone(), Arc::clone(&table.schema))).collect()
+    }
+
+    /// The rows of a table, in order; `None` when there is no such table.
+    pub(crate) fn batches(&self, name: &str) -> Option<Vec<RecordBatch>> {
+        self.tables().get(name).map(|table| table.batches.iter().cloned().collect())
+    }
+
     /// The newest `limit` rows of a table, in order; `None` when there is no such table.
     pub(crate) fn rows(&self, name: &str, limit: usize) -> Option<Value> {
         // Batches are cheap to copy, and the sink must not wait for a slow reader.
