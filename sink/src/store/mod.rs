@@ -2,6 +2,7 @@
 
 mod buckets;
 mod query;
+mod views;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -11,6 +12,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::sqlite::schema;
+pub use views::{MeasurementView, views};
 
 /// Why the database cannot be read.
 #[derive(Debug, thiserror::Error)]

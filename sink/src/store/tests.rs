@@ -83,3 +83,44 @@ fn the_version_moves_with_each_commit() {
     writer.write(&[point("s", 0, 2.0, None)]).unwrap();
     assert_ne!(store.version().unwrap(), before);
 }
+
+#[test]
+fn a_measurement_is_a_view_with_tags_and_fields_as_columns() {
+    let row = |sensor: &str, time_ms: i64, fields: Vec<(&str, FieldValue)>| Point {
+        measurement: "it's-10s".into(),
+        tags: vec![("sensor_id".into(), sensor.into()), ("a \"b\".c".into(), "x".into())],
+        fields: fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
+        end_ms: Some(time_ms + 10_000),
+        is_final: time_ms == 0,
+        ..point("s", time_ms, 0.0, Some(7))
+    };
+    let (dir, ..) = filled(&[
+        row("s-1", 0, vec![("avg", FieldValue::Float(1.5)), ("n", FieldValue::Int(2))]),
+        // Null fields are left out, and a column is there when any of the newest points has it.
+        row("s-2", 1_700_000_000_123, vec![("n", FieldValue::Int(3)), ("Sensor_ID", FieldValue::Int(9))]),
+    ]);
+    let path = dir.path().join("p.sqlite");
+    let connection = Connection::open_in_memory().unwrap();
+    connection.execute("ATTACH ?1 AS kept", [path.to_str().unwrap()]).unwrap();
+    let view = views(&connection, "kept", &path).unwrap().remove(0);
+    assert_eq!(view.name, "it_s_10s_history");
+    let names: Vec<String> = view.columns.iter().map(|(name, kind)| format!("{name} {kind}")).collect();
+    let wanted = ["window_start TIMESTAMP", "window_end TIMESTAMP", "sensor_id STRING", "a \"b\".c STRING", "avg DOUBLE", "n BIGINT"];
+    assert_eq!(names, [&wanted[..], &["revision BIGINT", "final BOOLEAN"]].concat());
+    connection.execute_batch(&format!("CREATE TEMP VIEW v AS {}", view.select)).unwrap();
+    let sql = "SELECT window_start || ' ' || window_end || ' ' || sensor_id || ' ' || coalesce(avg, 'none') || ' ' || n || ' ' || final || \"a \"\"b\"\".c\" FROM v ORDER BY n";
+    let rows: Vec<String> = connection.prepare(sql).unwrap().query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect();
+    let first = "1970-01-01T00:00:00.000Z 1970-01-01T00:00:10.000Z s-1 1.5 2 1x";
+    assert_eq!(rows, [first, "2023-11-14T22:13:20.123Z 2023-11-14T22:13:30.123Z s-2 none 3 0x"]);
+}
+
+#[test]
+fn a_database_without_our_tables_has_no_views_and_a_newer_one_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("p.sqlite");
+    let connection = Connection::open_in_memory().unwrap();
+    connection.execute("ATTACH ?1 AS kept", [path.to_str().unwrap()]).unwrap();
+    assert_eq!(views(&connection, "kept", &path).unwrap(), []);
+    connection.execute_batch("PRAGMA kept.user_version = 99").unwrap();
+    assert!(views(&connection, "kept", &path).unwrap_err().to_string().contains("format version 99"));
+}
