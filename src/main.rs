@@ -4,6 +4,7 @@
 mod broker_metrics;
 mod data_dir;
 mod page;
+mod questions;
 mod run;
 mod setup;
 
@@ -21,6 +22,7 @@ use common::version::VERSION;
 use common::why::{WhyArgs, why};
 use common::{Settings, telemetry};
 use processor::commands::{ExplainArgs, LanesCommand, LedgerArgs, explain, lanes, ledger};
+use sql::{SqlArgs, sql};
 
 /// Readings in, event-time windows out, a live page: the whole sensor pipeline in one process.
 #[derive(Debug, Parser)]
@@ -94,6 +96,8 @@ enum Command {
     Config(ConfigCommand),
     /// Ask a running processor what holds the next result of a query back.
     Why(WhyArgs),
+    /// Ask the running appliance in SQL: the current results of its queries, the tables of `memory` sinks, and the database.
+    Sql(SqlArgs),
     /// Prepare a Kafka log and an InfluxDB for the three programs: topics, bucket, tokens; once, and again without harm.
     Setup(setup::SetupArgs),
     /// Make an authority and certificates for a stack whose parts speak TLS; once, and again without harm.
@@ -147,6 +151,7 @@ fn start(cli: &Cli) -> anyhow::Result<ExitCode> {
     match &cli.command {
         Some(Command::Config(command)) => config_command(command, &loaded),
         Some(Command::Why(args)) => why(args, &loaded.settings.http, run::LISTEN)?,
+        Some(Command::Sql(args)) => sql(args, &loaded.settings, run::LISTEN)?,
         Some(Command::Setup(args)) => setup::setup(args, &loaded.settings)?,
         Some(Command::Certificates(args)) => setup::certificates(args)?,
         Some(Command::Healthcheck(args)) => return Ok(healthcheck(args, &loaded.settings.http, run::LISTEN)),

@@ -12,7 +12,7 @@ use common::{Settings, Shutdown, Telemetry, settings, telemetry};
 use processor::query::StreamQuery;
 
 use crate::broker_metrics::BrokerMetrics;
-use crate::{data_dir, page};
+use crate::{data_dir, page, questions};
 
 /// The parts between the log and the store, in the order of the data; they are stopped in this order.
 const PARTS: [&str; 3] = ["producer", "processor", "sink"];
@@ -37,7 +37,12 @@ pub(crate) async fn run(mut settings: Settings) -> anyhow::Result<()> {
     let listening = Shutdown::manual();
     let page = page::router(page::PageState { sqlite: settings.sink.sqlite.path.clone(), telemetry: telemetry.clone() });
     let ingest = producer::Ingest::default();
-    let router = telemetry.router().merge(processor::router()).merge(page).merge(ingest.router(&settings.producer.ingest));
+    let router = telemetry
+        .router()
+        .merge(processor::router())
+        .merge(page)
+        .merge(questions::router(&settings))
+        .merge(ingest.router(&settings.producer.ingest));
     let (http, listener) = telemetry::serve_as(&settings.http, LISTEN, router, listening.clone()).await?;
 
     let broker = Arc::new(start_broker(&settings, &data_dir).await?);

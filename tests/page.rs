@@ -170,3 +170,43 @@ fn an_empty_system_says_what_to_do() {
     visit.shot("page-empty.png");
     visit.end();
 }
+
+#[test]
+fn a_person_asks_in_sql() {
+    let Some(mut visit) = Visit::start("a_person_asks_in_sql", &["--sensors", "5", "--rate", "200"]) else { return };
+    visit.wait_count("#tiles .tile", 5);
+    visit.browser.click("#ask > summary");
+    // The tables are there to be clicked.
+    wait_until("the live table and its history", LIMIT, || visit.count("#tables button") >= 2);
+    visit.browser.click("#tables button");
+    wait_until("rows of the table", LIMIT, || visit.count("#answer tbody tr") > 0);
+    visit.wait_text("rows, ");
+
+    let ask = |visit: &mut Visit, statement: &str| {
+        visit.browser.script("document.querySelector('#statement').select()");
+        visit.browser.click("#statement");
+        visit.browser.script("document.querySelector('#statement').select()");
+        visit.browser.write(statement);
+        visit.browser.click("#run");
+    };
+    ask(&mut visit, "SELECT sensor_id, count(*) AS windows, NULL AS nothing FROM iot_10s_history GROUP BY sensor_id ORDER BY 1");
+    visit.wait_count("#answer tbody tr", 5);
+    let first = visit.browser.script("document.querySelector('#answer tbody td').textContent");
+    assert_eq!(first, "s-0001", "{first}");
+    assert_eq!(visit.count("#answer td.null"), 5);
+    visit.shot("page-ask-light.png");
+
+    // A mistake is told in the engine's words, and the table of before is gone.
+    ask(&mut visit, "SELECT * FROM iot");
+    visit.wait_text("no such table: iot; there are: iot_10s");
+    assert_eq!(visit.count("#answer table"), 0);
+    ask(&mut visit, "SELECT * FROM iot_10s ORDER BY sensor_id");
+    wait_until("the open windows", LIMIT, || visit.count("#answer tbody tr") >= 5);
+    visit.wait_fits(1280);
+    visit.browser.click("#theme");
+    visit.shot("page-ask-dark.png");
+    visit.browser.size(390, 844);
+    visit.wait_fits(390);
+    visit.shot("page-ask-phone.png");
+    visit.end();
+}

@@ -14,7 +14,7 @@ use flate2::write::GzEncoder;
 
 const HTML: &str = include_str!("assets/index.html");
 
-const FILES: [(&str, &str, &str); 11] = [
+const FILES: [(&str, &str, &str); 12] = [
     ("style.css", "text/css; charset=utf-8", include_str!("assets/style.css")),
     ("theme.js", JS, include_str!("assets/theme.js")),
     ("main.js", JS, include_str!("assets/main.js")),
@@ -26,6 +26,7 @@ const FILES: [(&str, &str, &str); 11] = [
     ("charts.js", JS, include_str!("assets/charts.js")),
     ("traces.js", JS, include_str!("assets/traces.js")),
     ("pipeline.js", JS, include_str!("assets/pipeline.js")),
+    ("ask.js", JS, include_str!("assets/ask.js")),
 ];
 const JS: &str = "text/javascript; charset=utf-8";
 const LIBRARY: &str = "plotly.js";

@@ -8,6 +8,7 @@
 //! | `/assets/...` | its script, style and charting library; nothing is fetched from elsewhere |
 //! | `/api/overview` | measurements and series with their latest points |
 //! | `/api/points` | points of chosen series in a range of time |
+//! | `/api/sql` | questions in SQL; not of the page's own making (`src/questions.rs`) |
 //! | `/api/events` | server-sent events: changed points, and the pipeline's state |
 //!
 //! | file | what |

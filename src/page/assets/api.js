@@ -5,8 +5,16 @@ export async function get(path, parameters) {
   for (const [name, value] of Object.entries(parameters)) {
     if (value !== undefined && value !== null && value !== '') query.set(name, value);
   }
-  const answer = await fetch(`${path}?${query}`);
-  const json = await answer.json();
+  return read(await fetch(`${path}?${query}`));
+}
+
+export async function post(path, body) {
+  return read(await fetch(path, { method: 'POST', headers: { 'content-type': 'application/json' }, body: JSON.stringify(body) }));
+}
+
+async function read(answer) {
+  // What is no JSON comes from something between: a proxy, say.
+  const json = await answer.json().catch(() => ({}));
   if (!answer.ok) throw new Error(json.error ?? `the server answered ${answer.status}`);
   return json;
 }

@@ -1,6 +1,7 @@
 // Wires the page: questions, events, and what people click.
 
 import { get, listen } from './api.js';
+import * as questions from './ask.js';
 import * as charts from './charts.js';
 import { byId, el, perFrame, say } from './dom.js';
 import { fleet } from './fleet.js';
@@ -159,6 +160,7 @@ function wire() {
     clearTimeout(typing);
     typing = setTimeout(() => { state.filter = event.target.value.trim(); refresh(); }, 150);
   });
+  questions.wire();
   // Ages go on while nothing comes in.
   setInterval(() => { fleet(); head(); }, 5_000);
   say(byId('zone'), `Times in ${format.zone}.`);
