@@ -18,6 +18,8 @@ mod questions;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used)]
 mod simulation;
+#[doc(hidden)]
+pub mod stages;
 mod tables;
 mod task;
 

@@ -244,7 +244,7 @@ pub struct Processor {
     pub drain_timeout: Span,
     /// Most input rows that one commit covers, per partition.
     pub max_rows_per_step: usize,
-    /// Journal bytes between two snapshots.
+    /// Journal bytes between two snapshots; no less than the last one had.
     pub snapshot_every: Size,
     /// Refuse to grow a query's state beyond this, per partition.
     pub max_state: Size,
@@ -261,7 +261,7 @@ impl Default for Processor {
             instance_id: None,
             session_timeout: Span::from_secs(10),
             drain_timeout: Span::from_secs(4),
-            max_rows_per_step: 100_000,
+            max_rows_per_step: 1_000_000,
             snapshot_every: Size::from_mib(16),
             max_state: Size::from_mib(1024),
             progress_every: Span::from_secs(60),

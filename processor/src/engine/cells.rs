@@ -39,30 +39,53 @@ impl Book<'_> {
     }
 }
 
-/// The cells that give a row, in the order of the rows; and how many of them, from the first on, say something new: the others of update
-/// mode only tell that their window has closed.
-pub(crate) fn changed<'a>(engine: &'a Engine, grouping: &'a Grouping, books: &[Book<'a>], entry: &'a Entry) -> (Vec<Cell<'a>>, usize) {
+/// The cells that give a row, in the order of the rows.
+pub(crate) struct Changed<'a> {
+    pub(crate) cells: Vec<Cell<'a>>,
+    /// How many of them, from the first on, say something new: the others of update mode only tell that their window has closed.
+    pub(crate) new: usize,
+    /// The whole states of the first cells, where they are those of the entry's groups: nothing has to be looked up.
+    pub(crate) states: Vec<&'a RowBytes>,
+}
+
+pub(crate) fn changed<'a>(engine: &'a Engine, grouping: &'a Grouping, books: &[Book<'a>], entry: &'a Entry) -> Changed<'a> {
     let mode = engine.query.file.query.output_mode;
     if mode == OutputMode::Complete {
         let cells = all(grouping, books);
-        let new = cells.len();
-        return (cells, new);
+        return Changed { new: cells.len(), cells, states: Vec::new() };
     }
-    let mut cells = Vec::new();
-    let mut seen = HashSet::with_capacity(entry.groups.len());
+    let (mut cells, mut states) = (Vec::new(), Vec::new());
+    let mut seen = HashSet::new();
     if grouping.distinct {
         cells.extend(first_seen(engine, grouping, entry).filter(|cell| seen.insert(*cell)));
-        let new = cells.len();
-        return (cells, new);
+        return Changed { new: cells.len(), cells, states };
     }
     // In append mode a row shows once, when its window closes.
     if mode == OutputMode::Update {
-        cells.extend(touched(grouping, entry).filter(|cell| seen.insert(*cell)));
+        cells.extend(touched(grouping, entry));
+        // Where a group is one cell, and a cell one group, none comes twice, and only what closes is looked for again below.
+        if are_cells(grouping, books) && cells.len() == entry.groups.len() {
+            states.extend(entry.groups.iter().map(|group| &group.state));
+            seen.extend(cells.iter().filter(|cell| books[cell.book].is_final(cell.end)));
+        } else {
+            seen.reserve(cells.len());
+            cells.retain(|cell| seen.insert(*cell));
+        }
     }
     let touched = cells.len();
     cells.extend(closing(grouping, books).into_iter().filter(|cell| seen.insert(*cell)));
     let new = if mode == OutputMode::Update { touched } else { cells.len() };
-    (cells, new)
+    Changed { cells, new, states }
+}
+
+/// Whether a group in a pane is all of a cell.
+fn are_cells(grouping: &Grouping, books: &[Book<'_>]) -> bool {
+    let whole = match &grouping.window {
+        None => true,
+        Some(Window::Panes(window)) => window.slide == window.size,
+        Some(Window::Session { .. }) => false,
+    };
+    whole && books.iter().all(|book| book.lines.len() == 1)
 }
 
 fn cells_of<'a>(grouping: &'a Grouping, pane: Pane, key: &'a RowBytes, book: usize) -> impl Iterator<Item = Cell<'a>> {

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::line::Line;
 use super::sessions::Session;
-use super::{Ledger, PartitionTime};
+use super::{Ledger, PartitionTime, panes, seen, sessions};
 use crate::query::{Pane, RowBytes};
 
 /// What one step did: how far each input partition was read, and the new states of the groups that it touched. Evictions are not in it:
@@ -108,6 +108,13 @@ impl SessionState {
 }
 
 impl Entry {
+    /// What its states take, were they all new.
+    pub(crate) fn bytes(&self) -> u64 {
+        let groups = self.groups.iter().map(|group| panes::cost(&group.key, &group.state));
+        let sessions = self.sessions.iter().map(|session| sessions::cost(&session.key, &session.state));
+        groups.chain(sessions).chain(self.seen.iter().map(|seen| seen::cost(&seen.key))).sum()
+    }
+
     /// Adds all that a timeline holds.
     pub(crate) fn add_states(&mut self, partition: i32, line: LineNumber, states: &Line) {
         self.add_groups(partition, line, states);

@@ -4,7 +4,7 @@
 //! evicted between the steps: what closed on the way must still be there when the entry's results are computed, here or by a recovery. A
 //! decision of the wall clock is no step: it is told by its entry reading nothing, and has an entry of its own.
 
-use std::hash::{BuildHasher as _, Hash};
+use std::hash::{BuildHasher, Hash};
 
 use hashbrown::{DefaultHashBuilder, HashMap, HashTable};
 
@@ -17,6 +17,7 @@ pub(crate) struct Merged {
     entry: Entry,
     moved: Moved,
     steps: u64,
+    bytes: u64,
     /// From the second step on: most entries have one.
     parts: Parts,
 }
@@ -38,17 +39,40 @@ struct Places {
     table: HashTable<usize>,
 }
 
+/// A part of an entry that a later one with the same identity replaces.
+trait Part {
+    fn identity(&self) -> impl Hash + Eq;
+}
+
+impl Part for GroupState {
+    fn identity(&self) -> impl Hash + Eq {
+        (self.partition, self.line, self.pane, &self.key)
+    }
+}
+
+impl Part for SeenKey {
+    fn identity(&self) -> impl Hash + Eq {
+        (self.partition, self.line, &self.key)
+    }
+}
+
+/// Those of one key.
+impl Part for Vec<SessionState> {
+    fn identity(&self) -> impl Hash + Eq {
+        self.first().map(|first| (first.partition, first.line, &first.key))
+    }
+}
+
 impl Places {
-    /// Replaces the item with the identity of `new`, or adds it.
-    fn put<'a, T, I: Hash + Eq>(&mut self, all: &'a mut Vec<T>, new: T, identity: impl for<'b> Fn(&'b T) -> I + Copy) {
-        let id = identity(&new);
-        let hash = self.hasher.hash_one(&id);
-        match self.table.find(hash, |place| identity(&all[*place]) == id) {
+    /// Replaces the part with the identity of `new`, or adds it.
+    fn put<T: Part>(&mut self, all: &mut Vec<T>, new: T) {
+        let hash = self.hasher.hash_one(new.identity());
+        match self.table.find(hash, |place| all[*place].identity() == new.identity()) {
             Some(place) => all[*place] = new,
             None => {
                 all.push(new);
                 let (hasher, all) = (&self.hasher, &*all);
-                self.table.insert_unique(hash, all.len() - 1, |place| hasher.hash_one(identity(&all[*place])));
+                self.table.insert_unique(hash, all.len() - 1, |place| hasher.hash_one(all[*place].identity()));
             }
         }
     }
@@ -61,6 +85,16 @@ impl Merged {
 
     pub(crate) fn moved(&self) -> Moved {
         self.moved
+    }
+
+    /// How many offsets the steps take.
+    pub(crate) fn rows(&self) -> u64 {
+        self.entry.progress.iter().map(|progress| (progress.to - progress.from).unsigned_abs()).sum()
+    }
+
+    /// What the states of all steps take together; what a later one has replaced counts too.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes
     }
 
     /// The steps as one entry.
@@ -82,6 +116,7 @@ impl Merged {
     /// Adds the next step, which goes on where the one before it ended.
     pub(crate) fn extend(&mut self, next: Entry, moved: Moved) {
         self.steps += 1;
+        self.bytes += next.bytes();
         self.moved = self.moved.max(moved);
         if self.steps == 1 {
             self.entry = next;
@@ -105,16 +140,15 @@ impl Merged {
         let number = |line: LineNumber| line.and_then(|line| numbers.get(line as usize).copied());
         for group in groups {
             let group = GroupState { line: number(group.line), ..group };
-            self.parts.groups.put(&mut self.entry.groups, group, |group| (group.partition, group.line, group.pane, group.key.clone()));
+            self.parts.groups.put(&mut self.entry.groups, group);
         }
         for seen in seen {
             let seen = SeenKey { line: number(seen.line), ..seen };
-            self.parts.seen.put(&mut self.entry.seen, seen, |seen| (seen.partition, seen.line, seen.key.clone()));
+            self.parts.seen.put(&mut self.entry.seen, seen);
         }
         for of_key in sessions.chunk_by(SessionState::is_of_same_key) {
             let of_key = of_key.iter().map(|session| SessionState { line: number(session.line), ..session.clone() }).collect();
-            let identity = |of_key: &Vec<SessionState>| of_key.first().map(|first| (first.partition, first.line, first.key.clone()));
-            self.parts.session_keys.put(&mut self.parts.sessions, of_key, identity);
+            self.parts.session_keys.put(&mut self.parts.sessions, of_key);
         }
     }
 

@@ -33,6 +33,7 @@ pub(crate) mod recount;
 mod second;
 mod seen;
 mod sessions;
+mod shared_panes;
 mod time;
 pub(crate) mod trace;
 
@@ -207,7 +208,7 @@ impl Engine {
         }
         let line = |place: usize| clock.line(used.rows.value(place));
         let folded =
-            fold_rows::fold_rows(grouping, used, |first, pane, key| clock.line_state(partition, line(first))?.panes.get(pane, key))?;
+            fold_rows::fold_rows(grouping, used, |first, pane, key| clock.line_state(partition, line(first))?.panes.get_pair(pane, key))?;
         entry.groups.extend(folded.into_iter().map(|group| GroupState {
             partition: number,
             line: line(group.first),

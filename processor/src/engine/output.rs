@@ -6,8 +6,9 @@ use arrow::array::{ArrayRef, BooleanArray, RecordBatch, UInt32Array};
 use arrow::compute::{concat_batches, filter_record_batch};
 use datafusion_common::Result;
 
-use super::cells::{self, Book, Cell};
+use super::cells::{self, Book, Cell, Changed};
 use super::halves::in_halves;
+use super::shared_panes::SharedPanes;
 use super::{Engine, Entry};
 use crate::query::{Grouping, RowBytes, Step, StreamQuery};
 
@@ -52,24 +53,28 @@ pub(crate) struct Evaluated {
     pub(crate) failed: Vec<String>,
 }
 
+/// Cells that are merged at a time: what they have on the way stays near the processor.
+const CHUNK: usize = 4096;
+
 /// Computes the results after an entry has been absorbed and before anything is evicted.
 pub(crate) fn results<'a>(engine: &'a Engine, grouping: &'a Grouping, books: &[Book<'a>], entry: &'a Entry) -> Result<Output> {
-    let (cells, new) = cells::changed(engine, grouping, books, entry);
-    rows_in_order(engine, grouping, books, &cells, new)
+    let changed = cells::changed(engine, grouping, books, entry);
+    rows_in_order(engine, grouping, books, &changed)
 }
 
 /// The current rows of the result, whatever was given before.
 pub(crate) fn current<'a>(engine: &'a Engine, grouping: &'a Grouping, books: &[Book<'a>]) -> Result<RecordBatch> {
     let cells = cells::current(engine, grouping, books);
-    Ok(rows_in_order(engine, grouping, books, &cells, 0)?.rows)
+    Ok(rows_in_order(engine, grouping, books, &Changed { cells, new: 0, states: Vec::new() })?.rows)
 }
 
-/// The rows of `cells`, of which the first `new` say something new.
-fn rows_in_order(engine: &Engine, grouping: &Grouping, books: &[Book<'_>], cells: &[Cell<'_>], new: usize) -> Result<Output> {
+/// The rows of cells.
+fn rows_in_order(engine: &Engine, grouping: &Grouping, books: &[Book<'_>], changed: &Changed<'_>) -> Result<Output> {
+    let Changed { cells, new, states } = changed;
     let steps = &engine.query.after;
     let ordered = steps.iter().position(|step| matches!(step, Step::Order(_) | Step::Cut(_)));
     let (steps, tail) = steps.split_at(ordered.unwrap_or(steps.len()));
-    let Evaluated { mut rows, mut kept, mut failed } = evaluate(grouping, books, cells, steps)?;
+    let Evaluated { mut rows, mut kept, mut failed } = evaluate_with(grouping, books, cells, states, steps)?;
     if !tail.is_empty() {
         match Step::apply_all(tail, rows.clone(), kept.clone()) {
             Ok(sorted) => (rows, kept) = sorted,
@@ -89,7 +94,7 @@ fn rows_in_order(engine: &Engine, grouping: &Grouping, books: &[Book<'_>], cells
         keys: grouping.group_keys.columns(shown.iter().map(|cell| &**cell.key))?,
         windows: if windowed { shown.iter().map(|cell| (cell.start, cell.end)).collect() } else { Vec::new() },
         finals: shown.iter().map(is_final).collect(),
-        changed: kept.values().iter().map(|place| (*place as usize) < new).collect(),
+        changed: kept.values().iter().map(|place| (*place as usize) < *new).collect(),
         ranked: tail.iter().any(|step| matches!(step, Step::Order(_))),
         gone: Gone::default(),
         failed,
@@ -101,25 +106,46 @@ fn rows_in_order(engine: &Engine, grouping: &Grouping, books: &[Book<'_>], cells
 /// The entry is in the journal by then, so nothing that the data do may be an error here: a cell whose result cannot be computed is left
 /// out and told, and its neighbours pass.
 pub(crate) fn evaluate(grouping: &Grouping, books: &[Book<'_>], cells: &[Cell<'_>], steps: &[Step]) -> Result<Evaluated> {
-    let rows_of = |start: usize, length: usize| rows_of(grouping, books, &cells[start..start + length], start, steps);
-    let (mut parts, broken) = in_halves(cells.len(), rows_of);
+    evaluate_with(grouping, books, cells, &[], steps)
+}
+
+/// The same with the states of the first cells.
+fn evaluate_with(grouping: &Grouping, books: &[Book<'_>], cells: &[Cell<'_>], states: &[&RowBytes], steps: &[Step]) -> Result<Evaluated> {
+    let shared = SharedPanes::of(grouping, books, cells)?;
+    let source = States { books, shared: shared.as_ref(), known: states };
+    let (mut parts, mut failed) = (Vec::new(), Vec::new());
+    for first in (0..cells.len()).step_by(CHUNK) {
+        let chunk = &cells[first..cells.len().min(first + CHUNK)];
+        let rows_of = |start: usize, length: usize| rows_of(grouping, &source, (&chunk[start..start + length], first + start), steps);
+        let (good, broken) = in_halves(chunk.len(), rows_of);
+        parts.extend(good);
+        failed.extend(broken.into_iter().map(|(_, fault)| fault));
+    }
     if parts.is_empty() {
-        parts.push(rows_of(0, 0)?);
+        parts.push(rows_of(grouping, &source, (&[], 0), steps)?);
     }
     let rows = concat_batches(&parts[0].0.schema(), parts.iter().map(|(rows, _)| rows))?;
     let kept = parts.iter().flat_map(|(_, kept)| kept.values().iter().copied()).collect::<Vec<u32>>().into();
-    Ok(Evaluated { rows, kept, failed: broken.into_iter().map(|(_, fault)| fault).collect() })
+    Ok(Evaluated { rows, kept, failed })
 }
 
+/// Where the states of cells are.
+struct States<'a> {
+    books: &'a [Book<'a>],
+    shared: Option<&'a SharedPanes<'a>>,
+    /// Those of the first cells, each one whole.
+    known: &'a [&'a RowBytes],
+}
+
+/// The rows of some cells, of which the first has the place `first`.
 fn rows_of(
     grouping: &Grouping,
-    books: &[Book<'_>],
-    cells: &[Cell<'_>],
-    first: usize,
+    states: &States<'_>,
+    (cells, first): (&[Cell<'_>], usize),
     steps: &[Step],
 ) -> Result<(RecordBatch, UInt32Array)> {
     // Some accumulators have no columns to show for no groups.
-    let results = if cells.is_empty() { grouping.no_results() } else { merge_states(grouping, books, cells)? };
+    let results = if cells.is_empty() { grouping.no_results() } else { merge_states(grouping, states, (cells, first))? };
     let windows: Vec<(i64, i64)> = cells.iter().map(|cell| (cell.start, cell.end)).collect();
     let keys = grouping.group_keys.columns(cells.iter().map(|cell| &**cell.key))?;
     let batch = grouping.group_batch(&windows, &keys, results)?;
@@ -128,22 +154,39 @@ fn rows_of(
 }
 
 /// The aggregates of each cell: its states merged in the order of partition and pane, which does not depend on when they were read.
-fn merge_states(grouping: &Grouping, books: &[Book<'_>], cells: &[Cell<'_>]) -> Result<Vec<ArrayRef>> {
+fn merge_states(grouping: &Grouping, states: &States<'_>, (cells, first): (&[Cell<'_>], usize)) -> Result<Vec<ArrayRef>> {
     let mut fold = grouping.aggregates.fold()?;
-    let most = books.iter().map(|book| book.lines.len()).max().unwrap_or(0);
     // All in one call: accumulators take all groups of a call as seen in it.
-    let (mut ids, mut states): (Vec<usize>, Vec<&[u8]>) = (Vec::new(), Vec::new());
-    for place in 0..most {
-        for (id, cell) in cells.iter().enumerate() {
-            let book = &books[cell.book];
-            if let Some(line) = book.lines.get(place) {
-                cell.push_states(grouping, line, book, &mut states);
-                ids.resize(states.len(), id);
+    let (ids, columns) = states.of(grouping, cells, first)?;
+    fold.merge(&columns, &ids, cells.len())?;
+    fold.results()
+}
+
+impl States<'_> {
+    /// The states of some cells as columns, and the cell of each.
+    fn of(&self, grouping: &Grouping, cells: &[Cell<'_>], first: usize) -> Result<(Vec<usize>, Vec<ArrayRef>)> {
+        if let Some(known) = self.known.get(first..first + cells.len()) {
+            return Ok(((0..cells.len()).collect(), grouping.state_rows.columns(known.iter().map(|state| &***state))?));
+        }
+        let most = self.books.iter().map(|book| book.lines.len()).max().unwrap_or(0);
+        let (mut ids, mut states, mut rows): (Vec<usize>, Vec<&[u8]>, Vec<u32>) = (Vec::new(), Vec::new(), Vec::new());
+        for place in 0..most {
+            for (id, cell) in cells.iter().enumerate() {
+                let book = &self.books[cell.book];
+                let Some(line) = book.lines.get(place) else { continue };
+                match self.shared {
+                    Some(shared) => shared.push(cell, place, &mut rows),
+                    None => cell.push_states(grouping, line, book, &mut states),
+                }
+                ids.resize(states.len().max(rows.len()), id);
             }
         }
+        let columns = match self.shared {
+            Some(shared) => shared.take(rows)?,
+            None => grouping.state_rows.columns(states.into_iter())?,
+        };
+        Ok((ids, columns))
     }
-    fold.merge(&grouping.state_rows.columns(states.into_iter())?, &ids, cells.len())?;
-    fold.results()
 }
 
 impl Output {

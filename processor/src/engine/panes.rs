@@ -7,8 +7,8 @@ use hashbrown::HashMap;
 
 use crate::query::{Pane, RowBytes};
 
-/// What a group costs beside its bytes: two fat pointers and its share of the table.
-const OVERHEAD: usize = 48;
+/// What a group costs beside its bytes: two fat pointers, their counts, and its share of the table.
+const OVERHEAD: usize = 80;
 
 #[derive(Debug, Default)]
 pub(crate) struct PaneStates {
@@ -21,6 +21,11 @@ pub(crate) struct PaneStates {
 impl PaneStates {
     pub(crate) fn get(&self, pane: Pane, key: &[u8]) -> Option<&RowBytes> {
         self.panes.get(&pane)?.get(key)
+    }
+
+    /// The same with the key as it is kept.
+    pub(crate) fn get_pair(&self, pane: Pane, key: &[u8]) -> Option<(&RowBytes, &RowBytes)> {
+        self.panes.get(&pane)?.get_key_value(key)
     }
 
     /// By how many bytes [`PaneStates::put`] would change the state.
@@ -59,6 +64,11 @@ impl PaneStates {
         self.panes.range(bound(starts.start)..bound(starts.end)).map(|(pane, groups)| (*pane, groups))
     }
 
+    /// The states of a key in those panes, in order.
+    pub(crate) fn of_key<'a>(&'a self, starts: Range<i64>, key: &'a [u8]) -> impl Iterator<Item = (Pane, &'a [u8])> {
+        self.panes(starts).filter_map(move |(pane, groups)| Some((pane, &**groups.get(key)?)))
+    }
+
     pub(crate) fn iter(&self) -> impl Iterator<Item = (Pane, &RowBytes, &RowBytes)> {
         self.panes.iter().flat_map(|(pane, groups)| groups.iter().map(|(key, state)| (*pane, key, state)))
     }
@@ -72,7 +82,8 @@ impl PaneStates {
     }
 }
 
-fn cost(key: &[u8], state: &[u8]) -> u64 {
+/// What a group takes.
+pub(crate) fn cost(key: &[u8], state: &[u8]) -> u64 {
     (key.len() + state.len() + OVERHEAD) as u64
 }
 

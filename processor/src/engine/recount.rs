@@ -120,7 +120,7 @@ impl Recount {
             let used = take(&judged.used, &mask)?;
             let partition = self.partitions.entry(number).or_default();
             let panes = &partition.shared.panes;
-            let folded = fold_rows(grouping, &used, |_, pane, key| panes.get(pane, key))?;
+            let folded = fold_rows(grouping, &used, |_, pane, key| panes.get_pair(pane, key))?;
             for group in folded {
                 partition.shared.panes.put(group.pane, group.key, group.state);
             }

@@ -25,7 +25,7 @@ pub(crate) fn fold_closed(first: &Grouping, second: &Second, books: &[Book<'_>],
     let (parts, broken) = in_halves(evaluated.rows.num_rows(), |start, length| used(second, &evaluated.rows.slice(start, length)));
     failed.extend(broken.into_iter().map(|(_, fault)| fault));
     for part in parts {
-        let folded = fold_rows(&second.grouping, &part, |_, pane, key| line.panes.get(pane, key))?;
+        let folded = fold_rows(&second.grouping, &part, |_, pane, key| line.panes.get_pair(pane, key))?;
         for group in folded {
             line.panes.put(group.pane, group.key, group.state);
         }

@@ -70,9 +70,9 @@ mod tests {
     #[test]
     fn keys_are_forgotten_at_their_newest_expiry() {
         let mut seen = SeenKeys::default();
-        seen.put(Box::from(*b"a"), 10);
-        seen.put(Box::from(*b"b"), 20);
-        seen.put(Box::from(*b"a"), 15);
+        seen.put(RowBytes::from(*b"a"), 10);
+        seen.put(RowBytes::from(*b"b"), 20);
+        seen.put(RowBytes::from(*b"a"), 15);
         assert_eq!((seen.rows(), seen.bytes()), (2, 2 * cost(b"a")));
         seen.evict(10);
         assert_eq!((seen.expiry(b"a"), seen.expiry(b"b")), (Some(15), Some(20)));

@@ -108,7 +108,7 @@ impl Sessions {
         }
         for held in &sessions {
             self.ends.entry(held.session.end.div_euclid(BUCKET)).or_default().insert(key.clone());
-            self.bytes += cost(&key, held);
+            self.bytes += cost(&key, &held.state);
             self.rows += 1;
         }
         let key_len = key.len();
@@ -143,7 +143,7 @@ impl Sessions {
         sessions.retain(|held| {
             let stays = stays(key, &held.session);
             if !stays {
-                freed += cost(key, held);
+                freed += cost(key, &held.state);
                 dropped += 1;
             }
             stays
@@ -170,8 +170,9 @@ impl Sessions {
     }
 }
 
-fn cost(key: &[u8], held: &Held) -> u64 {
-    (key.len() + held.state.len() + OVERHEAD) as u64
+/// What a session takes.
+pub(crate) fn cost(key: &[u8], state: &[u8]) -> u64 {
+    (key.len() + state.len() + OVERHEAD) as u64
 }
 
 #[cfg(test)]
@@ -179,7 +180,7 @@ mod tests {
     use super::*;
 
     fn held(start: i64, end: i64) -> Held {
-        Held { session: Session { start, end, from: start }, state: Box::from(*b"12") }
+        Held { session: Session { start, end, from: start }, state: RowBytes::from(*b"12") }
     }
 
     #[test]
@@ -193,7 +194,7 @@ mod tests {
     #[test]
     fn closed_sessions_go_and_open_ones_stay() {
         let mut sessions = Sessions::default();
-        let key: RowBytes = Box::from(*b"k");
+        let key = RowBytes::from(*b"k");
         sessions.replace(key.clone(), vec![held(0, 500), held(600, 900), held(5_000, 9_000)]);
         sessions.replace(key.clone(), vec![held(0, 500), held(600, 950), held(5_000, 9_000)]);
         assert_eq!((sessions.rows(), sessions.bytes()), (3, 3 * (1 + 2 + OVERHEAD) as u64));

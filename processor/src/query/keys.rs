@@ -10,8 +10,8 @@ use arrow::datatypes::{ArrowPrimitiveType, DataType, FieldRef, Float32Type, Floa
 use arrow::error::ArrowError;
 use arrow::row::{RowConverter, Rows, SortField};
 
-/// One row of columns as comparable, hashable bytes.
-pub(crate) type RowBytes = Box<[u8]>;
+/// One row of columns as comparable, hashable bytes. Shared: an entry holds the rows that the state holds.
+pub(crate) type RowBytes = Arc<[u8]>;
 
 /// Columns to row bytes and back, for one list of types.
 #[derive(Debug)]

@@ -36,7 +36,7 @@ pub(crate) use describe::{Change, Description, GROUP_BY, KEY_COLUMNS, TOPIC, WAT
 pub use file::QueryFile;
 pub(crate) use fold::Arguments;
 pub(crate) use grouping::{Grouping, Window};
-pub(crate) use keys::{GroupKeys, RowBytes, normalize};
+pub(crate) use keys::{GroupKeys, KeyRows, RowBytes, normalize};
 pub use lookup::LookupTable;
 pub(crate) use shape::{Scope, Step};
 pub use window::WindowSpec;

@@ -10,7 +10,7 @@ use super::journal::{Append, Journal};
 use super::query::Query;
 use super::sink::{Sent, Sink, sent, sent_plain};
 use super::world::Delivery;
-use crate::engine::{Engine, Entry, Input, codec};
+use crate::engine::{Engine, Entry, Input, Merged, Output, codec};
 use crate::format::decode::Decoder;
 
 /// Who owns the shard, or thinks so.
@@ -110,7 +110,34 @@ impl<'a> Shard<'a> {
         self.logs[&partition].partition_point(|delivery| delivery.arrival <= now)
     }
 
+    /// A step has an entry of its own, or, as in a backlog, one together with those that follow it.
     fn step(&mut self, owner: &mut Owner, random: &mut ChaCha8Rng, now: i64) -> Result<(), Died> {
+        if random.random_bool(0.7) {
+            let Some(entry) = self.prepare(owner, random, now) else { return Ok(()) };
+            return self.commit(owner, &entry, random);
+        }
+        let mut open = Merged::default();
+        for _ in 0..random.random_range(2..=4) {
+            let Some(entry) = self.prepare(owner, random, now) else { continue };
+            let moved = owner.engine.absorb_step(&entry).unwrap();
+            open.extend(entry, moved);
+        }
+        if open.is_empty() {
+            return Ok(());
+        }
+        if self.dies(random) {
+            return Err(Died);
+        }
+        let moved = open.moved();
+        self.append(owner, open.entry(), random)?;
+        let output = owner.engine.give(open.entry(), moved).unwrap();
+        owner.engine.evict(open.entry(), moved);
+        self.send(owner, &output, random)?;
+        self.snapshot_at_times(owner, random)
+    }
+
+    /// Decides about the next rows; their lanes leave.
+    fn prepare(&mut self, owner: &mut Owner, random: &mut ChaCha8Rng, now: i64) -> Option<Entry> {
         let mut inputs = Vec::new();
         for (partition, log) in &self.logs {
             let from = position(&owner.engine, *partition);
@@ -122,7 +149,7 @@ impl<'a> Shard<'a> {
             }
         }
         if inputs.is_empty() {
-            return Ok(());
+            return None;
         }
         let places: Vec<(i32, i64)> = inputs.iter().map(|input| (input.partition, input.from)).collect();
         let prepared = owner.engine.prepare(inputs).unwrap();
@@ -134,7 +161,7 @@ impl<'a> Shard<'a> {
                 self.sink.take(self.query, &message);
             }
         }
-        self.commit(owner, &prepared.entry, random)
+        Some(prepared.entry)
     }
 
     fn close_idle(&mut self, owner: &mut Owner, random: &mut ChaCha8Rng, now: i64) -> Result<(), Died> {
@@ -180,6 +207,10 @@ impl<'a> Shard<'a> {
             return Err(Died);
         }
         self.apply(owner, &entry, random)?;
+        self.snapshot_at_times(owner, random)
+    }
+
+    fn snapshot_at_times(&mut self, owner: &mut Owner, random: &mut ChaCha8Rng) -> Result<(), Died> {
         if random.random_range(0..1000) < self.chaos.snapshots {
             let first = self.journal.len();
             let snapshot = owner.engine.snapshot();
@@ -208,8 +239,12 @@ impl<'a> Shard<'a> {
     /// Applies an entry and sends its results, or some of them.
     fn apply(&mut self, owner: &mut Owner, entry: &Entry, random: &mut ChaCha8Rng) -> Result<(), Died> {
         let output = owner.engine.apply(entry).unwrap();
+        self.send(owner, &output, random)
+    }
+
+    fn send(&mut self, owner: &mut Owner, output: &Output, random: &mut ChaCha8Rng) -> Result<(), Died> {
         self.check_progress(&owner.engine);
-        let mut messages = sent(&owner.engine, &output);
+        let mut messages = sent(&owner.engine, output);
         let dies = self.dies(random);
         let rest = if dies { messages.split_off(random.random_range(0..=messages.len())) } else { Vec::new() };
         for message in &messages {

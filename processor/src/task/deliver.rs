@@ -1,5 +1,6 @@
 //! Rows into their topics, and the wait for their acknowledgement.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -24,25 +25,49 @@ const MAX_MESSAGE: usize = 16 * 1024 * 1024;
 /// What has been sent and not reported yet, and the first error of any report until somebody asks.
 ///
 /// Waiting is by our own condition and not by the client's flush: that one competes with the client's polling thread for the last report
-/// and, when it loses, sleeps for a tenth of a second.
+/// and, when it loses, sleeps for a tenth of a second. Rows are counted without the lock, for there are many; it is for those who wait.
 #[derive(Clone, Default)]
-struct Outstanding(Arc<(Mutex<Reports>, Condvar)>);
+struct Outstanding(Arc<Reports>);
 
-#[derive(Default)]
 struct Reports {
-    waiting: u64,
-    first_error: Option<KafkaError>,
+    waiting: AtomicU64,
+    /// A report that leaves no more than this wakes who waits; [`NOBODY`] while nobody does.
+    few: AtomicU64,
+    first_error: Mutex<Option<KafkaError>>,
+    woken: Condvar,
+}
+
+/// In `few`, which is compared with one more than what is left: nothing is less.
+const NOBODY: u64 = 0;
+
+impl Default for Reports {
+    fn default() -> Self {
+        Self { waiting: AtomicU64::new(0), few: AtomicU64::new(NOBODY), first_error: Mutex::default(), woken: Condvar::new() }
+    }
 }
 
 impl Outstanding {
-    fn reports(&self) -> MutexGuard<'_, Reports> {
-        self.0.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn sent(&self) {
+        self.0.waiting.fetch_add(1, Ordering::SeqCst);
+    }
+
+    fn waiting(&self) -> u64 {
+        self.0.waiting.load(Ordering::SeqCst)
+    }
+
+    fn first_error(&self) -> MutexGuard<'_, Option<KafkaError>> {
+        self.0.first_error.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Waits for a report that leaves `few` or less, or for the time to pass.
     fn wait(&self, few: u64, time: Duration) -> bool {
-        let waited = self.0.1.wait_timeout_while(self.reports(), time, |reports| reports.waiting > few);
-        waited.unwrap_or_else(PoisonError::into_inner).0.waiting <= few
+        let guard = self.first_error();
+        // Set before the first look, so that a report that comes after it wakes; the lock keeps it from coming before the sleep.
+        self.0.few.store(few + 1, Ordering::SeqCst);
+        let waited = self.0.woken.wait_timeout_while(guard, time, |_| self.waiting() > few);
+        self.0.few.store(NOBODY, Ordering::SeqCst);
+        drop(waited);
+        self.waiting() <= few
     }
 }
 
@@ -52,13 +77,15 @@ impl ProducerContext for Outstanding {
     type DeliveryOpaque = ();
 
     fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
-        let mut reports = self.reports();
-        reports.waiting = reports.waiting.saturating_sub(1);
+        // Before it is counted: who sees nothing left must see the error.
         if let Err((error, _)) = result {
-            reports.first_error.get_or_insert_with(|| error.clone());
+            self.first_error().get_or_insert_with(|| error.clone());
         }
-        drop(reports);
-        self.0.1.notify_all();
+        let left = self.0.waiting.fetch_sub(1, Ordering::SeqCst) - 1;
+        if left < self.0.few.load(Ordering::SeqCst) {
+            let _guard = self.first_error();
+            self.0.woken.notify_all();
+        }
     }
 }
 
@@ -85,8 +112,9 @@ impl Deliverer {
             .set("batch.size", "1048576")
             // What came in must go out again, with our headers on it.
             .set("message.max.bytes", MAX_MESSAGE.to_string())
-            .set("queue.buffering.max.messages", "500000")
-            .set("queue.buffering.max.kbytes", "131072");
+            // Some 30 MB: enough to keep the log busy.
+            .set("queue.buffering.max.messages", "50000")
+            .set("queue.buffering.max.kbytes", "65536");
         Ok(Self {
             producer: config.create_with_context(outstanding.clone())?,
             outstanding,
@@ -128,7 +156,7 @@ impl Deliverer {
         K: rdkafka::message::ToBytes + ?Sized,
         P: rdkafka::message::ToBytes + ?Sized,
     {
-        self.outstanding.reports().waiting += 1;
+        self.outstanding.sent();
         loop {
             match self.producer.send(record) {
                 Ok(()) => return Ok(()),
@@ -139,7 +167,7 @@ impl Deliverer {
                     owner.beat();
                     record = back;
                     // Backpressure: until half of what is on its way has arrived.
-                    let half = self.outstanding.reports().waiting / 2;
+                    let half = self.outstanding.waiting() / 2;
                     self.outstanding.wait(half, Duration::from_millis(100));
                 }
                 Err((error, _)) => return Err(not_taken(&error)),
@@ -155,7 +183,7 @@ impl Deliverer {
             }
             owner.beat();
         }
-        match self.outstanding.reports().first_error.take() {
+        match self.outstanding.first_error().take() {
             None => Ok(()),
             Some(error) => Err(not_taken(&error)),
         }

@@ -4,11 +4,12 @@
 //! takes. This module holds all of the crate's unsafe code.
 #![allow(unsafe_code)]
 
+use std::ffi::CStr;
 use std::ptr::NonNull;
 
 use rdkafka::bindings::{
-    rd_kafka_consume_batch_queue, rd_kafka_message_destroy, rd_kafka_message_t, rd_kafka_message_timestamp, rd_kafka_queue_destroy,
-    rd_kafka_queue_get_consumer, rd_kafka_queue_t,
+    rd_kafka_consume_batch_queue, rd_kafka_get_watermark_offsets, rd_kafka_message_destroy, rd_kafka_message_t, rd_kafka_message_timestamp,
+    rd_kafka_queue_destroy, rd_kafka_queue_get_consumer, rd_kafka_queue_t,
 };
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{IsError as _, KafkaError};
@@ -82,6 +83,15 @@ impl Drain {
 
     pub(crate) fn consumer(&self) -> &BaseConsumer<Quiet> {
         &self.consumer
+    }
+
+    /// The end of a partition as the newest answer of the log had it; `None` before there is one. Asks nobody.
+    pub(crate) fn known_end(&self, topic: &CStr, partition: i32) -> Option<i64> {
+        let (mut first, mut end) = (-1, -1);
+        let client = self.consumer.client().native_ptr();
+        // SAFETY: the client lives as long as `consumer`, the name ends with a null, and the call only writes the two numbers.
+        let code = unsafe { rd_kafka_get_watermark_offsets(client, topic.as_ptr(), partition, &raw mut first, &raw mut end) };
+        (!code.is_error() && end >= 0).then_some(end)
     }
 
     /// Visits up to `most` records that are here already, in their order; an end of a partition is an error as it is with `poll`. Gives

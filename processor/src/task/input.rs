@@ -1,6 +1,7 @@
 //! Input records: read from the log, kept whole for the lanes, decoded for the engine.
 
 use std::collections::BTreeMap;
+use std::ffi::CString;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -17,6 +18,7 @@ use super::source::{Filled, Source};
 use crate::engine::Input;
 use crate::format::decode::{Decoded, Decoder};
 use crate::query::StreamQuery;
+use crate::query::file::Trigger;
 
 /// Records of one partition in log order, whole, in a few large buffers instead of many small ones.
 #[derive(Debug)]
@@ -117,8 +119,18 @@ impl Records {
     }
 }
 
+/// A step takes no more rows than this: enough to share its cost out, and few enough that they stay near the processor on their way through
+/// the stages, and that two of them fit into a small memory. An entry of a backlog has many.
+const PIECE: usize = 25_000;
+
+/// The same where each step is a batch, or has results that leave at once.
+pub(crate) const BATCH: usize = 100_000;
+
 /// A step takes no more bytes than this, however few rows they are: large records must not add up to a memory that is not there.
 pub(crate) const MAX_STEP_BYTES: usize = 64 * 1024 * 1024;
+
+/// How long a step waits for records that the log is known to have.
+const ON_ITS_WAY: Duration = Duration::from_millis(2);
 
 /// After this long without a row, offsets at the end of a partition hold none.
 const SETTLED: Duration = Duration::from_secs(10);
@@ -136,6 +148,8 @@ fn ends<'a>(
 pub(crate) struct Reader {
     drain: Drain,
     topic: Arc<str>,
+    /// The same for the client.
+    topic_name: CString,
     pile: Pile,
     max_rows: usize,
     /// Where each partition stands, and since when it is quiet.
@@ -232,7 +246,7 @@ impl Reader {
             .set("fetch.queue.backoff.ms", "5")
             // Prefetch queues are per consumer and large by default.
             .set("queued.min.messages", "50000")
-            .set("queued.max.messages.kbytes", "16384")
+            .set("queued.max.messages.kbytes", "8192")
             .set("check.crcs", "true");
         let consumer: BaseConsumer<Quiet> = config.create_with_context(Quiet)?;
         let topic: Arc<str> = query.file.source.topic.as_str().into();
@@ -251,12 +265,15 @@ impl Reader {
         consumer.assign(&list)?;
         let pending = positions.keys().map(|partition| (*partition, Records::new(&topic, *partition))).collect();
         let fresh = positions.values().all(Option::is_none);
+        let gathers = query.file.has_journal_topic() && !matches!(query.file.query.trigger, Trigger::Continuous(_));
         let at_end = positions.keys().map(|partition| (*partition, false)).collect();
+        let topic_name = CString::new(&*topic).map_err(KafkaError::from)?;
         Ok(Self {
             drain: Drain::new(consumer)?,
             topic,
+            topic_name,
             pile: Pile { pending, rows: 0, bytes: 0, at_end, ends },
-            max_rows: settings.processor.max_rows_per_step,
+            max_rows: settings.processor.max_rows_per_step.min(if gathers { PIECE } else { BATCH }),
             quiet,
             firsts,
             fresh,
@@ -295,6 +312,15 @@ impl Reader {
 impl Source for Reader {
     fn rows(&self) -> usize {
         self.pile.rows
+    }
+
+    fn lags(&self) -> bool {
+        let most = i64::try_from(self.max_rows).unwrap_or(i64::MAX);
+        self.quiet.iter().any(|(partition, quiet)| {
+            let next =
+                self.pile.pending.get(partition).and_then(|records| records.entries.last()).map_or(quiet.offset, |last| last.offset + 1);
+            self.drain.known_end(&self.topic_name, *partition).is_some_and(|end| end - next >= most)
+        })
     }
 
     /// Whether a bounded run has read everything that was there at its start.
@@ -382,7 +408,8 @@ impl Source for Reader {
                 return Ok(Filled::Drained);
             }
             if self.pile.rows > rows {
-                wait = Duration::ZERO;
+                // Of a backlog the next records are on their way.
+                wait = if self.lags() { ON_ITS_WAY } else { Duration::ZERO };
             }
         }
     }

@@ -2,6 +2,8 @@
 //!
 //! ```text
 //! write ahead   step ─▶ lanes ─▶ journal ─▶ results      as soon as possible, processing_time, available_now; every decision of the clock
+//! in a backlog  step ─▶ lanes ┐                          the same triggers: one entry of many steps
+//!               step ─▶ lanes ┴▶ journal ─▶ results
 //! once          step ─▶ lanes ┐
 //!               step ─▶ lanes ┴▶ journal ─▶ results      one entry of all steps
 //! continuous    step ─▶ lanes, results ┐
@@ -31,6 +33,10 @@ use crate::query::file::Trigger;
 /// Most offsets of one partition whose results may be ahead of the journal: what a new owner must read before it speaks.
 const MOST_AHEAD: i64 = 100_000;
 
+/// In a backlog: the longest that results wait for more steps, and the most bytes of states that the steps may have changed.
+const LONGEST_OPEN: Duration = Duration::from_secs(2);
+const MOST_OPEN: u64 = 64 * 1024 * 1024;
+
 /// The offsets that a new owner must have read before its first results leave.
 type CatchUp = BTreeMap<i32, i64>;
 
@@ -41,8 +47,9 @@ pub(super) struct Running {
     deliverer: Box<dyn Delivery>,
     pub(super) reader: Box<dyn Source>,
     decoder: Decoder,
-    /// Absorbed steps that are not in the journal.
+    /// Absorbed steps that are not in the journal, and when the first of them came.
     open: Merged,
+    opened: Instant,
     catch_up: Option<CatchUp>,
     tally: Tally,
     /// Results may go ahead of the journal for this long after it was last written; then somebody else may own the shard.
@@ -59,8 +66,8 @@ impl Running {
     ) -> Result<Self, TaskError> {
         let decoder = Decoder::new(Arc::clone(&worker.query.schema));
         let lease = worker.settings.processor.session_timeout.duration() / 2;
-        let mut running =
-            Self { journal, engine, deliverer, reader, decoder, open: Merged::default(), catch_up: None, tally: Tally::start(), lease };
+        let (open, opened) = (Merged::default(), Instant::now());
+        let mut running = Self { journal, engine, deliverer, reader, decoder, open, opened, catch_up: None, tally: Tally::start(), lease };
         if matches!(worker.query.file.query.trigger, Trigger::Continuous(_)) {
             running.catch_up = Some(running.reader.ends_within(MOST_AHEAD, &worker.owner)?);
         }
@@ -72,8 +79,8 @@ impl Running {
         !self.open.is_empty() && self.catch_up.is_none()
     }
 
-    /// Decodes, decides, folds, sends the lanes' rows, and goes on as the trigger wants it.
-    pub(super) fn step(&mut self, worker: &Worker) -> Result<(), TaskError> {
+    /// Decodes, decides, folds, sends the lanes' rows, and goes on as the trigger wants it. `more`: the next step's rows are there already.
+    pub(super) fn step(&mut self, worker: &Worker, more: bool) -> Result<(), TaskError> {
         let (started, rows) = (Instant::now(), self.reader.rows() as u64);
         let mut inputs: Vec<Input> = Vec::new();
         for records in self.reader.taken() {
@@ -100,7 +107,7 @@ impl Running {
         match worker.query.file.query.trigger {
             Trigger::Once => self.absorb(entry)?,
             Trigger::Continuous(_) => self.step_ahead(worker, entry)?,
-            _ => self.commit(worker, &entry)?,
+            _ => self.gather(worker, entry, more)?,
         }
         self.reader.clear();
         worker.status.update(&self.engine, rows);
@@ -113,8 +120,34 @@ impl Running {
         Ok(())
     }
 
+    /// Commits a step; in a backlog together with the steps that follow, so that a group is written once for many of its rows.
+    fn gather(&mut self, worker: &Worker, entry: Entry, more: bool) -> Result<(), TaskError> {
+        // Elsewhere than in a topic an entry is a batch, and what a sink stages of a batch is that of one step.
+        let more = more && worker.query.file.has_journal_topic();
+        if self.open.is_empty() && !more {
+            return self.commit(worker, &entry);
+        }
+        self.absorb(entry)?;
+        let full = self.open.rows() >= worker.settings.processor.max_rows_per_step as u64 || self.open.bytes() >= MOST_OPEN;
+        if full || !more || self.opened.elapsed() >= LONGEST_OPEN {
+            return self.commit_open(worker);
+        }
+        Ok(())
+    }
+
+    /// The backlog has ended: what it has gathered waits no longer.
+    pub(super) fn settle(&mut self, worker: &Worker) -> Result<(), TaskError> {
+        match worker.query.file.query.trigger {
+            Trigger::Once | Trigger::Continuous(_) => Ok(()),
+            _ => self.commit_open(worker),
+        }
+    }
+
     /// Puts a step into the state; results and journal come later.
     fn absorb(&mut self, entry: Entry) -> Result<(), TaskError> {
+        if self.open.is_empty() {
+            self.opened = Instant::now();
+        }
         let moved = self.put(&entry)?;
         self.open.extend(entry, moved);
         Ok(())
@@ -193,13 +226,13 @@ impl Running {
         self.committed(worker)
     }
 
-    /// Writes the open steps as one entry. With `once` their results come then; with `continuous` they have gone before.
+    /// Writes the open steps as one entry. Their results come then; with `continuous` they have gone before.
     pub(super) fn commit_open(&mut self, worker: &Worker) -> Result<(), TaskError> {
         if self.open.is_empty() || self.catch_up.is_some() {
             return Ok(());
         }
         self.append(worker, None)?;
-        if worker.query.file.query.trigger == Trigger::Once {
+        if !matches!(worker.query.file.query.trigger, Trigger::Continuous(_)) {
             self.give_open(worker)?;
         }
         self.evict(None);
@@ -278,8 +311,15 @@ impl Running {
         self.deliverer.flush(&worker.owner)
     }
 
-    fn check_size(&self, worker: &Worker, entry: &Entry) -> Result<(), TaskError> {
-        let (found, limit) = (self.engine.bytes_with(entry), worker.settings.processor.max_state.bytes());
+    fn check_size(&mut self, worker: &Worker, entry: &Entry) -> Result<(), TaskError> {
+        let limit = worker.settings.processor.max_state.bytes();
+        // Nothing is looked up while even the most that it can be is little.
+        if self.engine.state_bytes() + entry.bytes() <= limit {
+            return Ok(());
+        }
+        // What a backlog holds open may be given up first.
+        self.settle(worker)?;
+        let found = self.engine.bytes_with(entry);
         if found > limit {
             return Err(EngineError::StateFull { query: worker.query.file.name.clone(), found, limit }.into());
         }

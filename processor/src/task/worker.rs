@@ -49,14 +49,18 @@ impl Worker {
             let filled = running.reader.fill(pace.patience(now), due, &self.owner)?;
             let now = Instant::now();
             // In a backlog a step does not wait for its tick: the tick is for fresh rows.
-            if running.reader.rows() > 0 && (filled == Filled::Full || !pace.waits(now)) {
-                running.step(self)?;
+            let full = filled == Filled::Full;
+            if running.reader.rows() > 0 && (full || !pace.waits(now)) {
+                // Nobody waits for the first results of a bounded run.
+                let more = full || trigger.is_bounded() || running.reader.lags();
+                running.step(self, more)?;
             } else if trigger.is_bounded() {
                 // A bounded run has an end instead of a clock.
                 if running.reader.is_done() {
                     break;
                 }
             } else {
+                running.settle(self)?;
                 running.close_idle(self)?;
                 self.status.turned(&running.engine, running.reader.as_ref());
             }
@@ -115,8 +119,8 @@ impl Worker {
         let deliverer = output::open(&self.settings, &self.query, None)?;
         let mut journal = Journal::take_over(&self.settings, place.0, place.1, owner)?;
         owner.at(Point::AfterFence);
-        let Restored { newest, bytes } = restore(&self.settings, &self.query, place, journal.epoch(), engine, owner)?;
-        journal.bytes = bytes;
+        let Restored { newest, bytes, snapshot_bytes } = restore(&self.settings, &self.query, place, journal.epoch(), engine, owner)?;
+        (journal.bytes, journal.snapshot_bytes) = (bytes, snapshot_bytes);
         Ok(Taken { journal: Box::new(journal), newest, deliverer, checkpoint: None })
     }
 

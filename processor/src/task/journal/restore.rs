@@ -20,6 +20,8 @@ pub(crate) struct Restored {
     pub(crate) newest: Option<Entry>,
     /// Bytes of entries since the newest snapshot.
     pub(crate) bytes: u64,
+    /// Those of the newest snapshot.
+    pub(crate) snapshot_bytes: u64,
 }
 
 /// Reads the journal from its beginning up to the fence at `epoch` into `engine`.
@@ -75,6 +77,7 @@ pub(crate) struct Replay<'a> {
     pieces: Pieces,
     newest: Option<Entry>,
     bytes: u64,
+    snapshot_bytes: u64,
     owner: Option<&'a Owner>,
     /// Why an entry could not be read. It does not matter when a later snapshot begins the state anew.
     fault: Option<TaskError>,
@@ -83,13 +86,14 @@ pub(crate) struct Replay<'a> {
 impl<'a> Replay<'a> {
     /// `place` is for messages, `first` the first offset that the journal has.
     pub(crate) fn new(query: &'a StreamQuery, engine: &'a mut Engine, place: String, first: i64, owner: Option<&'a Owner>) -> Self {
-        Self { query, engine, pieces: Pieces::new(&query.file.name, place, first), newest: None, bytes: 0, owner, fault: None }
+        let pieces = Pieces::new(&query.file.name, place, first);
+        Self { query, engine, pieces, newest: None, bytes: 0, snapshot_bytes: 0, owner, fault: None }
     }
 
     pub(crate) fn end(self) -> Result<Restored, TaskError> {
         match self.fault {
             Some(fault) => Err(fault),
-            None => Ok(Restored { newest: self.newest, bytes: self.bytes }),
+            None => Ok(Restored { newest: self.newest, bytes: self.bytes, snapshot_bytes: self.snapshot_bytes }),
         }
     }
 
@@ -107,7 +111,8 @@ impl<'a> Replay<'a> {
         } else if self.fault.is_some() {
             return Ok(());
         }
-        self.bytes = if entry.snapshot { 0 } else { self.bytes + bytes.len() as u64 };
+        let length = bytes.len() as u64;
+        (self.bytes, self.snapshot_bytes) = if entry.snapshot { (0, length) } else { (self.bytes + length, self.snapshot_bytes) };
         if let Some(before) = self.newest.take() {
             self.engine.absorb_quietly(&before)?;
         }

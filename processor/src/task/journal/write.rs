@@ -60,6 +60,8 @@ pub(crate) struct Journal {
     written: Instant,
     /// Bytes since the newest snapshot.
     pub(crate) bytes: u64,
+    /// Bytes of the newest snapshot.
+    pub(crate) snapshot_bytes: u64,
     /// Whether this owner has written what its query is.
     described: bool,
 }
@@ -85,6 +87,7 @@ impl Journal {
             last: -1,
             written: Instant::now(),
             bytes: 0,
+            snapshot_bytes: 0,
             described: false,
         };
         journal.send(&fence())?;
@@ -158,7 +161,7 @@ impl Log for Journal {
     /// Writes the whole state and deletes what lies before it. Safe because the append has shown that nobody else wrote meanwhile.
     fn snapshot(&mut self, query: &StreamQuery, entry: &Entry, owner: &Owner) -> Result<(), TaskError> {
         let first = self.last + 1;
-        self.append(query, entry, owner)?;
+        self.snapshot_bytes = self.append(query, entry, owner)?;
         self.bytes = 0;
         owner.at(Point::AfterSnapshot);
         let mut before = TopicPartitionList::new();
@@ -176,7 +179,8 @@ impl Log for Journal {
     }
 
     fn wants_snapshot(&self, limit: u64) -> bool {
-        self.bytes >= limit
+        // A large state is written again when as much has changed, or the snapshots would be most of what is written.
+        self.bytes >= limit.max(self.snapshot_bytes)
     }
 
     fn written(&self) -> Instant {

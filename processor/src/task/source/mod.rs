@@ -26,7 +26,7 @@ pub(crate) use local::Local;
 
 use super::checkpoint::Checkpoint;
 use super::error::TaskError;
-use super::input::{Reader, Records};
+use super::input::{BATCH, Reader, Records};
 use super::owner::Owner;
 use crate::engine::Input;
 use crate::format::decode::Decoder;
@@ -48,6 +48,11 @@ pub(crate) enum Filled {
 pub(crate) trait Source {
     /// Takes records until the step is full, nothing more is there, or it is `due`. Waits for a first record up to `patience`.
     fn fill(&mut self, patience: Duration, due: Option<Instant>, owner: &Owner) -> Result<Filled, TaskError>;
+
+    /// Whether the rows of further steps are waiting, for all that is known without asking.
+    fn lags(&self) -> bool {
+        false
+    }
 
     /// How many records the step has.
     fn rows(&self) -> usize;
@@ -116,7 +121,7 @@ pub(crate) fn open(
         return Ok(Box::new(Reader::start(settings, query, positions, owner)?));
     };
     let position = positions.get(&0).copied().flatten();
-    let most = settings.processor.max_rows_per_step;
+    let most = settings.processor.max_rows_per_step.min(BATCH);
     Ok(match query.file.source.format {
         SourceFormat::Socket | SourceFormat::Kafka => Box::new(Local::new(query, socket::Socket::open(query, position)?, position, most)),
         SourceFormat::Rate => Box::new(Local::new(query, rate::Rate::open(query, checkpoint, position)?, position, most)),
