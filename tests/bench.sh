@@ -1,16 +1,25 @@
 #!/usr/bin/env bash
-# A large workload through the processor, every result row compared with an oracle. Run it by hand, on a quiet machine.
+# Large workloads through the processor, every result row compared with an oracle. Run it by hand, on a quiet machine.
 #
-#   tests/bench.sh                    5 million readings on the embedded log
+#   tests/bench.sh                    5 million readings of 1,000 sensors on the embedded log
 #   N=20_000_000 tests/bench.sh       another number (SENSORS: 1000)
 #   KILLS=3 tests/bench.sh            SIGKILL of the processor three times on the way, and of the log once
-#   tests/bench.sh kafka              the same on Apache Kafka (Java 17 or later, Maven)
-#   tests/bench.sh shared             by the benchmark in ../shared/bench, where it is: its generator, its oracle, its table
+#   tests/bench.sh sensors            a million sensors (SENSORS) beside a thousand
+#   tests/bench.sh hopping            windows of 60 s every second beside tumbling ones
+#   tests/bench.sh others             10 and 100,000 sensors, ten columns, values of 500 bytes, sessions
+#   tests/bench.sh restore            from the start to the first result, with 100,000 groups (SENSORS) to restore (RUNS: 5)
+#   tests/bench.sh simulator          the producer's simulator into the embedded log
+#   tests/bench.sh appliance          everything in one process: at RATE (200_000), at 1,000/s, and doing nothing (READ_SECONDS: 20)
+#   tests/bench.sh shared             by the benchmark in ../shared/bench, where it is: its generator, its oracle, its table; with
+#                                     PEERS="flink-stream ks-rocksdb" those before and after it, and librdkafka alone (Maven)
+#
+# KAFKA=apache takes Apache Kafka instead of the embedded log (Java 17 or later, Maven).
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 cargo build --release --workspace
 
-own() { cargo test --release --test bench -- --ignored --nocapture --exact a_large_workload_is_exact; }
+[[ ${KAFKA:-} != apache ]] || export TIDEMARK_TEST_KAFKA=1
+own() { cargo test --release --test bench -- --ignored --nocapture --exact "$1"; }
 
 # The shared benchmark wants its own columns: times in milliseconds, `count` instead of `n`.
 shared() {
@@ -43,16 +52,35 @@ exec "$PWD/target/release/processor" --bootstrap-servers "\$BROKERS" --http-list
 PEER
     chmod +x "$command"
     "$bench/run.sh" setup rust
+    local peer
+    for peer in ${PEERS:-}; do
+        case $peer in
+            flink-*) "$bench/run.sh" setup flink ;;
+            ks-*) "$bench/run.sh" setup kstreams ;;
+            spark*) "$bench/run.sh" setup spark ;;
+            *) "$bench/run.sh" setup python ;;
+        esac
+    done
     "$bench/run.sh" broker
     trap '"$bench/run.sh" stop' EXIT
     "$bench/run.sh" load
-    "$bench/run.sh" --peer tidemark --cmd "$command"
+    local round
+    for round in before after; do
+        [[ -z ${PEERS:-} ]] || "$bench/run.sh" raw
+        [[ -z ${PEERS:-} ]] || "$bench/run.sh" peers $PEERS
+        [[ $round == after ]] || RUNS=${RUNS:-3} "$bench/run.sh" --peer tidemark --cmd "$command"
+    done
     "$bench/run.sh" table
 }
 
-case ${1:-own} in
-    own) own ;;
-    kafka) TIDEMARK_TEST_KAFKA=1 own ;;
+case ${1:-} in
+    '') own a_large_workload_is_exact ;;
+    sensors) own a_million_sensors ;;
+    hopping) own more_windows_for_each_reading ;;
+    others) own other_queries_and_readings ;;
+    restore) own start_to_first_result ;;
+    simulator) own the_simulator_into_the_log ;;
+    appliance) own the_whole_appliance ;;
     shared) shared ;;
-    *) sed -n '2,8p' "${BASH_SOURCE[0]}"; exit 2 ;;
+    *) sed -n '2,17p' "${BASH_SOURCE[0]}"; exit 2 ;;
 esac

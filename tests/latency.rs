@@ -12,7 +12,7 @@ use harness::binaries::House;
 use harness::log::{self, Kind, Log};
 use harness::process::Process;
 use harness::query::Query;
-use harness::{ledger, topic};
+use harness::{ledger, oracle, readings, results, topic};
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::message::Message as _;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
@@ -52,6 +52,11 @@ fn consumer(log: &Log, topic: &str) -> BaseConsumer {
     consumer
 }
 
+/// The sensor of a reading.
+fn sensor(seq: u64, sensors: u64) -> String {
+    format!("l-{:04}", seq * 7 % sensors)
+}
+
 /// Produces at the rate; gives the time of each reading's produce, by its number.
 fn produce(log: &Log, count: u64, rate: u64, sensors: u64) -> Vec<Instant> {
     let producer = producer(log);
@@ -62,7 +67,7 @@ fn produce(log: &Log, count: u64, rate: u64, sensors: u64) -> Vec<Instant> {
         // The pace is the point.
         std::thread::sleep(due.saturating_duration_since(Instant::now()));
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis();
-        let sensor = format!("l-{:04}", seq * 7 % sensors);
+        let sensor = sensor(seq, sensors);
         let value = format!(r#"{{"sensor_id":"{sensor}","ts":{now},"value":{seq}.5,"kind":"k","seq":{seq}}}"#);
         times.push(Instant::now());
         producer.send(BaseRecord::to("iot").key(&sensor).payload(&value)).unwrap();
@@ -79,6 +84,7 @@ fn watch(log: &Log, topic: &str, count: u64) -> Vec<Instant> {
     // A sensor's readings come in order: with its newest one, all before it are visible.
     let mut next: HashMap<String, u64> = HashMap::new();
     let sensors = setting("SENSORS", 100);
+    let firsts: HashMap<String, u64> = (0..sensors).map(|seq| (sensor(seq, sensors), seq)).collect();
     let mut left = count;
     let mut last = Instant::now();
     while left > 0 {
@@ -88,7 +94,7 @@ fn watch(log: &Log, topic: &str, count: u64) -> Vec<Instant> {
         last = now;
         let row: serde_json::Value = serde_json::from_slice(message.payload().unwrap()).unwrap();
         let (sensor, newest) = (row["sensor_id"].as_str().unwrap().to_owned(), row["seq"].as_u64().unwrap());
-        let first = (0..sensors).find(|seq| format!("l-{:04}", seq * 7 % sensors) == sensor).unwrap();
+        let first = firsts[&sensor];
         let from = next.entry(sensor).or_insert(first);
         while *from <= newest {
             let place = &mut seen[usize::try_from(*from).unwrap()];
@@ -122,6 +128,8 @@ fn from_produce_to_visible_result() {
             let sent = produce(&log, count, rate, sensors);
             (sent, watcher.join().unwrap())
         });
+        let used = readings::sort(&log, 10_000, 5_000).used;
+        oracle::assert_equal(name, &results::read(&log, &query).cells(), &oracle::fold(&used, 10_000));
         let mut times: Vec<Duration> =
             sent.iter().zip(&seen).skip(usize::try_from(WARM_UP * rate).unwrap()).map(|(a, b)| *b - *a).collect();
         times.sort_unstable();

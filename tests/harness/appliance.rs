@@ -45,6 +45,10 @@ impl Appliance {
         Self { process, data_dir: data_dir.to_owned(), page, kafka, _turn: turn }
     }
 
+    pub(crate) fn id(&self) -> u32 {
+        self.process.id()
+    }
+
     /// The sink's database.
     pub(crate) fn database(&self) -> PathBuf {
         self.data_dir.join("tidemark.sqlite")

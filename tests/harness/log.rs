@@ -49,6 +49,12 @@ impl Log {
         Some(log)
     }
 
+    /// An embedded log that runs already, in an appliance.
+    pub(crate) fn of_appliance(address: SocketAddr) -> Self {
+        let dir = tempfile::Builder::new().prefix("tidemark-log-").tempdir().unwrap();
+        Self { kind: Kind::Embedded, dir, address, proxy: None, process: None }
+    }
+
     /// Apache Kafka whose clients all go through a proxy; its own name is the proxy's address.
     pub(crate) fn start_apache_behind_proxy(test: &str) -> Option<Self> {
         if let Err(why) = apache_ready() {

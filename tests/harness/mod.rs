@@ -24,6 +24,8 @@
 //! | `http` | a request and its answer |
 //! | `browser` | headless Chromium over its DevTools protocol |
 //! | `random` | a seeded generator; the seed is printed |
+//! | `usage` | the time and the memory that processes take |
+//! | `workload` | many readings for the measurements |
 
 // Every test target compiles this module and uses a part of it.
 #![allow(dead_code)]
@@ -49,7 +51,9 @@ pub(crate) mod random;
 pub(crate) mod readings;
 pub(crate) mod results;
 pub(crate) mod topic;
+pub(crate) mod usage;
 pub(crate) mod wait;
+pub(crate) mod workload;
 
 /// Says on the terminal that a test did not run, and why. The test runner would swallow a `println!`.
 pub(crate) fn skipped(test: &str, why: &str) {

@@ -25,18 +25,124 @@ pub(crate) type Cells = BTreeMap<CellKey, Cell>;
 /// Folds the readings one after the other. Given in the order of the log it must agree with the processor in every bit: a sum of
 /// floats depends on its order, and the processor promises the log's.
 pub(crate) fn fold<'a>(readings: impl IntoIterator<Item = &'a Reading>, window: i64) -> Cells {
-    let mut sums: BTreeMap<CellKey, (u64, f64, f64, f64)> = BTreeMap::new();
+    let mut sums: BTreeMap<CellKey, Sums> = BTreeMap::new();
     for reading in readings {
         let key = CellKey { start: reading.ts.div_euclid(window) * window, sensor: reading.sensor.clone() };
-        let (n, sum, min, max) = sums.entry(key).or_insert((0, 0.0, f64::INFINITY, f64::NEG_INFINITY));
-        *n += 1;
-        *sum += reading.value;
-        *min = min.min(reading.value);
-        *max = max.max(reading.value);
+        sums.entry(key).or_insert(Sums::NONE).add(reading.value);
     }
+    sums.into_iter().map(|(key, sums)| (key, sums.cell())).collect()
+}
+
+/// The sums of some readings.
+#[derive(Clone, Copy)]
+struct Sums {
+    n: u64,
+    sum: f64,
+    min: f64,
+    max: f64,
+}
+
+impl Sums {
+    const NONE: Self = Self { n: 0, sum: 0.0, min: f64::INFINITY, max: f64::NEG_INFINITY };
+
+    fn add(&mut self, value: f64) {
+        self.merge(Self { n: 1, sum: value, min: value, max: value });
+    }
+
+    fn merge(&mut self, other: Self) {
+        self.n += other.n;
+        self.sum += other.sum;
+        self.min = self.min.min(other.min);
+        self.max = self.max.max(other.max);
+    }
+
     #[allow(clippy::cast_precision_loss)]
-    let cell = |(n, sum, min, max)| Cell { n, avg: sum / n as f64, min, max };
-    sums.into_iter().map(|(key, sums)| (key, cell(sums))).collect()
+    fn cell(self) -> Cell {
+        Cell { n: self.n, avg: self.sum / self.n as f64, min: self.min, max: self.max }
+    }
+}
+
+/// Windows of `size` at each `slide`, which divides it, of readings with the watermark that each met; and how many came too late for all of
+/// theirs. A window adds up the sums of its slides, in order: those of the readings that counted from the same window on stand apart.
+pub(crate) struct Hopping {
+    pub(crate) size: i64,
+    pub(crate) slide: i64,
+    /// By sensor: a slide's start and the first window that counts.
+    panes: BTreeMap<String, BTreeMap<(i64, i64), Sums>>,
+    pub(crate) late: usize,
+}
+
+impl Hopping {
+    pub(crate) fn new(size: i64, slide: i64) -> Self {
+        assert_eq!(size % slide, 0);
+        Self { size, slide, panes: BTreeMap::new(), late: 0 }
+    }
+
+    pub(crate) fn add(&mut self, reading: &Reading, watermark: i64) {
+        let pane = reading.ts.div_euclid(self.slide) * self.slide;
+        let mut windows = (0..self.size / self.slide).rev().map(|back| pane - back * self.slide);
+        let Some(since) = windows.find(|start| start + self.size > watermark) else {
+            self.late += 1;
+            return;
+        };
+        let panes = self.panes.entry(reading.sensor.clone()).or_default();
+        panes.entry((pane, since)).or_insert(Sums::NONE).add(reading.value);
+    }
+
+    pub(crate) fn cells(&self) -> Cells {
+        let mut cells: BTreeMap<CellKey, Sums> = BTreeMap::new();
+        for (sensor, panes) in &self.panes {
+            for ((pane, since), sums) in panes {
+                for start in (0..self.size / self.slide).map(|back| pane - back * self.slide).filter(|start| start >= since) {
+                    cells.entry(CellKey { start, sensor: sensor.clone() }).or_insert(Sums::NONE).merge(*sums);
+                }
+            }
+        }
+        cells.into_iter().map(|(key, sums)| (key, sums.cell())).collect()
+    }
+}
+
+/// Sessions of readings with the watermark that each met, in the order of the log.
+pub(crate) struct Sessions {
+    gap: i64,
+    /// By sensor: start, end, and from where on a session meets others.
+    sessions: BTreeMap<String, Vec<(i64, i64, i64, Sums)>>,
+    pub(crate) late: usize,
+}
+
+impl Sessions {
+    pub(crate) fn new(gap: i64) -> Self {
+        Self { gap, sessions: BTreeMap::new(), late: 0 }
+    }
+
+    pub(crate) fn add(&mut self, reading: &Reading, watermark: i64) {
+        let (mut start, mut end) = (reading.ts, reading.ts + self.gap);
+        if end <= watermark {
+            self.late += 1;
+            return;
+        }
+        let mut from = start.max(watermark + 1);
+        let all = self.sessions.entry(reading.sensor.clone()).or_default();
+        let mut met = Vec::new();
+        // What has grown may meet more.
+        while let Some(at) = all.iter().position(|other| other.1 > watermark && from <= other.1 && other.2 <= end) {
+            let other = all.remove(at);
+            (start, end, from) = (start.min(other.0), end.max(other.1), from.min(other.2));
+            met.push(other);
+        }
+        met.sort_by_key(|other| other.0);
+        let mut sums = Sums::NONE;
+        met.iter().for_each(|other| sums.merge(other.3));
+        sums.add(reading.value);
+        all.push((start, end, from, sums));
+    }
+
+    pub(crate) fn cells(&self) -> Cells {
+        let of_sensor = |(sensor, all): (&String, &Vec<(i64, i64, i64, Sums)>)| {
+            all.iter().map(|session| (CellKey { start: session.0, sensor: sensor.clone() }, session.3.cell())).collect::<Vec<_>>()
+        };
+        self.sessions.iter().flat_map(of_sensor).collect()
+    }
 }
 
 /// The same by SQL in SQLite: not one line of it is ours. Its `avg` adds with compensation, so it agrees with [`fold`] but for the

@@ -73,6 +73,20 @@ pub(crate) fn sort(log: &Log, window: i64, delay: i64) -> Sorted {
 /// The same with a WHERE: a row that does not match it moves the watermark all the same, and is filtered, not late.
 pub(crate) fn sort_where(log: &Log, window: i64, delay: i64, matches: impl Fn(&Reading) -> bool) -> Sorted {
     let mut sorted = Sorted::default();
+    walk(log, delay, |place, reading| match reading {
+        None => sorted.dead.push(place),
+        Some((reading, _)) if !matches(&reading) => sorted.filtered += 1,
+        Some((reading, watermark)) if reading.ts.div_euclid(window) * window + window <= watermark => sorted.late.push(place),
+        Some((reading, _)) => sorted.used.push(reading),
+    });
+    sorted.late.sort_unstable();
+    sorted.dead.sort_unstable();
+    sorted
+}
+
+/// Hands every record of the input topic to `visit`, with partition and offset: its reading and the watermark that the reading met, or `None`
+/// when it is dead.
+pub(crate) fn walk(log: &Log, delay: i64, mut visit: impl FnMut((i32, i64), Option<(Reading, i64)>)) {
     let mut newest: Vec<i64> = Vec::new();
     topic::scan(log, "iot", |message| {
         let place = (message.partition(), message.offset());
@@ -81,23 +95,11 @@ pub(crate) fn sort_where(log: &Log, window: i64, delay: i64, matches: impl Fn(&R
             newest.resize(index + 1, i64::MIN / 2);
         }
         let Timestamp::CreateTime(received) = message.timestamp() else { panic!("no time of receipt at {place:?}") };
-        match parse(message.payload().unwrap_or_default()).filter(|reading| reading.ts <= received + MAX_FUTURE) {
-            None => sorted.dead.push(place),
-            Some(reading) => {
-                let end = reading.ts.div_euclid(window) * window + window;
-                let late = end <= newest[index] - delay;
-                newest[index] = newest[index].max(reading.ts);
-                match () {
-                    () if !matches(&reading) => sorted.filtered += 1,
-                    () if late => sorted.late.push(place),
-                    () => sorted.used.push(reading),
-                }
-            }
-        }
+        let reading = parse(message.payload().unwrap_or_default()).filter(|reading| reading.ts <= received + MAX_FUTURE);
+        let watermark = newest[index] - delay;
+        newest[index] = reading.as_ref().map_or(newest[index], |reading| newest[index].max(reading.ts));
+        visit(place, reading.map(|reading| (reading, watermark)));
     });
-    sorted.late.sort_unstable();
-    sorted.dead.sort_unstable();
-    sorted
 }
 
 /// A record's value; `None` when it is not a reading of the tests' schema.

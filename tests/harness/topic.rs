@@ -93,6 +93,35 @@ pub(crate) fn scan(log: &Log, topic: &str, mut visit: impl FnMut(&BorrowedMessag
     }
 }
 
+/// Waits for records that come from now on.
+pub(crate) struct Watch(BaseConsumer);
+
+impl Watch {
+    pub(crate) fn from_end(log: &Log, topic: &str) -> Self {
+        let consumer = consumer(log);
+        let mut list = TopicPartitionList::new();
+        for partition in partitions(&consumer, topic) {
+            let (_, end) = consumer.fetch_watermarks(topic, partition, LIMIT).unwrap();
+            list.add_partition_offset(topic, partition, Offset::Offset(end)).unwrap();
+        }
+        consumer.assign(&list).unwrap();
+        Self(consumer)
+    }
+
+    /// Until a record is the one that is wanted.
+    pub(crate) fn wait(&self, limit: Duration, wanted: impl Fn(&BorrowedMessage<'_>) -> bool) {
+        let end = Instant::now() + limit;
+        loop {
+            assert!(Instant::now() < end, "waited {limit:?} in vain for a record");
+            if let Some(Ok(message)) = self.0.poll(Duration::from_millis(100))
+                && wanted(&message)
+            {
+                return;
+            }
+        }
+    }
+}
+
 fn consumer(log: &Log) -> BaseConsumer {
     let mut config = client(&log.servers());
     config
