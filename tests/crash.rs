@@ -5,74 +5,25 @@
 mod harness;
 
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use harness::binaries::House;
+use harness::load::Load;
 use harness::log::{Kind, Log};
 use harness::process::Process;
 use harness::query::Query;
 use harness::random::Random;
 use harness::wait::wait_until;
-use harness::{ledger, oracle, readings, results, topic};
+use harness::{ledger, load, oracle, readings, results, topic};
 
 const LIMIT: Duration = Duration::from_secs(120);
 const WINDOW: i64 = 10_000;
 const DELAY: i64 = 5_000;
 
-/// A series of readings that takes `seconds` to replay at [`SPEED`]: disorder within the delay, and late rows.
-struct Load {
-    file: PathBuf,
-    rows: u64,
-}
-
-const SPEED: i64 = 60;
-const SENSORS: u64 = 100;
-const PER_SECOND: i64 = 8_000;
-
-impl Load {
-    fn write(dir: &Path, seconds: i64, random: &mut Random) -> Self {
-        let rows = seconds * PER_SECOND;
-        let mut text = String::from("sensor_id,ts,value,kind,seq\n");
-        for seq in 0..rows {
-            let now = 1_700_000_000_000 + seq * SPEED * 1000 / PER_SECOND;
-            let ts = match random.between(0, 1000) {
-                0 => now - 45_000,
-                1..50 => now - i64::try_from(random.between(1, 4_000)).unwrap(),
-                _ => now,
-            };
-            let (sensor, value) = (random.between(0, SENSORS), random.between(0, 100_000));
-            writeln!(text, "c-{sensor:03},{ts},{}.{:03},kind-{},{seq}", value / 1000, value % 1000, sensor % 3).unwrap();
-        }
-        let file = dir.join("load.csv");
-        std::fs::write(&file, text).unwrap();
-        Self { file, rows: rows.unsigned_abs() }
-    }
-
-    fn start(&self, house: &House<'_>) -> Process {
-        let mut command = house.command("producer");
-        command.arg("--replay").arg(&self.file).args(["--speed", &SPEED.to_string()]);
-        Process::start("producer", &mut command)
-    }
-}
-
-fn check_input(log: &Log, load: &Load) {
-    let mut seqs: Vec<i64> = Vec::new();
-    topic::scan(log, "iot", |message| {
-        use rdkafka::message::Message as _;
-        let value: serde_json::Value = serde_json::from_slice(message.payload().unwrap()).unwrap();
-        seqs.push(value["seq"].as_i64().unwrap());
-    });
-    let records = seqs.len();
-    seqs.sort_unstable();
-    seqs.dedup();
-    assert_eq!((records as u64, seqs.len() as u64), (load.rows, load.rows), "records, and different ones, in the input topic");
-}
-
 /// Nothing lost, nothing doubled: in the log each reading of the load once, in the results what a fold of the log gives.
 fn check(log: &Log, query: &Query, load: &Load) -> results::Results {
     let sorted = readings::sort(log, WINDOW, DELAY);
-    check_input(log, load);
+    load::check_input(log, load);
     assert!(!sorted.late.is_empty());
     let got = results::read(log, query);
     oracle::assert_equal("fold in the order of the log", &got.cells(), &oracle::fold(&sorted.used, WINDOW));
@@ -107,7 +58,7 @@ fn the_log_dies_under_the_producer() {
         log.kill_and_restart();
     }
     producer.wait_success(LIMIT);
-    check_input(&log, &load);
+    load::check_input(&log, &load);
 }
 
 #[test]

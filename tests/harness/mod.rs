@@ -13,6 +13,7 @@
 //! | `place` | a directory with a query outside Kafka, and what it reads and writes |
 //! | `hook` | a web address that results are posted to |
 //! | `clients` | other people's MQTT clients, in Python |
+//! | `load` | readings with disorder and late ones, at a pace, by the producer |
 //! | `producer` | the producer, and what it says of itself |
 //! | `topic` | reading and writing topics |
 //! | `query` | query files |
@@ -38,6 +39,7 @@ pub(crate) mod clients;
 pub(crate) mod hook;
 pub(crate) mod http;
 pub(crate) mod ledger;
+pub(crate) mod load;
 pub(crate) mod log;
 pub(crate) mod mosquitto;
 pub(crate) mod oracle;

@@ -25,9 +25,14 @@ pub(crate) type Cells = BTreeMap<CellKey, Cell>;
 /// Folds the readings one after the other. Given in the order of the log it must agree with the processor in every bit: a sum of
 /// floats depends on its order, and the processor promises the log's.
 pub(crate) fn fold<'a>(readings: impl IntoIterator<Item = &'a Reading>, window: i64) -> Cells {
+    fold_windows(readings.into_iter().map(|reading| (reading.ts.div_euclid(window) * window, reading)))
+}
+
+/// The same of readings with the start of the window that they are for.
+pub(crate) fn fold_windows<'a>(readings: impl IntoIterator<Item = (i64, &'a Reading)>) -> Cells {
     let mut sums: BTreeMap<CellKey, Sums> = BTreeMap::new();
-    for reading in readings {
-        let key = CellKey { start: reading.ts.div_euclid(window) * window, sensor: reading.sensor.clone() };
+    for (start, reading) in readings {
+        let key = CellKey { start, sensor: reading.sensor.clone() };
         sums.entry(key).or_insert(Sums::NONE).add(reading.value);
     }
     sums.into_iter().map(|(key, sums)| (key, sums.cell())).collect()

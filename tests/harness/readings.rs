@@ -84,6 +84,22 @@ pub(crate) fn sort_where(log: &Log, window: i64, delay: i64, matches: impl Fn(&R
     sorted
 }
 
+/// Of hopping windows: each reading as often as a window takes it, with that window's start. It may be late for one and not for the next.
+pub(crate) fn hopping(log: &Log, (size, slide): (i64, i64), delay: i64) -> Vec<(i64, Reading)> {
+    let mut used = Vec::new();
+    walk(log, delay, |_, judged| {
+        let Some((reading, watermark)) = judged else { return };
+        let mut start = reading.ts.div_euclid(slide) * slide;
+        while start + size > reading.ts {
+            if start + size > watermark {
+                used.push((start, reading.clone()));
+            }
+            start -= slide;
+        }
+    });
+    used
+}
+
 /// Hands every record of the input topic to `visit`, with partition and offset: its reading and the watermark that the reading met, or `None`
 /// when it is dead.
 pub(crate) fn walk(log: &Log, delay: i64, mut visit: impl FnMut((i32, i64), Option<(Reading, i64)>)) {

@@ -15,6 +15,8 @@ pub(crate) struct Results {
     pub(crate) rows: usize,
     /// Rows that came after one of a larger revision: a processor that had lost its partition wrote them, and no reader uses them.
     pub(crate) stale: usize,
+    /// Rows that say something else than one of the same revision before them.
+    pub(crate) contradictions: usize,
 }
 
 pub(crate) struct Row {
@@ -26,7 +28,7 @@ pub(crate) struct Row {
 
 /// Reads the query's result topic and checks what every row must fulfil: a final row never changes, the headers say what the columns say.
 pub(crate) fn read(log: &Log, query: &Query) -> Results {
-    let mut results = Results { last: BTreeMap::new(), rows: 0, stale: 0 };
+    let mut results = Results { last: BTreeMap::new(), rows: 0, stale: 0, contradictions: 0 };
     for record in topic::read(log, &query.topic()) {
         results.rows += 1;
         let (key, row) = parse(record, query);
@@ -35,6 +37,7 @@ pub(crate) fn read(log: &Log, query: &Query) -> Results {
                 results.stale += 1;
                 continue;
             }
+            results.contradictions += usize::from(row.revision == old.revision && row.cell != old.cell);
             assert!(row.cell == old.cell || !old.last, "a final row changed: {:?} after {:?}", row.record, old.record);
             assert!(row.last || !old.last, "a window opened again: {:?} after {:?}", row.record, old.record);
             assert_eq!(row.record.partition, old.record.partition, "a group stays in one partition: {:?}", row.record);

@@ -240,7 +240,10 @@ pub struct Processor {
     /// A stable name of this processor in its consumer groups (`group.instance.id`): a restart within the session timeout gets its
     /// partitions back at once. Unset: the group waits for the session of a killed processor to time out.
     pub instance_id: Option<String>,
+    /// After this long without a sign of life another processor takes the partitions of this one over.
     pub session_timeout: Span,
+    /// Follow the journals of the partitions that other processors own, and hold their state too: a takeover then reads only what is new.
+    pub standby: bool,
     pub drain_timeout: Span,
     /// Most input rows that one commit covers, per partition.
     pub max_rows_per_step: usize,
@@ -260,6 +263,7 @@ impl Default for Processor {
             queries: Vec::new(),
             instance_id: None,
             session_timeout: Span::from_secs(10),
+            standby: false,
             drain_timeout: Span::from_secs(4),
             max_rows_per_step: 1_000_000,
             snapshot_every: Size::from_mib(16),

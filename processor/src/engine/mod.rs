@@ -143,6 +143,18 @@ impl Engine {
         self.partitions.values().map(Partition::rows).sum::<u64>() + self.second.rows()
     }
 
+    /// The groups that the state would have with `entry` in it, before anything is evicted.
+    pub(crate) fn rows_with(&self, entry: &Entry) -> u64 {
+        let line = |partition: i32, line: LineNumber| self.partitions.get(&partition)?.line(line, &entry.lines);
+        let is_new =
+            |group: &&GroupState| line(group.partition, group.line).and_then(|line| line.panes.get(group.pane, &group.key)).is_none();
+        let groups = entry.groups.iter().filter(is_new).count();
+        let held =
+            |of_key: &[SessionState]| line(of_key[0].partition, of_key[0].line).map_or(0, |line| line.sessions.get(&of_key[0].key).len());
+        let replaced: usize = entry.sessions.chunk_by(SessionState::is_of_same_key).map(held).sum();
+        (self.state_rows() + (groups + entry.sessions.len()) as u64).saturating_sub(replaced as u64)
+    }
+
     /// The time up to which every window is final: the smallest watermark of the shard's partitions, once all have one.
     pub(crate) fn horizon(&self) -> Option<i64> {
         let delay = self.delay();

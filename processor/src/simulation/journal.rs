@@ -14,6 +14,8 @@ pub(super) struct Journal {
     /// All that was ever written, also what is deleted.
     records: Vec<Vec<u8>>,
     first: usize,
+    /// Somebody who follows the journal until it is time to take over.
+    standby: Option<Replay>,
 }
 
 pub(super) enum Append {
@@ -82,16 +84,36 @@ impl Journal {
         self.push(Piece { snapshot, epoch, piece: 0, pieces, bytes }.to_bytes());
     }
 
-    /// The state up to `epoch`, and the newest entry, which is not in it yet.
-    pub(super) fn restore(&self, query: &Query, partitions: impl Iterator<Item = i32>, epoch: i64) -> (Engine, Option<Entry>) {
-        let mut engine = Engine::new(Arc::clone(&query.compiled), partitions);
-        let mut replay = Replay::new(&query.compiled, &mut engine, "journal".to_owned(), i64::try_from(self.first).unwrap(), None);
-        for offset in self.first..=usize::try_from(epoch).unwrap() {
-            let offset_of = i64::try_from(offset).unwrap();
-            replay.record(offset_of, &self.records[offset]).unwrap_or_else(|error| panic!("{error}"));
+    fn begin(query: &Query, partitions: impl Iterator<Item = i32>, first: usize) -> Replay {
+        let engine = Engine::new(Arc::clone(&query.compiled), partitions);
+        Replay::new(Arc::clone(&query.compiled), engine, "journal".to_owned(), i64::try_from(first).unwrap())
+    }
+
+    /// Whoever follows the journal comes a random way further, or begins. What it has missed may have been cut meanwhile.
+    pub(super) fn follow(&mut self, query: &Query, partitions: impl Iterator<Item = i32>, random: &mut ChaCha8Rng) {
+        if random.random_bool(0.6) {
+            return;
         }
-        let newest = replay.end().unwrap_or_else(|error| panic!("{error}")).newest;
-        (engine, newest)
+        let standby = self.standby.take().unwrap_or_else(|| Self::begin(query, partitions, self.first));
+        let next = usize::try_from(standby.next()).unwrap();
+        let end = random.random_range(next.min(self.records.len())..=self.records.len());
+        self.standby = Some(self.read(standby, end));
+    }
+
+    fn read(&self, mut replay: Replay, end: usize) -> Replay {
+        for offset in usize::try_from(replay.next()).unwrap().max(self.first)..end {
+            let taken = replay.record(i64::try_from(offset).unwrap(), &self.records[offset]);
+            taken.unwrap_or_else(|error| panic!("{error}"));
+        }
+        replay
+    }
+
+    /// The state up to `epoch`, and the newest entry, which is not in it yet; from where a standby stands, when there is one.
+    pub(super) fn restore(&mut self, query: &Query, partitions: impl Iterator<Item = i32>, epoch: i64) -> (Engine, Option<Entry>) {
+        let replay = self.standby.take().unwrap_or_else(|| Self::begin(query, partitions, self.first));
+        let replay = self.read(replay, usize::try_from(epoch).unwrap() + 1);
+        let restored = replay.end().unwrap_or_else(|error| panic!("{error}"));
+        (restored.engine, restored.newest)
     }
 
     /// The decisions of the wall clock that count, by the rule as it is written, over all that was ever written.

@@ -82,6 +82,7 @@ impl<'a> Shard<'a> {
     /// One thing happens at `now`.
     pub(super) fn tick(&mut self, random: &mut ChaCha8Rng, now: i64) {
         self.wake_former(random);
+        self.journal.follow(self.query, self.logs.keys().copied(), random);
         let Some(mut owner) = self.owner.take() else {
             self.owner = self.take_over(random, now).ok();
             return;

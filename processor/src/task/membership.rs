@@ -3,6 +3,7 @@
 //! Several processors share a query through a consumer group over its *journal* topic; nothing is read through it. A journal partition
 //! stands for a shard, so whatever the group decides, a shard has one owner; and where the group is slow to notice, the fence decides.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -11,6 +12,8 @@ use std::time::{Duration, Instant};
 use common::progress::{Show, Unit};
 use common::telemetry::Part;
 use common::{Settings, Shutdown};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext, Rebalance};
 use rdkafka::error::KafkaError;
 use rdkafka::types::RDKafkaErrorCode;
@@ -19,6 +22,7 @@ use rdkafka::{ClientContext, Offset, TopicPartitionList};
 use super::checkpoint::CheckpointDir;
 use super::error::{ProcessorError, TaskError};
 use super::owner::{Heartbeat, Owner};
+use super::standby::{Follower, Standby};
 use super::status::QueryStatus;
 use super::worker::{Shard, Worker};
 use crate::query::{Scope, StreamQuery};
@@ -46,6 +50,8 @@ pub(crate) struct Workers {
     part: Part,
     status: Arc<QueryStatus>,
     running: Mutex<BTreeMap<i32, Running>>,
+    /// By journal partition: those that follow it, where others are the owners.
+    standbys: Mutex<BTreeMap<i32, Standby>>,
     /// Where state and positions are when they are in no topic.
     checkpoint: Option<Arc<CheckpointDir>>,
     /// Why a worker could not be started when the group gave us its shard.
@@ -86,12 +92,17 @@ impl Workers {
             part,
             status,
             running: Mutex::default(),
+            standbys: Mutex::default(),
             start_fault: Mutex::default(),
         })
     }
 
     fn running(&self) -> std::sync::MutexGuard<'_, BTreeMap<i32, Running>> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn standbys(&self) -> std::sync::MutexGuard<'_, BTreeMap<i32, Standby>> {
+        self.standbys.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// How many journal partitions the query has.
@@ -122,6 +133,7 @@ impl Workers {
             owner,
             status: Arc::clone(&self.status),
             checkpoint: self.checkpoint.clone(),
+            standby: Cell::new(self.standbys().remove(&journal_partition)),
         };
         self.status.worker_started(journal_partition, &shard.input_partitions, heartbeat.clone());
         let thread = std::thread::Builder::new()
@@ -151,6 +163,36 @@ impl Workers {
     pub(crate) fn stop_all(&self) -> Vec<Ended> {
         let all: Vec<i32> = self.running().keys().copied().collect();
         self.stop(all.into_iter())
+    }
+
+    /// Lets somebody follow each journal partition that has no worker here, when that is wanted.
+    fn follow(&self) -> Result<(), TaskError> {
+        if !self.settings.processor.standby {
+            return Ok(());
+        }
+        for partition in 0..i32::try_from(Self::shards(&self.query, self.input_partitions)).unwrap_or(i32::MAX) {
+            if self.running().contains_key(&partition) || self.standbys().contains_key(&partition) {
+                continue;
+            }
+            let (stop, shard) = (Shutdown::manual(), self.shard(partition));
+            let follower = Follower {
+                settings: Arc::clone(&self.settings),
+                query: Arc::clone(&self.query),
+                shard,
+                owner: Owner::onlooker(stop.clone(), self.runtime.clone()),
+                status: Arc::clone(&self.status),
+            };
+            self.standbys().insert(partition, Standby::start(follower, stop)?);
+        }
+        Ok(())
+    }
+
+    fn end_standbys(&self) {
+        let standbys = std::mem::take(&mut *self.standbys());
+        standbys.values().for_each(Standby::stop);
+        for standby in standbys.into_values() {
+            drop(standby.end());
+        }
     }
 
     /// Looks after workers that have ended on their own, and says that the query is alive when all others are. Gives how many run.
@@ -193,7 +235,15 @@ struct Group {
     workers: Arc<Workers>,
 }
 
-impl ClientContext for Group {}
+impl ClientContext for Group {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        // The positions are shown while partitions move, too; nothing depends on them, and the next ones come in a second.
+        match facility {
+            "COMMITFAIL" => tracing::debug!(message, "positions were not taken"),
+            _ => DefaultClientContext.log(level, facility, message),
+        }
+    }
+}
 
 impl ConsumerContext for Group {
     fn pre_rebalance(&self, _consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
@@ -227,6 +277,7 @@ pub(crate) fn run_query(workers: &Arc<Workers>, shutdown: &Shutdown) -> Result<(
     let result = if alone { run_alone(workers, shutdown) } else { run_group(workers, shutdown) };
     // After a fault some may still run.
     let left = workers.stop_all();
+    workers.end_standbys();
     for error in result.map_err(fault)?.into_iter().chain(left).filter_map(Result::err) {
         match error {
             TaskError::Fatal(_) => return Err(fault(error)),
@@ -278,6 +329,7 @@ fn run_group(workers: &Arc<Workers>, shutdown: &Shutdown) -> Result<Vec<Ended>, 
             Some(Err(error)) => hear(workers, &consumer, &error, &mut said)?,
         }
         workers.tend(shutdown)?;
+        workers.follow()?;
         if reported.elapsed() >= REPORT {
             report(workers, &consumer);
             reported = Instant::now();

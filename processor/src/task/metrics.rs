@@ -20,6 +20,8 @@ pub(crate) struct Metrics {
     pub(crate) state_bytes: IntGaugeVec,
     pub(crate) imbalance: IntGaugeVec,
     pub(crate) restore_seconds: Gauge,
+    pub(crate) standby_rows: IntGaugeVec,
+    pub(crate) standby_bytes: IntGaugeVec,
 }
 
 impl Metrics {
@@ -29,7 +31,7 @@ impl Metrics {
     /// When they are registered already.
     pub(crate) fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
         let opts = |name: &str, help: &str| Opts::new(format!("tidemark_processor_{name}"), help);
-        let partition = &["query", "partition"];
+        let (partition, shard) = (&["query", "partition"], &["query", "shard"]);
         let metrics = Self {
             rows: IntCounterVec::new(opts("rows_total", "Input rows, by outcome: used, late, dead or filtered."), &["query", "outcome"])?,
             dropped: IntCounterVec::new(
@@ -51,6 +53,8 @@ impl Metrics {
             state_bytes: IntGaugeVec::new(opts("state_bytes", "Bytes of groups held in state."), partition)?,
             imbalance: IntGaugeVec::new(opts("ledger_imbalance", "Rows read less rows accounted for; must be 0."), partition)?,
             restore_seconds: Gauge::with_opts(opts("restore_duration_seconds", "Time that the newest restore from a journal took."))?,
+            standby_rows: IntGaugeVec::new(opts("standby_rows", "Groups held in copies of what other processors own."), shard)?,
+            standby_bytes: IntGaugeVec::new(opts("standby_bytes", "Bytes of groups held in copies of what other processors own."), shard)?,
         };
         for collector in metrics.collectors() {
             registry.register(collector)?;
@@ -66,6 +70,13 @@ impl Metrics {
         }
         for gauges in [&self.watermark, &self.watermark_lag] {
             gauges.remove_label_values(labels).unwrap_or_default();
+        }
+    }
+
+    /// A copy has gone.
+    pub(crate) fn forget_standby(&self, query: &str, shard: &str) {
+        for gauges in [&self.standby_rows, &self.standby_bytes] {
+            gauges.remove_label_values(&[query, shard]).unwrap_or_default();
         }
     }
 
@@ -85,6 +96,8 @@ impl Metrics {
             Box::new(self.state_bytes.clone()),
             Box::new(self.imbalance.clone()),
             Box::new(self.restore_seconds.clone()),
+            Box::new(self.standby_rows.clone()),
+            Box::new(self.standby_bytes.clone()),
         ]
     }
 }

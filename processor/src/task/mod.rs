@@ -11,6 +11,7 @@
 //!     owner.rs      whether to stop, and the sign of life
 //!     points.rs     the named steps, at each of which the tests kill the process
 //!   live.rs       the current rows, for somebody who asks
+//!   standby.rs    follows the journals of the others' shards, so that a restore has little left to read
 //!   status.rs     what `/status` tells; progress.rs what each trigger did; why.rs what holds the next result back
 //! ```
 
@@ -40,6 +41,7 @@ mod revisions;
 mod run;
 pub(crate) mod scan;
 mod source;
+mod standby;
 mod status;
 mod step;
 mod trigger;

@@ -41,6 +41,8 @@ pub(crate) struct QueryStatus {
 struct Inner {
     partitions: BTreeMap<i32, PartitionStatus>,
     shards: BTreeMap<i32, ShardStatus>,
+    /// By journal partition: copies of what other processors own.
+    standbys: BTreeMap<i32, StandbyStatus>,
     rate: Rate,
     reports: VecDeque<Report>,
     /// When each shard last made a report.
@@ -69,6 +71,16 @@ struct ShardStatus {
     next_close: Option<NextClose>,
     /// When that was found out; it is not asked at every step.
     looked: Option<Instant>,
+}
+
+/// A copy of the state of a shard that another processor owns.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct StandbyStatus {
+    /// The journal offset that it wants next.
+    pub(crate) offset: i64,
+    pub(crate) at_end: bool,
+    pub(crate) state_rows: u64,
+    pub(crate) state_bytes: u64,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -344,6 +356,21 @@ impl QueryStatus {
         }
     }
 
+    /// How a copy stands.
+    pub(crate) fn set_standby(&self, shard: i32, status: StandbyStatus) {
+        self.inner().standbys.insert(shard, status);
+        let (shard, gauge) = (shard.to_string(), |value: u64| i64::try_from(value).unwrap_or(i64::MAX));
+        let labels = &[self.name.as_str(), shard.as_str()];
+        self.metrics.standby_rows.with_label_values(labels).set(gauge(status.state_rows));
+        self.metrics.standby_bytes.with_label_values(labels).set(gauge(status.state_bytes));
+    }
+
+    /// A copy that is held no more.
+    pub(crate) fn forget_standby(&self, shard: i32) {
+        self.inner().standbys.remove(&shard);
+        self.metrics.forget_standby(&self.name, &shard.to_string());
+    }
+
     /// Of each partition the next offset after what is in the journal; `None` before its first entry.
     pub(crate) fn positions(&self) -> Vec<(i32, Option<i64>)> {
         self.inner().partitions.iter().map(|(number, status)| (*number, status.committed)).collect()
@@ -391,6 +418,15 @@ impl QueryStatus {
                 "state_bytes": status.state_bytes,
             })
         };
+        let standby = |(shard, status): (&i32, &StandbyStatus)| {
+            json!({
+                "shard": shard,
+                "journal_offset": status.offset,
+                "at_end": status.at_end,
+                "state_rows": status.state_rows,
+                "state_bytes": status.state_bytes,
+            })
+        };
         let ends = inner.ends();
         let reports: Vec<Value> = inner.reports.iter().rev().map(|report| report.to_json(&self.identity, &ends)).collect();
         json!({
@@ -402,6 +438,7 @@ impl QueryStatus {
             "rows_per_second": rows_per_second,
             "state_rows": inner.partitions.values().map(|status| status.state_rows).sum::<u64>(),
             "partitions": inner.partitions.iter().map(partition).collect::<Vec<_>>(),
+            "standbys": inner.standbys.iter().map(standby).collect::<Vec<_>>(),
         })
     }
 }

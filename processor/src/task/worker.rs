@@ -1,5 +1,6 @@
 //! One shard: restore, then step after step until it is told to stop.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
@@ -13,6 +14,7 @@ use super::output::{self, Delivery};
 use super::owner::Owner;
 use super::points::Point;
 use super::source::{self, Filled};
+use super::standby::Standby;
 use super::status::{QueryStatus, now_ms};
 use super::step::Running;
 use super::trigger::Pace;
@@ -34,6 +36,8 @@ pub(crate) struct Worker {
     pub(crate) status: Arc<QueryStatus>,
     /// `None`: the journal is a topic.
     pub(crate) checkpoint: Option<Arc<CheckpointDir>>,
+    /// Who has followed the journal until now; the restore goes on from there.
+    pub(crate) standby: Cell<Option<Standby>>,
 }
 
 impl Worker {
@@ -77,10 +81,9 @@ impl Worker {
     /// Takes the journal over, restores the state from it, and delivers its newest entry's results again.
     fn start(&self) -> Result<Running, TaskError> {
         let (started, owner) = (Instant::now(), &self.owner);
-        let mut engine = Engine::new(Arc::clone(&self.query), self.shard.input_partitions.iter().copied());
-        let Taken { journal, newest, mut deliverer, checkpoint } = match &self.checkpoint {
-            Some(directory) => self.take_directory(directory, &mut engine)?,
-            None => self.take_topic(&mut engine)?,
+        let Taken { journal, mut engine, newest, read, mut deliverer, checkpoint } = match &self.checkpoint {
+            Some(directory) => self.take_directory(directory)?,
+            None => self.take_topic()?,
         };
         if let Some(entry) = newest {
             let output = engine.apply(&entry)?;
@@ -103,6 +106,7 @@ impl Worker {
             newest = journal.last(),
             groups = engine.state_rows(),
             ?positions,
+            read_bytes = read,
             took = ?started.elapsed(),
             "restored"
         );
@@ -111,34 +115,41 @@ impl Worker {
         Running::new(self, journal, engine, deliverer, reader)
     }
 
-    fn take_topic(&self, engine: &mut Engine) -> Result<Taken, TaskError> {
+    fn take_topic(&self) -> Result<Taken, TaskError> {
         let owner = &self.owner;
         let topic = common::topics::journal(&self.query.file.name);
-        let place = (topic.as_str(), self.shard.journal_partition);
         // Both producers need an id from the log, which takes librdkafka half a second: they ask at the same time.
         let deliverer = output::open(&self.settings, &self.query, None)?;
-        let mut journal = Journal::take_over(&self.settings, place.0, place.1, owner)?;
+        let mut journal = Journal::take_over(&self.settings, &topic, self.shard.journal_partition, owner)?;
         owner.at(Point::AfterFence);
-        let Restored { newest, bytes, snapshot_bytes } = restore(&self.settings, &self.query, place, journal.epoch(), engine, owner)?;
+        // Until now it followed.
+        let standby = self.standby.take().and_then(Standby::end);
+        let restored = restore(&self.settings, &self.query, &self.shard, journal.epoch(), standby, owner)?;
+        let Restored { engine, newest, bytes, snapshot_bytes, read } = restored;
         (journal.bytes, journal.snapshot_bytes) = (bytes, snapshot_bytes);
-        Ok(Taken { journal: Box::new(journal), newest, deliverer, checkpoint: None })
+        Ok(Taken { journal: Box::new(journal), engine, newest, read, deliverer, checkpoint: None })
     }
 
-    fn take_directory(&self, directory: &CheckpointDir, engine: &mut Engine) -> Result<Taken, TaskError> {
+    fn take_directory(&self, directory: &CheckpointDir) -> Result<Taken, TaskError> {
+        let mut engine = Engine::new(Arc::clone(&self.query), self.shard.input_partitions.iter().copied());
         let checkpoint = Arc::new(directory.open()?);
         self.owner.at(Point::AfterFence);
-        let restored = checkpoint::restore(&checkpoint, &self.query, engine, &self.owner)?;
+        let restored = checkpoint::restore(&checkpoint, &self.query, &mut engine, &self.owner)?;
         let deliverer = output::open(&self.settings, &self.query, Some((&checkpoint, restored.last, restored.fresh)))?;
-        let journal = Directory::new(Arc::clone(&checkpoint), restored.last, restored.entries, restored.bytes);
-        Ok(Taken { journal: Box::new(journal), newest: restored.newest, deliverer, checkpoint: Some(checkpoint) })
+        let (newest, read) = (restored.newest, restored.bytes);
+        let journal = Box::new(Directory::new(Arc::clone(&checkpoint), restored.last, restored.entries, read));
+        Ok(Taken { journal, engine, newest, read, deliverer, checkpoint: Some(checkpoint) })
     }
 }
 
 /// What a worker has when the shard is its own.
 struct Taken {
     journal: Box<dyn Log>,
+    engine: Engine,
     /// *Not* applied yet.
     newest: Option<Entry>,
+    /// Bytes that the restore has read.
+    read: u64,
     deliverer: Box<dyn Delivery>,
     checkpoint: Option<Arc<Checkpoint>>,
 }

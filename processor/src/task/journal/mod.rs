@@ -25,7 +25,7 @@ pub(crate) use peek::{Peeked, peek};
 pub(crate) use record::{Piece, Record, fence};
 #[cfg(test)]
 pub(crate) use restore::Replay;
-pub(crate) use restore::{Restored, restore};
+pub(crate) use restore::{Restored, Restoring, Turn, restore};
 pub(crate) use write::Journal;
 
 use super::error::TaskError;

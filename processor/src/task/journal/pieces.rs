@@ -4,6 +4,7 @@ use super::super::error::TaskError;
 use super::record::{Piece, Record};
 
 /// Judges the records of a journal partition in order.
+#[derive(Debug)]
 pub(super) struct Pieces {
     query: String,
     place: String,
@@ -18,6 +19,11 @@ pub(super) struct Pieces {
 impl Pieces {
     pub(super) fn new(query: &str, place: String, first: i64) -> Self {
         Self { query: query.to_owned(), place, epoch: None, bytes: Vec::new(), cut: first > 0 }
+    }
+
+    /// That of the newest fence.
+    pub(super) fn epoch(&self) -> Option<i64> {
+        self.epoch
     }
 
     /// Takes the next record; gives the bytes of the entry that it completes.

@@ -1,115 +1,220 @@
 //! The reader's side: which records count, and what state they give.
+//!
+//! A restore can stop anywhere and go on later. An owner's goes to its fence without a pause; a standby's goes as far as the journal goes, and
+//! whoever takes the shard over goes on from there.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use common::Settings;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::error::KafkaError;
 use rdkafka::{Message as _, Offset, TopicPartitionList};
 
 use super::super::consumer::{Quiet, range};
 use super::super::error::TaskError;
 use super::super::owner::Owner;
 use super::super::points::Point;
+use super::super::worker::Shard;
 use super::pieces::Pieces;
 use crate::engine::{Engine, Entry, codec};
 use crate::query::StreamQuery;
 
 /// What a restore leaves to its owner.
 pub(crate) struct Restored {
+    pub(crate) engine: Engine,
     /// The newest entry, *not* applied: its results may not have been delivered.
     pub(crate) newest: Option<Entry>,
     /// Bytes of entries since the newest snapshot.
     pub(crate) bytes: u64,
     /// Those of the newest snapshot.
     pub(crate) snapshot_bytes: u64,
+    /// Bytes of records that were read once the shard was the owner's.
+    pub(crate) read: u64,
 }
 
-/// Reads the journal from its beginning up to the fence at `epoch` into `engine`.
-pub(crate) fn restore(
-    settings: &Settings,
-    query: &StreamQuery,
-    (topic, partition): (&str, i32),
-    epoch: i64,
-    engine: &mut Engine,
-    owner: &Owner,
-) -> Result<Restored, TaskError> {
-    let mut config = common::kafka::client(&settings.kafka, "processor-restore");
-    config
-        .set("group.id", format!("tidemark.journal.{}", query.file.name))
-        .set("enable.auto.commit", "false")
-        .set("auto.offset.reset", "earliest")
-        .set("queued.max.messages.kbytes", "16384")
-        .set("check.crcs", "true");
-    let consumer: BaseConsumer<Quiet> = config.create_with_context(Quiet)?;
-    let (first, _end) = range(&consumer, topic, partition, owner)?;
-    let mut from = TopicPartitionList::new();
-    from.add_partition_offset(topic, partition, Offset::Offset(first))?;
-    consumer.assign(&from)?;
+/// What a look at the journal has brought.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Turn {
+    /// A record of so many bytes, and whether an entry is complete with it.
+    Read {
+        bytes: u64,
+        entry: bool,
+    },
+    /// Nothing more is there.
+    AtEnd,
+    Nothing,
+}
 
-    let mut replay = Replay::new(query, engine, format!("{topic}-{partition}"), first, Some(owner));
-    loop {
-        // Nothing is in flight yet: a stop need not wait.
-        if owner.stop.is_set() {
-            return Err(TaskError::Stopped);
-        }
-        owner.beat();
-        match consumer.poll(Duration::from_millis(100)) {
-            None => {}
-            Some(Err(error)) => tracing::debug!(%error, "waiting for the journal"),
+/// A journal partition on its way into a state.
+pub(crate) struct Restoring {
+    topic: String,
+    partition: i32,
+    consumer: BaseConsumer<Quiet>,
+    replay: Replay,
+}
+
+impl Restoring {
+    /// Begins where the journal begins.
+    pub(crate) fn open(settings: &Settings, query: &Arc<StreamQuery>, shard: &Shard, owner: &Owner) -> Result<Self, TaskError> {
+        let (topic, partition) = (common::topics::journal(&query.file.name), shard.journal_partition);
+        let mut config = common::kafka::client(&settings.kafka, "processor-restore");
+        config
+            .set("group.id", format!("tidemark.journal.{}", query.file.name))
+            .set("enable.auto.commit", "false")
+            // A journal that is cut while it is read goes on with the snapshot before which it was cut.
+            .set("auto.offset.reset", "earliest")
+            .set("enable.partition.eof", "true")
+            .set("fetch.error.backoff.ms", "50")
+            .set("queued.max.messages.kbytes", "16384")
+            .set("check.crcs", "true");
+        let consumer: BaseConsumer<Quiet> = config.create_with_context(Quiet)?;
+        let (first, _end) = range(&consumer, &topic, partition, owner)?;
+        let mut from = TopicPartitionList::new();
+        from.add_partition_offset(&topic, partition, Offset::Offset(first))?;
+        consumer.assign(&from)?;
+        let engine = Engine::new(Arc::clone(query), shard.input_partitions.iter().copied());
+        let replay = Replay::new(Arc::clone(query), engine, format!("{topic}-{partition}"), first);
+        Ok(Self { topic, partition, consumer, replay })
+    }
+
+    pub(crate) fn replay(&self) -> &Replay {
+        &self.replay
+    }
+
+    /// Reads the next record before `end`, if it comes in time.
+    pub(crate) fn turn(&mut self, end: i64, patience: Duration) -> Result<Turn, TaskError> {
+        match self.consumer.poll(patience) {
+            None => Ok(Turn::Nothing),
+            Some(Err(KafkaError::PartitionEOF(_))) => Ok(Turn::AtEnd),
+            Some(Err(error)) => {
+                tracing::debug!(%error, topic = self.topic, partition = self.partition, "waiting for the journal");
+                Ok(Turn::Nothing)
+            }
+            Some(Ok(message)) if message.offset() >= end => Err(TaskError::Fenced),
             Some(Ok(message)) => {
-                let offset = message.offset();
-                if offset > epoch {
-                    return Err(TaskError::Fenced);
-                }
-                replay.record(offset, message.payload().unwrap_or_default())?;
-                if offset == epoch {
-                    return replay.end();
-                }
+                let bytes = message.payload().unwrap_or_default();
+                Ok(Turn::Read { bytes: bytes.len() as u64, entry: self.replay.record(message.offset(), bytes)? })
             }
         }
     }
+
+    /// Goes on up to the fence at `epoch`.
+    pub(crate) fn finish(mut self, epoch: i64, owner: &Owner) -> Result<Restored, TaskError> {
+        // Whoever cut the journal beyond our fence is its owner.
+        if !self.replay.leads_to(epoch) {
+            return Err(TaskError::Fenced);
+        }
+        let mut read = 0;
+        while self.replay.next() <= epoch {
+            // Nothing is in flight yet: a stop need not wait.
+            if owner.stop.is_set() {
+                return Err(TaskError::Stopped);
+            }
+            owner.beat();
+            if let Turn::Read { bytes, entry } = self.turn(epoch + 1, Duration::from_millis(100))? {
+                read += bytes;
+                if entry {
+                    owner.at(Point::MidRestore);
+                }
+            }
+        }
+        Ok(Restored { read, ..self.replay.end()? })
+    }
 }
 
-/// Puts the entries that count into the engine, in order. It reads from nowhere, so that a simulation can feed it.
-pub(crate) struct Replay<'a> {
-    query: &'a StreamQuery,
-    engine: &'a mut Engine,
+/// Restores a shard up to its owner's fence at `epoch`: from where a standby stands, or from the beginning of the journal.
+pub(crate) fn restore(
+    settings: &Settings,
+    query: &Arc<StreamQuery>,
+    shard: &Shard,
+    epoch: i64,
+    standby: Option<Restoring>,
+    owner: &Owner,
+) -> Result<Restored, TaskError> {
+    // One that does not lead to the fence has read a journal that is there no more.
+    if let Some(standby) = standby.filter(|standby| standby.replay.leads_to(epoch)) {
+        match standby.finish(epoch, owner) {
+            // It is only a copy: the journal itself tells whether something is wrong with it.
+            Err(TaskError::Fatal(cause)) => {
+                tracing::warn!(query = query.file.name, shard = shard.journal_partition, cause, "the standby copy is of no use");
+            }
+            finished => return finished,
+        }
+    }
+    Restoring::open(settings, query, shard, owner)?.finish(epoch, owner)
+}
+
+/// Puts the entries that count into an engine, in order. It reads from nowhere, so that a simulation can feed it.
+#[derive(Debug)]
+pub(crate) struct Replay {
+    query: Arc<StreamQuery>,
+    engine: Engine,
+    place: String,
     pieces: Pieces,
+    /// The offset that comes next. Another one says that the journal was cut in between.
+    next: i64,
     newest: Option<Entry>,
     bytes: u64,
     snapshot_bytes: u64,
-    owner: Option<&'a Owner>,
     /// Why an entry could not be read. It does not matter when a later snapshot begins the state anew.
     fault: Option<TaskError>,
 }
 
-impl<'a> Replay<'a> {
+impl Replay {
     /// `place` is for messages, `first` the first offset that the journal has.
-    pub(crate) fn new(query: &'a StreamQuery, engine: &'a mut Engine, place: String, first: i64, owner: Option<&'a Owner>) -> Self {
-        let pieces = Pieces::new(&query.file.name, place, first);
-        Self { query, engine, pieces, newest: None, bytes: 0, snapshot_bytes: 0, owner, fault: None }
+    pub(crate) fn new(query: Arc<StreamQuery>, engine: Engine, place: String, first: i64) -> Self {
+        let pieces = Pieces::new(&query.file.name, place.clone(), first);
+        Self { query, engine, place, pieces, next: first, newest: None, bytes: 0, snapshot_bytes: 0, fault: None }
+    }
+
+    /// The offset of the record that it wants next.
+    pub(crate) fn next(&self) -> i64 {
+        self.next
+    }
+
+    /// Whether the fence at `epoch` is still to come, or was the last record.
+    fn leads_to(&self, epoch: i64) -> bool {
+        self.next <= epoch || (self.next == epoch + 1 && self.pieces.epoch() == Some(epoch))
+    }
+
+    /// What the state takes, with the entry that waits.
+    pub(crate) fn state_bytes(&self) -> u64 {
+        self.newest.as_ref().map_or_else(|| self.engine.state_bytes(), |newest| self.engine.bytes_with(newest))
+    }
+
+    /// The groups, with those of the entry that waits.
+    pub(crate) fn state_rows(&self) -> u64 {
+        self.newest.as_ref().map_or_else(|| self.engine.state_rows(), |newest| self.engine.rows_with(newest))
     }
 
     pub(crate) fn end(self) -> Result<Restored, TaskError> {
         match self.fault {
             Some(fault) => Err(fault),
-            None => Ok(Restored { newest: self.newest, bytes: self.bytes, snapshot_bytes: self.snapshot_bytes }),
+            None => {
+                Ok(Restored { engine: self.engine, newest: self.newest, bytes: self.bytes, snapshot_bytes: self.snapshot_bytes, read: 0 })
+            }
         }
     }
 
-    pub(crate) fn record(&mut self, offset: i64, bytes: &[u8]) -> Result<(), TaskError> {
-        let Some(bytes) = self.pieces.record(offset, bytes)? else { return Ok(()) };
-        let entry = match codec::decode(self.query, &bytes) {
+    /// Takes the next record; whether an entry that counts is complete with it.
+    pub(crate) fn record(&mut self, offset: i64, bytes: &[u8]) -> Result<bool, TaskError> {
+        if offset != self.next {
+            self.begin_anew(offset);
+        }
+        self.next = offset + 1;
+        let Some(bytes) = self.pieces.record(offset, bytes)? else { return Ok(false) };
+        let entry = match codec::decode(&self.query, &bytes) {
             Ok(entry) => entry,
             Err(error) => {
                 self.fault = Some(self.pieces.damaged(offset, &error.to_string()));
-                return Ok(());
+                return Ok(false);
             }
         };
         if entry.snapshot {
             self.fault = None;
         } else if self.fault.is_some() {
-            return Ok(());
+            return Ok(false);
         }
         let length = bytes.len() as u64;
         (self.bytes, self.snapshot_bytes) = if entry.snapshot { (0, length) } else { (self.bytes + length, self.snapshot_bytes) };
@@ -120,9 +225,17 @@ impl<'a> Replay<'a> {
             return Err(self.pieces.damaged(offset, "it does not go on where the entry before it ended"));
         }
         self.newest = Some(entry);
-        if let Some(owner) = self.owner {
-            owner.at(Point::MidRestore);
-        }
-        Ok(())
+        Ok(true)
+    }
+
+    /// The journal goes on at `offset`: what lay before it was deleted, fences too, so only a snapshot may come.
+    fn begin_anew(&mut self, offset: i64) {
+        let partitions: Vec<i32> = self.engine.partitions().keys().copied().collect();
+        let engine = Engine::new(Arc::clone(&self.query), partitions);
+        *self = Self::new(Arc::clone(&self.query), engine, std::mem::take(&mut self.place), offset);
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;
