@@ -189,7 +189,7 @@ fn a_person_asks_in_sql() {
         visit.browser.write(statement);
         visit.browser.click("#run");
     };
-    ask(&mut visit, "SELECT sensor_id, count(*) AS windows, NULL AS nothing FROM iot_10s_history GROUP BY sensor_id ORDER BY 1");
+    ask(&mut visit, "SELECT sensor_id, count(*) AS windows, NULL AS none FROM iot_10s_history GROUP BY sensor_id ORDER BY 1");
     visit.wait_count("#answer tbody tr", 5);
     let first = visit.browser.script("document.querySelector('#answer tbody td').textContent");
     assert_eq!(first, "s-0001", "{first}");
