@@ -147,6 +147,8 @@ fn why_names_what_holds_a_result_back() {
     let codes = |query: &str| -> Vec<String> {
         ask(query).as_array().unwrap().iter().map(|reason| reason["code"].as_str().unwrap().to_owned()).collect()
     };
+    // The address answers before the queries run.
+    wait_until("the processor to say so", LIMIT, || why(&["--url", &url, "--query", "held"]).0 == Some(0));
     wait_until("an empty input to be told", LIMIT, || codes("held").contains(&"no_data".to_owned()));
 
     // One sensor, one partition: the other one has no reading and holds the window of both.
