@@ -190,6 +190,9 @@ fn a_person_asks_in_sql() {
         visit.browser.click("#run");
     };
     ask(&mut visit, "SELECT sensor_id, count(*) AS windows, NULL AS none FROM iot_10s_history GROUP BY sensor_id ORDER BY 1");
+    // The rows of before stay until the answer is there, and may be five as well.
+    let head = "[...document.querySelectorAll('#answer th')].map((th) => th.textContent).join()";
+    wait_until("the answer's columns", LIMIT, || visit.browser.script(head) == "sensor_id,windows,none");
     visit.wait_count("#answer tbody tr", 5);
     let first = visit.browser.script("document.querySelector('#answer tbody td').textContent");
     assert_eq!(first, "s-0001", "{first}");
