@@ -8,6 +8,7 @@ use common::Settings;
 
 use super::text::{parse_time, table, time};
 use super::{OutputFormat, exit, look, query};
+use crate::engine::MAX_TIME;
 use crate::query::StreamQuery;
 use crate::task::explain::{Explain, Explanation};
 
@@ -29,7 +30,7 @@ pub struct ExplainArgs {
 }
 
 /// Prints the rows behind a result row, the row computed once more from the log, and the row that the result topic holds. Ends with 3 when
-/// the two differ.
+/// the two differ, or neither is there.
 ///
 /// # Errors
 /// When the query has no such rows to ask for, or the log does not answer.
@@ -59,6 +60,9 @@ fn start(query: &StreamQuery, window: Option<&str>) -> anyhow::Result<i64> {
     }
     let text = window.with_context(|| format!("query '{name}' has windows; say which with --window and its start"))?;
     let start = parse_time(text).map_err(anyhow::Error::msg)?;
+    if start.unsigned_abs() > MAX_TIME {
+        bail!("no reading can have the time {text}; say the window's start as 2023-11-14T22:13:20Z or in epoch milliseconds");
+    }
     if let Some(window) = top.panes()
         && let Some(pane) = window.pane(start, i64::MIN)
     {
@@ -105,6 +109,28 @@ fn to_text(found: &Explanation) -> String {
         format!("{value} ({}, revision {}{restated})", final_word(row.is_final), row.revision)
     });
     text += &format!("the result    {result}\n");
-    text += if found.equal { "They are equal.\n" } else { "They differ.\n" };
+    text += match found.equal {
+        true => "They are equal.\n",
+        false if found.recomputed.is_none() && found.result.is_none() => "There is no such row.\n",
+        false => "They differ.\n",
+    };
     text + &found.reasons.iter().map(|reason| format!("- {reason}\n")).collect::<String>()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::query::QueryFile;
+
+    #[test]
+    fn a_window_is_within_the_times_of_readings() {
+        let query = StreamQuery::compile(QueryFile::built_in().unwrap()).unwrap();
+        assert_eq!(start(&query, Some("2023-11-14T22:13:20Z")).unwrap(), 1_700_000_000_000);
+        for far in ["9223372036854775807", "-9223372036854775808"] {
+            let error = start(&query, Some(far)).unwrap_err().to_string();
+            assert!(error.contains(far), "{error}");
+        }
+        assert!(start(&query, Some("1700000000001")).unwrap_err().to_string().contains("is in the window of 2023-11-14T22:13:20.000Z"));
+    }
 }

@@ -14,7 +14,7 @@ use super::{Partition, PartitionTime};
 use crate::query::{Grouping, Pane, PaneFinder, RowBytes, StreamQuery, Timeline, normalize};
 
 /// Largest distance of an event time from 1970, milliseconds: window arithmetic and calendars are exact well beyond it.
-const MAX_TIME: u64 = 250_000 * 366 * 86_400_000;
+pub(crate) const MAX_TIME: u64 = 250_000 * 366 * 86_400_000;
 
 /// Event times of the decoded rows, and the watermark that each one met.
 pub(crate) struct Clock {

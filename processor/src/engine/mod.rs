@@ -41,6 +41,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use cells::Book;
+pub(crate) use clock::MAX_TIME;
 pub(crate) use copy::StateCopy;
 use datafusion_common::DataFusionError;
 use hashbrown::HashSet;

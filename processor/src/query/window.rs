@@ -137,7 +137,7 @@ impl WindowSpec {
             Grid::Exact => pane.since,
             grid => self.last(grid.step(pane.since)),
         };
-        let starts = (0..).map(move |number| since + number * slide).take_while(move |step| *step <= last);
+        let starts = std::iter::successors(Some(since), move |step: &i64| step.checked_add(slide)).take_while(move |step| *step <= last);
         starts.filter(move |step| grid == Grid::Exact || grid.start(*step) < grid.start(step + slide)).map(move |step| grid.start(step))
     }
 
@@ -148,7 +148,15 @@ impl WindowSpec {
         let [time, rest @ ..] = call.args.as_slice() else {
             return Err("window() needs a time column and a size, such as window(ts, '10 seconds')".into());
         };
-        let lengths: Vec<Length> = rest.iter().map(length_of).collect::<std::result::Result<_, _>>()?;
+        let before = match rest {
+            [_, _, Expr::Literal(start, _)] => start.try_as_str().flatten().and_then(|text| text.trim().strip_prefix('-')),
+            _ => None,
+        };
+        let read = |(place, expr): (usize, &Expr)| match before {
+            Some(text) if place == 2 => text.parse(),
+            _ => length_of(expr),
+        };
+        let lengths: Vec<Length> = rest.iter().enumerate().map(read).collect::<std::result::Result<_, _>>()?;
         let zero = Length::default();
         let (size, slide, start) = match lengths.as_slice() {
             [size] => (size, size, &zero),
@@ -157,13 +165,21 @@ impl WindowSpec {
             _ => return Err("window() takes a time column, a size, a slide and a start offset".into()),
         };
         let window = match zone {
+            Some(_) if before.is_some() && (size.is_calendar() || slide.is_calendar()) => {
+                return Err(format!("window(): the start offset of a calendar's windows is not negative; write what is left to '{size}'"));
+            }
             Some(zone) if size.is_calendar() || slide.is_calendar() => Self::of_calendar(zone, size, slide, start)?,
             Some(_) if size.fraction || slide.fraction => {
                 return Err(format!(
                     "window(): days and weeks of a calendar are whole; '{size}' every '{slide}' is not, write it in hours"
                 ));
             }
-            _ => Self { size: size.fixed()?, slide: slide.fixed()?, start: start.fixed()?, grid: Grid::Exact },
+            _ => Self {
+                size: size.fixed()?,
+                slide: slide.fixed()?,
+                start: if before.is_some() { -start.fixed()? } else { start.fixed()? },
+                grid: Grid::Exact,
+            },
         };
         Ok((window.checked()?, time.clone()))
     }
@@ -377,6 +393,13 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn windows_at_the_end_of_time_are_few() {
+        let window = WindowSpec { size: 10_000, slide: 5_000, start: 0, grid: Grid::Exact };
+        let pane = Pane { start: i64::MAX - 3, since: i64::MAX - 8_000 };
+        assert!(window.windows(pane).count() <= 2);
     }
 
     #[test]
