@@ -80,6 +80,8 @@ pub(crate) struct Recount {
     /// Of a query without a grouping: the records that are chosen.
     records: HashSet<(i32, i64)>,
     partitions: BTreeMap<i32, Partition>,
+    /// Rows that cannot be read with the query as it is, by partition and offset, with what is wrong with them.
+    pub(crate) dead: BTreeMap<(i32, i64), String>,
     /// Event times of the readings that were folded, by partition and the columns that name a reading.
     folded: HashMap<(i32, RowBytes), i64>,
 }
@@ -90,7 +92,7 @@ impl Recount {
         for (start, key) in targets {
             by_key.entry(key).or_default().insert(start);
         }
-        Self { query, targets: by_key, records, partitions: BTreeMap::new(), folded: HashMap::new() }
+        Self { query, targets: by_key, records, partitions: BTreeMap::new(), dead: BTreeMap::new(), folded: HashMap::new() }
     }
 
     /// Takes the next records of a partition, in log order. Gives the results of a query without a grouping. `offset` gives that of the
@@ -103,6 +105,7 @@ impl Recount {
         let number = input.partition;
         let partition = self.partitions.entry(number).or_default();
         let judged = judge(&query, partition, input, Lateness::Waived)?;
+        self.dead.extend(judged.dead.iter().map(|row| ((number, offset(row.index)), row.detail.clone())));
         let Some(grouping) = &query.groups else {
             let chosen = |row: &u32| self.records.contains(&(number, offset(input.decoded.rows[*row as usize])));
             let mask = judged.used.rows.values().iter().map(chosen).collect();

@@ -398,12 +398,37 @@ impl Replay<'_> {
                 }
             }
         }
+        self.refuse_new_dead(&recount, report)?;
         let recounted = recount.finish().map_err(|cause| fault(self.broken(&cause)))?;
         (report.windows.without_row, report.windows.failed) = (recounted.without as u64, recounted.failed.len() as u64);
         rows.extend(window_rows(&recounted).map_err(fault)?);
         let wanted: HashSet<&Identity> = rows.iter().map(|row| &row.identity).collect();
         let held = newest_rows(self.settings, &self.query, self.owner, |identity| wanted.contains(identity))?;
         self.send(&rows, &held, journals, report)
+    }
+
+    /// A changed query that no longer reads rows which it has used would take them out of results that are right.
+    fn refuse_new_dead(&self, recount: &Recount, report: &Report) -> Result<(), ProcessorError> {
+        if report.changes.is_empty() || recount.dead.is_empty() {
+            return Ok(());
+        }
+        let file = &self.query.file;
+        let mut known: HashSet<(i32, i64)> = HashSet::new();
+        let wanted = Wanted { lane: Some(Lane::Dead), stage: Some(file.name.clone()), reason: None };
+        lanes::each(self.settings, &wanted, self.owner, |row| {
+            if row.topic.as_deref() == Some(file.source.topic.as_str()) {
+                known.extend(row.partition.zip(row.offset));
+            }
+        })?;
+        let mut new = recount.dead.iter().filter(|(place, _)| !known.contains(place));
+        let Some(((partition, offset), detail)) = new.next() else { return Ok(()) };
+        Err(ProcessorError::Task(format!(
+            "the lanes of query '{}' cannot be replayed with the query as it is now: {} rows that it could read before are dead under it, the \
+             first in {}-{partition} at offset {offset} ({detail}), and the windows would lose them; write a schema that reads both",
+            file.name,
+            new.count() + 1,
+            file.source.topic
+        )))
     }
 
     fn send(
