@@ -3,6 +3,7 @@
 //! A null is written as `null`, so that a row always has all of its columns; Spark's `to_json` leaves such fields out.
 
 use arrow::array::cast::AsArray;
+use arrow::array::types::{Float32Type, Float64Type};
 use arrow::array::{Array, ArrayRef, RecordBatch};
 use arrow::datatypes::DataType;
 use arrow::util::display::array_value_to_string;
@@ -46,7 +47,8 @@ fn write_ready(array: &dyn Array, row: usize, out: &mut Vec<u8>) {
 }
 
 /// Appends the key of a result row: nothing when the query has no keys, the plain text of a single text column, else a JSON
-/// array of the values. A single null is `[null]`: it must not share a key with the empty text.
+/// array of the values. A single null is `[null]`: it must not share a key with the empty text, and a text that begins with `[` is in an
+/// array as well. NaN and the infinities are texts, since `null` is another group's.
 pub fn key_text(columns: &[ArrayRef], row: usize, out: &mut Vec<u8>) {
     if let [column] = columns {
         if let Some(dictionary) = column.as_any_dictionary_opt()
@@ -55,16 +57,39 @@ pub fn key_text(columns: &[ArrayRef], row: usize, out: &mut Vec<u8>) {
         {
             return key_text(std::slice::from_ref(dictionary.values()), *value, out);
         }
-        if let Some(text) = plain_text(column, row) {
+        if let Some(text) = plain_text(column, row)
+            && !text.starts_with('[')
+        {
             return out.extend_from_slice(text.as_bytes());
         }
     }
     for (at, column) in columns.iter().enumerate() {
         out.push(if at == 0 { b'[' } else { b',' });
-        write_value(column, row, out);
+        match not_finite(column, row) {
+            Some(value) => values::json(value, out),
+            None => write_value(column, row, out),
+        }
     }
     if !columns.is_empty() {
         out.push(b']');
+    }
+}
+
+/// Spark's word for a number that JSON does not have.
+fn not_finite(column: &ArrayRef, row: usize) -> Option<&'static str> {
+    if column.is_null(row) {
+        return None;
+    }
+    let value = match column.data_type() {
+        DataType::Float64 => column.as_primitive::<Float64Type>().value(row),
+        DataType::Float32 => f64::from(column.as_primitive::<Float32Type>().value(row)),
+        _ => return None,
+    };
+    match value {
+        f64::INFINITY => Some("Infinity"),
+        f64::NEG_INFINITY => Some("-Infinity"),
+        _ if value.is_nan() => Some("NaN"),
+        _ => None,
     }
 }
 
@@ -222,6 +247,12 @@ mod tests {
         assert_eq!(key(std::slice::from_ref(&id), 0), "s-1");
         assert_eq!(key(std::slice::from_ref(&n), 0), "[7]");
         assert_eq!(key(&[id, n], 0), r#"["s-1",7]"#);
+        // No two groups share a key.
+        let texts: ArrayRef = Arc::new(StringArray::from(vec![Some("[null]"), None, Some("a[")]));
+        assert_eq!([0, 1, 2].map(|row| key(std::slice::from_ref(&texts), row)), [r#"["[null]"]"#, "[null]", "a["]);
+        let floats: ArrayRef = Arc::new(Float64Array::from(vec![Some(f64::NAN), None, Some(f64::NEG_INFINITY), Some(1.0)]));
+        let keys = [0, 1, 2, 3].map(|row| key(std::slice::from_ref(&floats), row));
+        assert_eq!(keys, [r#"["NaN"]"#, "[null]", r#"["-Infinity"]"#, "[1.0]"]);
     }
 
     #[test]
