@@ -141,7 +141,7 @@ fn refusal(plan: &LogicalPlan) -> String {
     match plan {
         LogicalPlan::Sort(_) | LogicalPlan::Limit(_) => {
             "ORDER BY and LIMIT need the whole result of an aggregate, so they stand at its top and only fit output_mode = \"complete\"; \
-             use complete mode, or sort where you read"
+             aggregate in complete mode, or sort where you read"
                 .into()
         }
         LogicalPlan::Distinct(_) => {

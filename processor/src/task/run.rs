@@ -48,6 +48,7 @@ pub fn compile_queries(paths: &[PathBuf]) -> Result<Vec<StreamQuery>, QueryError
 /// When a query cannot run or cannot go on; the others are then stopped in good order.
 pub async fn run(settings: Settings, telemetry: Telemetry, shutdown: Shutdown) -> Result<Summary, ProcessorError> {
     let queries: Vec<Arc<StreamQuery>> = compile_queries(&settings.processor.queries)?.into_iter().map(Arc::new).collect();
+    check_names(&settings, &queries).map_err(ProcessorError::Task)?;
     let metrics = Metrics::register(telemetry.registry()).map_err(|error| ProcessorError::Task(format!("metrics: {error}")))?;
     let settings = Arc::new(settings);
     let mut statuses = Vec::new();
@@ -105,6 +106,30 @@ pub async fn run(settings: Settings, telemetry: Telemetry, shutdown: Shutdown) -
     }
     part.ended();
     first_fault.map_or(Ok(Summary { queries: count }), Err)
+}
+
+/// What the queries and the settings say of each other.
+fn check_names(settings: &Settings, queries: &[Arc<StreamQuery>]) -> Result<(), String> {
+    for query in queries {
+        let (file, topics) = (&query.file, &settings.topics);
+        let read = file.source.is_kafka().then(|| ("source.topic", file.source.topic.clone()));
+        let written = file.sink.is_kafka().then(|| ("sink.topic", file.output_topic()));
+        for (key, topic) in read.into_iter().chain(written) {
+            let lanes = [("topics.late", &topics.late), ("topics.dead", &topics.dead)];
+            if let Some((lane, _)) = lanes.into_iter().find(|(_, name)| **name == topic) {
+                return Err(format!(
+                    "query '{}': {key} is '{topic}', the lane for rows that are set aside ({lane}): the query's own would come back to it \
+                     without end; name another topic in one of the two",
+                    file.name
+                ));
+            }
+        }
+    }
+    let names: Vec<&str> = queries.iter().map(|query| query.file.name.as_str()).collect();
+    match settings.processor.rebuild.iter().find(|name| !names.contains(&name.as_str())) {
+        Some(name) => Err(format!("--rebuild {name}: there is no such query here; there are {}", names.join(", "))),
+        None => Ok(()),
+    }
 }
 
 /// Creates the topics of a query, if it has any; gives the number of its input partitions.

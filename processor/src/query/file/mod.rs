@@ -11,6 +11,7 @@ use serde::Deserialize;
 
 pub use mqtt::{Mqtt, MqttPayload, OwnColumn};
 pub use sink::{Body, Sink, SinkFormat};
+pub(crate) use source::default_partition_key;
 pub use source::{CleanSource, FileOrder, Source, SourceFormat};
 
 use super::zone::Zone;
@@ -233,6 +234,9 @@ impl QueryFile {
     }
 
     fn check(&self) -> Result<(), String> {
+        if self.name.is_empty() {
+            return Err("name is empty; the query's topics are named after it".into());
+        }
         common::topics::check_name(&common::topics::journal(&self.name)).map_err(|fault| format!("name: {fault}"))?;
         self.source.check()?;
         self.sink.check(self.query.output_mode)?;

@@ -72,7 +72,7 @@ fn default_max_future() -> Span {
 
 const DEFAULT_IDLE_TIMEOUT: Span = Span::from_secs(30);
 
-fn default_partition_key() -> String {
+pub(crate) fn default_partition_key() -> String {
     "sensor_id".into()
 }
 
