@@ -25,7 +25,7 @@ use datafusion_sql::sqlparser::ast::{Expr as SqlExpr, Statement, visit_expressio
 
 use super::ddl::parse_ddl;
 use super::describe::{Description, KEY_COLUMNS, PARTITIONS};
-use super::file::{FileError, OutputMode, QueryFile};
+use super::file::{FileError, OutputMode, QueryFile, default_partition_key};
 use super::functions::{Functions, LazyChoices, SparkCasts, SparkExtract, SparkText, cut_sensitive, exploded, is_explode, refused};
 use super::grouping::{Grouping, Window, nullable, physical};
 use super::identity::shown_groups;
@@ -169,7 +169,8 @@ impl StreamQuery {
     /// One sentence that says what does not stream and what to write instead.
     pub fn compile(file: QueryFile) -> Result<Self, QueryError> {
         let query = file.name.clone();
-        Compiler::new(file).and_then(Compiler::compile).map_err(|cause| QueryError::Refused { query, cause })
+        let work = || Compiler::new(file).and_then(Compiler::compile);
+        with_room(work).map_err(|cause| QueryError::Refused { query, cause })
     }
 
     /// The description as a journal holds it: with the number of input partitions where the state of one group lies in all of them.
@@ -190,6 +191,20 @@ impl StreamQuery {
     pub(crate) fn is_complete(&self) -> bool {
         self.file.query.output_mode == OutputMode::Complete
     }
+}
+
+/// Stack for parser and planner: they go as deep as an expression does, and only afterwards can it be refused.
+const ROOM: usize = 64 << 20;
+
+/// Runs `work` where there is room for it.
+fn with_room<T: Send>(work: impl FnOnce() -> Result<T, String> + Send) -> Result<T, String> {
+    let said = tracing::dispatcher::get_default(Clone::clone);
+    let work = move || tracing::dispatcher::with_default(&said, work);
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().name("compile".into()).stack_size(ROOM).spawn_scoped(scope, work);
+        let thread = thread.map_err(|error| format!("there is no memory for a thread to compile it ({error})"))?;
+        thread.join().unwrap_or_else(|fault| std::panic::resume_unwind(fault))
+    })
 }
 
 fn write_window(f: &mut fmt::Formatter<'_>, what: &str, grouping: &Grouping) -> fmt::Result {
@@ -217,6 +232,12 @@ impl Compiler {
             .ok_or_else(|| format!("source.event_time: there is no column '{name}' in source.schema"))?;
         if *schema.field(event_time).data_type() != timestamp_type() {
             return Err(format!("source.event_time: column '{name}' must be a TIMESTAMP"));
+        }
+        let key = &file.source.partition_key;
+        let has_key = schema.fields().iter().any(|field| field.name().eq_ignore_ascii_case(key));
+        // The default is a guess that need not fit.
+        if !has_key && !key.is_empty() && *key != default_partition_key() {
+            return Err(format!("source.partition_key: there is no column '{key}' in source.schema"));
         }
         let lookups = lookup::load(&file.lookups, &schema)?;
         Ok(Self { file, schema, event_time, lookups })
@@ -255,7 +276,11 @@ impl Compiler {
         let key = &self.file.source.partition_key;
         let key_column = self.schema.fields().iter().position(|field| field.name().eq_ignore_ascii_case(key));
         if let Some(grouping) = groupings.last() {
-            check_constants(&after, &grouping.schema)?;
+            check_constants(&after, &grouping.schema, None)?;
+        }
+        check_constants(&before, &self.schema, groups.as_ref())?;
+        if let (Some(second), Some(inner)) = (&second, &groups) {
+            check_constants(&second.before, &inner.schema, Some(&second.grouping))?;
         }
         // One owner of all partitions has all rows of a group, wherever they lie.
         let apart = self.file.has_journal_topic() || !self.file.source.watermark_by.is_empty();
@@ -555,12 +580,17 @@ pub(super) fn steps(nodes: &[&LogicalPlan]) -> Result<Vec<Step>> {
 }
 
 /// An expression that fails without any row fails with every row: said now, and not when the first result is due.
-fn check_constants(steps: &[Step], input: &SchemaRef) -> Result<(), String> {
-    let no_rows = RecordBatch::new_empty(Arc::clone(input));
-    match Step::apply_all(steps, no_rows, UInt32Array::from(Vec::<u32>::new())) {
-        Ok(_) => Ok(()),
-        Err(error) => Err(format!("an expression can never be computed: {}", sentence(&error))),
-    }
+fn check_constants(steps: &[Step], input: &SchemaRef, grouping: Option<&Grouping>) -> Result<(), String> {
+    let compute = || {
+        let no_rows = RecordBatch::new_empty(Arc::clone(input));
+        let (batch, _) = Step::apply_all(steps, no_rows, UInt32Array::from(Vec::<u32>::new()))?;
+        if let Some(grouping) = grouping {
+            grouping.key_columns(&batch)?;
+            grouping.aggregates.arguments(&batch)?;
+        }
+        Ok(())
+    };
+    compute().map_err(|error: DataFusionError| format!("an expression can never be computed: {}", sentence(&error)))
 }
 
 fn refused_call(expr: &SqlExpr) -> ControlFlow<String> {

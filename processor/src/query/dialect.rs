@@ -10,6 +10,7 @@ use datafusion_sql::sqlparser::ast::{
     Value, VisitMut, VisitorMut,
 };
 use datafusion_sql::sqlparser::dialect::SparkSqlDialect;
+use datafusion_sql::sqlparser::keywords::Keyword;
 use datafusion_sql::sqlparser::parser::{Parser, ParserError};
 use datafusion_sql::sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer};
 
@@ -23,7 +24,38 @@ const DIALECT: SparkSqlDialect = SparkSqlDialect {};
 /// When the text is not SQL.
 pub(crate) fn statements(sql: &str) -> Result<Vec<Statement>, ParserError> {
     let tokens = Tokenizer::new(&DIALECT, sql).tokenize_with_location()?;
-    Parser::new(&DIALECT).with_tokens_with_locations(suffixes(tokens)).parse_statements()
+    Parser::new(&DIALECT).with_tokens_with_locations(intervals(suffixes(tokens))).parse_statements()
+}
+
+/// `INTERVAL '1 hour'` is `INTERVAL '1' hour`, the one form that the parser takes.
+fn intervals(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
+    let mut out: Vec<TokenWithSpan> = Vec::with_capacity(tokens.len());
+    for mut token in tokens {
+        let after_interval = || {
+            let before = out.iter().rev().find(|token| !matches!(token.token, Token::Whitespace(_)));
+            before.is_some_and(|token| matches!(&token.token, Token::Word(word) if word.keyword == Keyword::INTERVAL))
+        };
+        let Token::SingleQuotedString(text) = &mut token.token else {
+            out.push(token);
+            continue;
+        };
+        let parts: Vec<&str> = text.split_whitespace().collect();
+        let &[number, unit] = parts.as_slice() else {
+            out.push(token);
+            continue;
+        };
+        let is_length = number.parse::<f64>().is_ok() && unit.chars().all(|letter| letter.is_ascii_alphabetic());
+        if !is_length || !after_interval() {
+            out.push(token);
+            continue;
+        }
+        let span = token.span;
+        let unit = Token::make_keyword(unit);
+        *text = number.to_owned();
+        out.push(token);
+        out.push(TokenWithSpan::new(unit, span));
+    }
+    out
 }
 
 /// `1.5D` is a DOUBLE: the number with an exponent, which is one as well. `1.5BD` is a DECIMAL, as it is without.

@@ -16,6 +16,8 @@ use datafusion_expr::{EmitTo, Expr, GroupsAccumulator};
 use datafusion_physical_expr::aggregate::{AggregateFunctionExpr, LoweredAggregateBuilder};
 use datafusion_physical_expr::{GroupsAccumulatorAdapter, PhysicalExpr};
 
+use super::grouping::checked;
+use super::keys::normalize;
 use super::shape::boolean;
 
 /// One aggregate call of the query.
@@ -27,6 +29,8 @@ struct Call {
     filter: Option<Arc<dyn PhysicalExpr>>,
     /// How many state columns it has.
     states: usize,
+    /// It takes each value once: those that make one group are one value here as well.
+    distinct: bool,
 }
 
 /// All aggregate calls of a query.
@@ -90,9 +94,11 @@ impl Aggregates {
                 lowered.aggregate.create_accumulator()?;
             }
             let expressions = lowered.aggregate.all_expressions();
-            let mut arguments = expressions.args;
-            arguments.extend(expressions.order_by_exprs);
-            compiled.push(Call { aggregate: lowered.aggregate, arguments, filter: lowered.filter, states: fields.len() });
+            let arguments = expressions.args.into_iter().chain(expressions.order_by_exprs);
+            let arguments = arguments.map(|argument| checked(argument, input.as_arrow())).collect::<Result<_>>()?;
+            let filter = lowered.filter.map(|filter| checked(filter, input.as_arrow())).transpose()?;
+            let distinct = lowered.aggregate.is_distinct() || lowered.aggregate.fun().name() == "collect_set";
+            compiled.push(Call { aggregate: lowered.aggregate, arguments, filter, states: fields.len(), distinct });
             // Names of state fields may repeat between calls; their place makes them unique.
             for field in fields {
                 let name = format!("state_{}", state_fields.len());
@@ -114,7 +120,10 @@ impl Aggregates {
     /// Evaluates the arguments of every call for the rows of `batch`.
     pub(crate) fn arguments(&self, batch: &RecordBatch) -> Result<Arguments> {
         let evaluate = |call: &Call| {
-            let values = call.arguments.iter().map(|expr| expr.evaluate(batch)?.into_array(batch.num_rows()));
+            let values = call.arguments.iter().map(|expr| {
+                let values = expr.evaluate(batch)?.into_array(batch.num_rows())?;
+                Ok(if call.distinct { normalize(values) } else { values })
+            });
             let filter = call.filter.as_ref().map(|predicate| boolean(predicate, batch)).transpose()?;
             Ok((values.collect::<Result<Vec<_>>>()?, filter))
         };

@@ -5,10 +5,12 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, StructArray, TimestampMillisecondArray, new_empty_array};
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
-use datafusion_common::{DFSchema, DataFusionError, Result};
-use datafusion_expr::Expr;
+use datafusion_common::tree_node::{Transformed, TransformedResult as _, TreeNode as _};
+use datafusion_common::{DFSchema, DataFusionError, Result, ScalarValue};
 use datafusion_expr::execution_props::ExecutionProps;
 use datafusion_expr::physical_planning_context::PhysicalPlanningContext;
+use datafusion_expr::{Expr, Operator};
+use datafusion_physical_expr::expressions::{BinaryExpr, Literal, NegativeExpr};
 use datafusion_physical_expr::{PhysicalExpr, create_physical_expr};
 
 use super::compile::sentence;
@@ -141,7 +143,28 @@ impl Grouping {
 }
 
 pub(crate) fn physical(expr: &Expr, schema: &DFSchema) -> Result<Arc<dyn PhysicalExpr>> {
-    create_physical_expr(expr, schema, &ExecutionProps::new(), &PhysicalPlanningContext::default())
+    checked(create_physical_expr(expr, schema, &ExecutionProps::new(), &PhysicalPlanningContext::default())?, schema.as_arrow())
+}
+
+/// The same expression, in which a result that does not fit its type is an error, as in Spark, and not another number.
+pub(crate) fn checked(expr: Arc<dyn PhysicalExpr>, schema: &Schema) -> Result<Arc<dyn PhysicalExpr>> {
+    let check = |expr: Arc<dyn PhysicalExpr>| {
+        let checked = |left, op, right| Ok(Transformed::yes(Arc::new(BinaryExpr::new(left, op, right).with_fail_on_overflow(true)) as _));
+        if let Some(binary) = expr.downcast_ref::<BinaryExpr>()
+            && matches!(binary.op(), Operator::Plus | Operator::Minus | Operator::Multiply)
+        {
+            return checked(Arc::clone(binary.left()), *binary.op(), Arc::clone(binary.right()));
+        }
+        if let Some(negative) = expr.downcast_ref::<NegativeExpr>() {
+            let kind = negative.arg().data_type(schema)?;
+            if kind.is_signed_integer() {
+                let zero = Arc::new(Literal::new(ScalarValue::new_zero(&kind)?));
+                return checked(zero, Operator::Minus, Arc::clone(negative.arg()));
+            }
+        }
+        Ok(Transformed::no(expr))
+    };
+    expr.transform_up(check).data()
 }
 
 /// Nullability is a planner's guess; a batch must never fail over it.

@@ -25,6 +25,12 @@ pub(crate) fn parse(sql: &str, schema: &Schema) -> Result<Statement, String> {
     if !matches!(statement, Statement::Query(_)) {
         return Err(format!("the SQL must be a SELECT; '{}' does not stream", first_word(&statement.to_string())));
     }
+    let mut depth = Depth::default();
+    if let ControlFlow::Break(()) = statement.visit(&mut depth) {
+        return Err(format!(
+            "an expression is more than {DEEPEST} operations deep; write a list as x IN (...), and a long sum or condition in pieces with brackets"
+        ));
+    }
     dialect::respell(&mut statement);
     let columns = schema.fields().iter().map(|field| (field.name().to_lowercase(), field.name().clone())).collect();
     let mut speller = Speller { columns };
@@ -34,6 +40,26 @@ pub(crate) fn parse(sql: &str, schema: &Schema) -> Result<Statement, String> {
 
 fn first_word(text: &str) -> &str {
     text.split_whitespace().next().unwrap_or_default()
+}
+
+/// Expressions nest this deep at most: they are evaluated by recursion, in threads with an ordinary stack.
+const DEEPEST: usize = 400;
+
+#[derive(Default)]
+struct Depth(usize);
+
+impl VisitorMut for Depth {
+    type Break = ();
+
+    fn pre_visit_expr(&mut self, _: &mut Expr) -> ControlFlow<()> {
+        self.0 += 1;
+        if self.0 > DEEPEST { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    }
+
+    fn post_visit_expr(&mut self, _: &mut Expr) -> ControlFlow<()> {
+        self.0 -= 1;
+        ControlFlow::Continue(())
+    }
 }
 
 struct Speller {

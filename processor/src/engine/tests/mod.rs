@@ -11,6 +11,7 @@ mod hopping;
 mod idle;
 mod lookup;
 mod merged;
+mod one_value;
 pub(crate) mod oracle;
 mod outlook;
 mod property;

@@ -39,11 +39,25 @@ fn each_says_what_to_do() {
         ("SELECT sensor_id, count(*) AS n FROM iot GROUP BY GROUPING SETS ((sensor_id), (kind))", "GROUPING SETS"),
         ("SELECT count(*) AS n FROM iot WHERE seq IN (SELECT seq FROM iot) GROUP BY window(ts, '1 second')", "subquery"),
         ("INSERT INTO iot VALUES (1)", "SELECT"),
+        ("SELECT sensor_id, seq FROM iot WHERE kind RLIKE '('", "can never be computed"),
+        ("SELECT max(regexp_replace(kind, '[', '')) AS m FROM iot GROUP BY window(ts, '1 second')", "can never be computed"),
+        ("SELECT count(*) AS n FROM iot GROUP BY window(ts, '1 second'), regexp_replace(kind, '(', '')", "can never be computed"),
+        ("SELECT count(*) AS n FROM iot GROUP BY window(ts, '10 seconds', '5 seconds', '-1 parsec')", "parsec"),
         ("SELECT count(*) AS n FROM iot GROUP BY", "cannot be read"),
     ];
     for (sql, part) in cases {
         check(&query_file(sql), part);
     }
+}
+
+#[test]
+fn an_expression_has_a_limit_and_never_the_end_of_the_stack() {
+    let sum = |terms: usize| format!("SELECT sensor_id, {} AS x FROM iot", vec!["value"; terms].join(" + "));
+    check(&query_file(&sum(20_000)), "operations deep");
+    let cases = (0..1_000).map(|case| format!("kind = 'k{case}'")).collect::<Vec<_>>().join(" OR ");
+    check(&query_file(&format!("SELECT sensor_id FROM iot WHERE {cases}")), "IN (...)");
+    let file = QueryFile::parse(&query_file(&sum(400)), Path::new("case.toml")).unwrap();
+    StreamQuery::compile(file).unwrap();
 }
 
 #[test]
@@ -66,6 +80,7 @@ fn settings_that_do_not_fit_say_what_does() {
         (with(&chained("GROUP BY window(ts, '1 minute')"), "", APPEND), "window of the inner"),
         (with(&chained(""), "", APPEND), "window"),
         (with(COUNT, "watermark_by = 'device'", ""), "device"),
+        (with(COUNT, "partition_key = 'device'", ""), "device"),
         (with(&chained("GROUP BY session_window(w, '1 minute')"), "", APPEND), "window(w"),
         (with("SELECT count(*) AS n FROM iot GROUP BY window(ts, '1 second')", "watermark_by = 'sensor_id'", ""), "GROUP BY"),
         (with(COUNT, "drop_duplicates_within_watermark = ['seq']", ""), "partition key"),
