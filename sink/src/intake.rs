@@ -25,8 +25,8 @@ use crate::status::Status;
 const IDLE: Duration = Duration::from_millis(250);
 /// The same while a batch is on its way: the next one is to follow it at once.
 const BUSY: Duration = Duration::from_millis(5);
-/// Rows that are read while a batch is on its way, at most; they bound the memory.
-const AHEAD: usize = 5_000;
+/// Rows that are taken in before the loop looks at anything else: the clock, the delivering thread and the status cost as much as a row.
+const AT_ONCE: usize = 256;
 /// A database that takes longer for a batch makes reading pause.
 const PATIENCE: Duration = Duration::from_millis(250);
 /// Longest wait for the log's answer when reading goes back.
@@ -62,8 +62,11 @@ impl Desk {
     }
 
     fn forget(&mut self) {
-        if self.dispatch.is_busy() || self.filler.rows() > 0 {
-            tracing::warn!("rows were not written before their partitions went; the next owner reads them again");
+        if self.filler.rows() > 0 {
+            tracing::warn!(
+                rows = self.filler.rows(),
+                "rows were read and not written before their partitions went; the next owner reads them again"
+            );
         }
         self.filler.forget();
         self.dispatch.forget();
@@ -221,11 +224,7 @@ impl Intake {
     }
 
     fn turn(&mut self) -> Result<(), SinkError> {
-        match self.consumer.poll(self.patience()) {
-            Some(Ok(message)) => self.context().desk().filler.push(&message, BorrowedMessage::detach),
-            Some(Err(error)) => self.note(error)?,
-            None => {}
-        }
+        self.read()?;
         self.context().take_fatal()?;
         if self.context().assigned.swap(false, Ordering::Relaxed) && self.is_paused {
             self.pause();
@@ -235,13 +234,34 @@ impl Intake {
         self.heed(news)?;
         if self.hand_over_if_due() {
             self.resume();
-        } else if !self.is_paused && self.is_full_ahead() {
+        } else if !self.is_paused && self.is_full(&self.context().desk().filler) {
             let news = self.context().desk().dispatch.hear(PATIENCE)?;
             if news.is_none() {
                 self.is_paused = true;
                 self.pause();
             }
             self.heed(news)?;
+        }
+        Ok(())
+    }
+
+    /// Takes in the rows that are here, as many as there is room for; waits for the first one only.
+    fn read(&self) -> Result<(), SinkError> {
+        let mut patience = self.patience();
+        for _ in 0..AT_ONCE {
+            match self.consumer.poll(patience) {
+                Some(Ok(message)) => {
+                    // The poll may want the desk: it is not kept.
+                    let mut desk = self.context().desk();
+                    desk.filler.push(&message, BorrowedMessage::detach);
+                    if self.is_full(&desk.filler) {
+                        return Ok(());
+                    }
+                }
+                Some(Err(error)) => self.note(error)?,
+                None => return Ok(()),
+            }
+            patience = Duration::ZERO;
         }
         Ok(())
     }
@@ -258,22 +278,19 @@ impl Intake {
     /// Hands the batch over when it is due and the one before it is written.
     fn hand_over_if_due(&self) -> bool {
         let mut desk = self.context().desk();
-        let Desk { filler, dispatch } = &*desk;
-        let is_full = filler.rows() >= self.batch_rows || filler.bytes() >= self.batch_size;
-        let is_due = is_full || filler.since().is_some_and(|since| since.elapsed() >= self.batch_wait);
-        if dispatch.is_busy() {
+        if desk.dispatch.is_busy() {
             return false;
         }
-        if is_due {
+        if self.is_full(&desk.filler) || desk.filler.since().is_some_and(|since| since.elapsed() >= self.batch_wait) {
             desk.hand_over();
         }
         true
     }
 
-    /// Whether as much is read as may be while a batch is on its way.
-    fn is_full_ahead(&self) -> bool {
-        let desk = self.context().desk();
-        desk.dispatch.is_busy() && (desk.filler.rows() >= self.batch_rows.min(AHEAD) || desk.filler.bytes() >= self.batch_size)
+    /// Whether the batch must go before more is read. While another one is on its way, one full batch waits for it: with both the memory is
+    /// bounded.
+    fn is_full(&self, filler: &Filler) -> bool {
+        filler.rows() >= self.batch_rows || filler.bytes() >= self.batch_size
     }
 
     /// How long a turn may wait for a row.
@@ -365,10 +382,10 @@ fn config(settings: &Settings, output: &str) -> rdkafka::ClientConfig {
         // Lag, and whether the log is there.
         .set("statistics.interval.ms", "1000")
         // Bounds the memory of what is fetched ahead.
-        .set("queued.min.messages", "20000")
+        .set("queued.min.messages", "10000")
         // With that many fetched ahead librdkafka would look away for a second, and a batch takes a fraction of it.
         .set("fetch.queue.backoff.ms", "10")
-        .set("queued.max.messages.kbytes", "16384")
+        .set("queued.max.messages.kbytes", "8192")
         .set("fetch.wait.max.ms", "250");
     if let Some(id) = &settings.sink.instance_id {
         config.set("group.instance.id", id);

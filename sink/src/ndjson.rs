@@ -2,12 +2,12 @@
 
 use serde::Serialize;
 
-use crate::point::{Object, Point};
+use crate::point::{Object, Point, Text};
 
 #[derive(Serialize)]
 struct Line<'a> {
     measurement: &'a str,
-    tags: Object<'a, String>,
+    tags: Object<'a, Text>,
     /// Milliseconds since 1970-01-01T00:00:00Z.
     time: i64,
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -2,7 +2,11 @@
 
 use std::sync::Arc;
 
+use compact_str::CompactString;
 use serde::ser::{Serialize, SerializeMap as _, Serializer};
+
+/// Names and short texts in place: points wait by the ten thousand, and each has a dozen of them.
+pub type Text = CompactString;
 
 /// One value of a point.
 #[derive(Debug, Clone, PartialEq)]
@@ -12,7 +16,7 @@ pub enum FieldValue {
     UInt(u64),
     Float(f64),
     Bool(bool),
-    Text(String),
+    Text(Text),
 }
 
 /// Where a record is in the log.
@@ -33,15 +37,15 @@ impl Default for Place {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Point {
     /// The query's name.
-    pub measurement: String,
+    pub measurement: Text,
     /// The group's columns, sorted by name.
-    pub tags: Vec<(String, String)>,
+    pub tags: Vec<(Text, Text)>,
     /// Start of the window, or the row's own time, milliseconds since 1970-01-01T00:00:00Z; 0 for a group without a window.
     pub time_ms: i64,
     /// End (exclusive) of the window, in the same unit.
     pub end_ms: Option<i64>,
     /// The other columns in the query's order; nulls are left out.
-    pub fields: Vec<(String, FieldValue)>,
+    pub fields: Vec<(Text, FieldValue)>,
     /// Of two rows with the same identity the one with the larger revision counts. `None`: the last to arrive counts.
     pub revision: Option<i64>,
     /// The window has closed: the row will not change any more.
@@ -49,7 +53,7 @@ pub struct Point {
     /// The final row was written before, and this one corrects it.
     pub restated: bool,
     /// Fields that the row has, but without a value.
-    pub nulls: Vec<String>,
+    pub nulls: Vec<Text>,
     /// A column of the group is null: its tag is left out.
     pub null_tag: bool,
     /// The record behind it.
@@ -112,7 +116,7 @@ impl Fnv {
 }
 
 /// Pairs as a JSON object, in their order.
-pub(crate) struct Object<'a, V>(pub(crate) &'a [(String, V)]);
+pub(crate) struct Object<'a, V>(pub(crate) &'a [(Text, V)]);
 
 impl<V: Serialize> Serialize for Object<'_, V> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {

@@ -1,5 +1,6 @@
 //! A row on the wire: a JSON object of a query's columns, in their order.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
@@ -8,41 +9,42 @@ use serde_json::Value;
 
 /// One column's value.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Cell {
+pub(crate) enum Cell<'a> {
     Null,
     Bool(bool),
     Int(i64),
     UInt(u64),
     Float(f64),
-    Text(String),
+    Text(Cow<'a, str>),
     /// A list or a struct, such as Spark's column `window`.
     Nested(Value),
 }
 
-/// The columns in the order of the query; read straight from the bytes, without a tree in between.
+/// The columns in the order of the query; read straight from the bytes, without a tree in between. Texts without escapes are the record's own
+/// bytes: half of them, such as the window's bounds, are never kept.
 #[derive(Debug, PartialEq)]
-pub(crate) struct Row(pub(crate) Vec<(String, Cell)>);
+pub(crate) struct Row<'a>(pub(crate) Vec<(Cow<'a, str>, Cell<'a>)>);
 
-impl Row {
-    pub(crate) fn get(&self, name: &str) -> Option<&Cell> {
+impl Row<'_> {
+    pub(crate) fn get(&self, name: &str) -> Option<&Cell<'_>> {
         self.0.iter().find(|(column, _)| column == name).map(|(_, cell)| cell)
     }
 }
 
-impl<'de> Deserialize<'de> for Row {
+impl<'de> Deserialize<'de> for Row<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Columns;
         impl<'de> Visitor<'de> for Columns {
-            type Value = Row;
+            type Value = Row<'de>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a JSON object of columns")
             }
 
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Row, A::Error> {
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Row<'de>, A::Error> {
                 let mut columns = Vec::with_capacity(8);
-                while let Some(entry) = map.next_entry()? {
-                    columns.push(entry);
+                while let Some((Name(name), cell)) = map.next_entry()? {
+                    columns.push((name, cell));
                 }
                 Ok(Row(columns))
             }
@@ -51,45 +53,74 @@ impl<'de> Deserialize<'de> for Row {
     }
 }
 
-impl<'de> Deserialize<'de> for Cell {
+/// A column's name.
+struct Name<'a>(Cow<'a, str>);
+
+impl<'de> Deserialize<'de> for Name<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Text;
+        impl<'de> Visitor<'de> for Text {
+            type Value = Name<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a name")
+            }
+
+            fn visit_borrowed_str<E>(self, name: &'de str) -> Result<Name<'de>, E> {
+                Ok(Name(Cow::Borrowed(name)))
+            }
+
+            fn visit_str<E>(self, name: &str) -> Result<Name<'de>, E> {
+                Ok(Name(Cow::Owned(name.to_owned())))
+            }
+        }
+        deserializer.deserialize_str(Text)
+    }
+}
+
+impl<'de> Deserialize<'de> for Cell<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Any;
         impl<'de> Visitor<'de> for Any {
-            type Value = Cell;
+            type Value = Cell<'de>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a JSON value")
             }
 
-            fn visit_unit<E>(self) -> Result<Cell, E> {
+            fn visit_unit<E>(self) -> Result<Cell<'de>, E> {
                 Ok(Cell::Null)
             }
 
-            fn visit_bool<E>(self, value: bool) -> Result<Cell, E> {
+            fn visit_bool<E>(self, value: bool) -> Result<Cell<'de>, E> {
                 Ok(Cell::Bool(value))
             }
 
-            fn visit_i64<E>(self, value: i64) -> Result<Cell, E> {
+            fn visit_i64<E>(self, value: i64) -> Result<Cell<'de>, E> {
                 Ok(Cell::Int(value))
             }
 
-            fn visit_u64<E>(self, value: u64) -> Result<Cell, E> {
+            fn visit_u64<E>(self, value: u64) -> Result<Cell<'de>, E> {
                 Ok(i64::try_from(value).map_or(Cell::UInt(value), Cell::Int))
             }
 
-            fn visit_f64<E>(self, value: f64) -> Result<Cell, E> {
+            fn visit_f64<E>(self, value: f64) -> Result<Cell<'de>, E> {
                 Ok(Cell::Float(value))
             }
 
-            fn visit_str<E>(self, value: &str) -> Result<Cell, E> {
-                Ok(Cell::Text(value.to_owned()))
+            fn visit_borrowed_str<E>(self, value: &'de str) -> Result<Cell<'de>, E> {
+                Ok(Cell::Text(Cow::Borrowed(value)))
             }
 
-            fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<Cell, A::Error> {
+            fn visit_str<E>(self, value: &str) -> Result<Cell<'de>, E> {
+                Ok(Cell::Text(Cow::Owned(value.to_owned())))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<Cell<'de>, A::Error> {
                 Value::deserialize(SeqAccessDeserializer::new(seq)).map(Cell::Nested)
             }
 
-            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Cell, A::Error> {
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Cell<'de>, A::Error> {
                 Value::deserialize(MapAccessDeserializer::new(map)).map(Cell::Nested)
             }
         }

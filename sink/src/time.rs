@@ -22,7 +22,7 @@ pub(crate) fn parse_text(text: &str) -> Option<i64> {
 }
 
 /// A window bound: text as above, or epoch milliseconds.
-pub(crate) fn parse_cell(cell: &Cell) -> Option<i64> {
+pub(crate) fn parse_cell(cell: &Cell<'_>) -> Option<i64> {
     match cell {
         Cell::Int(millis) => Some(*millis),
         Cell::Text(text) => parse_text(text),
@@ -31,7 +31,7 @@ pub(crate) fn parse_cell(cell: &Cell) -> Option<i64> {
 }
 
 /// A bound within Spark's struct column `window`.
-pub(crate) fn parse_nested(cell: &Cell, bound: &str) -> Option<i64> {
+pub(crate) fn parse_nested(cell: &Cell<'_>, bound: &str) -> Option<i64> {
     let Cell::Nested(window) = cell else { return None };
     match window.get(bound)? {
         Value::Number(millis) => millis.as_i64(),

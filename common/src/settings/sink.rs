@@ -21,7 +21,7 @@ pub struct Sink {
     /// Topics to write; every topic that begins with `iot.agg.` when empty. A name that begins with `^` is a pattern.
     pub topics: Vec<String>,
     pub instance_id: Option<String>,
-    /// Most rows that one database transaction or request covers. Left as it is, SQLite gets 10,000 and a lake 20,000.
+    /// Most rows that one database transaction or request covers. Left as it is, SQLite gets 12,000 and a lake 20,000.
     pub batch_rows: usize,
     /// A batch is written when its records have this size, however few they are.
     pub batch_size: Size,
@@ -186,7 +186,7 @@ impl Output {
     /// request does, unless the settings say otherwise.
     pub fn batch_rows(&self, sink: &Sink) -> usize {
         let usual = match self.to {
-            Database::Sqlite => 10_000,
+            Database::Sqlite => 12_000,
             Database::Delta | Database::Parquet => 20_000,
             _ => BATCH_ROWS,
         };
@@ -215,19 +215,24 @@ impl Output {
         let url = |url: &str| url.starts_with("http://") || url.starts_with("https://");
         let pair = |cert: &Option<PathBuf>, key: &Option<PathBuf>| cert.is_some() == key.is_some();
         let both = "cert_file and key_file belong together; name both or none";
+        let one = |token: &Option<String>, file: &Option<PathBuf>| token.as_deref().is_none_or(str::is_empty) || file.is_none();
+        let either = "token and token_file say different things; keep one of them";
         match self.to {
             Database::Influxdb => {
                 check(url(&self.influxdb.url), "influxdb.url must begin with http:// or https://");
                 check(!self.influxdb.bucket.is_empty(), "influxdb.bucket is missing; name the bucket to write into");
                 check(pair(&self.influxdb.cert_file, &self.influxdb.key_file), both);
+                check(one(&self.influxdb.token, &self.influxdb.token_file), either);
             }
             Database::Victoriametrics => {
                 check(url(&self.victoriametrics.url), "victoriametrics.url must begin with http:// or https://");
                 check(pair(&self.victoriametrics.cert_file, &self.victoriametrics.key_file), both);
+                check(one(&self.victoriametrics.token, &self.victoriametrics.token_file), either);
             }
             Database::Http => {
                 check(url(&self.http.url), "http.url is missing, or does not begin with http:// or https://");
                 check(pair(&self.http.cert_file, &self.http.key_file), both);
+                check(one(&self.http.token, &self.http.token_file), either);
             }
             Database::Parquet => check(
                 self.parquet.mode == LakeMode::Append,
@@ -487,7 +492,7 @@ mod tests {
             let sink = load(Some(path.path()), [], &[]).unwrap().settings.sink;
             sink.all_outputs().iter().map(|output| output.batch_rows(&sink)).collect::<Vec<_>>()
         };
-        assert_eq!(rows("[sink]\nto = ['sqlite', 'http', 'delta']\nhttp.url = 'http://h'\n"), [10_000, 5_000, 20_000]);
+        assert_eq!(rows("[sink]\nto = ['sqlite', 'http', 'delta']\nhttp.url = 'http://h'\n"), [12_000, 5_000, 20_000]);
         assert_eq!(rows("[sink]\nbatch_rows = 10\nto = ['sqlite', 'delta']\n"), [10, 10]);
     }
 
@@ -509,6 +514,8 @@ mod tests {
         assert!(faults("[sink]\nto = ['influxdb']\n")[0].contains("influxdb.bucket is missing"));
         let half = faults("[sink]\nto = ['victoriametrics']\nvictoriametrics.cert_file = 'c.pem'\n");
         assert!(half[0].contains("cert_file and key_file belong together"), "{half:?}");
+        let both = faults("[sink]\nto = ['influxdb']\ninfluxdb = { bucket = 'b', token = 't', token_file = 'f' }\n");
+        assert!(both.len() == 1 && both[0].contains("token and token_file"), "{both:?}");
         assert!(faults("[sink]\nto = ['parquet']\nparquet.mode = 'upsert'\n")[0].contains("to = \"delta\""));
         assert!(faults("[sink]\nto = ['oracle']\n")[0].contains("sqlite"));
     }

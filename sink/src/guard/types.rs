@@ -48,7 +48,7 @@ impl Types {
     pub(super) fn learn(&self, points: &[Point]) -> Vec<Entry> {
         let mut found: BTreeMap<(&str, &str), FieldType> = BTreeMap::new();
         for point in points {
-            let known = self.known.get(&point.measurement);
+            let known = self.known.get(point.measurement.as_str());
             for (name, value) in &point.fields {
                 if self.of(known, name).is_some() {
                     continue;
@@ -68,7 +68,7 @@ impl Types {
     /// # Errors
     /// When a value is not of its field's type.
     pub(super) fn apply(&self, point: &mut Point) -> Result<u64, Unreadable> {
-        let known = self.known.get(&point.measurement);
+        let known = self.known.get(point.measurement.as_str());
         let mut left_out = 0;
         let mut fault = None;
         let nulls = &mut point.nulls;

@@ -51,7 +51,7 @@ impl Recent {
 
     /// Whether the point in the database has a field that this row has no value for.
     pub(super) fn loses_a_field(&self, point: &Point) -> bool {
-        let bit = |name: &String| self.place(name).map_or(0, |place| 1_u64 << place);
+        let bit = |name: &str| self.place(name).map_or(0, |place| 1_u64 << place);
         let nulls = point.nulls.iter().fold(0, |bits, name| bits | bit(name));
         nulls != 0 && self.held(point).is_some_and(|held| held.fields & nulls != 0)
     }
@@ -73,7 +73,7 @@ impl Recent {
         let mut bits = 0;
         for (name, _) in &point.fields {
             let place = self.place(name).unwrap_or_else(|| {
-                self.names.push(name.clone());
+                self.names.push(name.to_string());
                 self.names.len() - 1
             });
             bits |= 1 << place;

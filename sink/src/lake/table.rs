@@ -134,7 +134,7 @@ impl Table {
         for row in rows {
             for (name, _) in &row.tags {
                 grown |= columns.add(name, Kind::Text);
-                grown |= !tags.contains(name) && tags.insert(name.clone());
+                grown |= !tags.contains(name.as_str()) && tags.insert(name.to_string());
             }
             row.fields.iter().for_each(|(name, value)| grown |= columns.add(name, Kind::of(value)));
         }

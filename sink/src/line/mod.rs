@@ -61,7 +61,7 @@ pub(crate) fn fault(at: usize, point: &Point, dialect: Dialect) -> Option<Reject
     let reject = |detail: String| Some(Rejection { index: at, reason: "unwritable", detail });
     let names = || point.tags.iter().map(|(name, _)| name).chain(point.fields.iter().map(|(name, _)| name));
     let texts = || std::iter::once(&point.measurement).chain(names());
-    if point.measurement.is_empty() || names().any(String::is_empty) {
+    if point.measurement.is_empty() || names().any(|name| name.is_empty()) {
         return reject("a measurement, tag or field without a name cannot be written as line protocol".into());
     }
     if point.measurement.starts_with('#') {

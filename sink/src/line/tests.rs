@@ -76,13 +76,13 @@ fn every_text_comes_back_and_stays_apart_from_the_others() {
 fn a_line_has_tags_fields_and_milliseconds() {
     let mut point = point("a b,c=d", 1_700_000_000_123, 21.5, None);
     point.measurement = "my m,=".into();
-    point.tags.push(("z".into(), String::new()));
+    point.tags.push(("z".into(), "".into()));
     point.fields.extend([
-        ("i".to_owned(), FieldValue::Int(-3)),
-        ("u".to_owned(), FieldValue::UInt(u64::MAX)),
-        ("b".to_owned(), FieldValue::Bool(true)),
-        ("t x".to_owned(), FieldValue::Text("say \"hi\" \\ bye\nnow".into())),
-        ("tiny".to_owned(), FieldValue::Float(1e-300)),
+        ("i".into(), FieldValue::Int(-3)),
+        ("u".into(), FieldValue::UInt(u64::MAX)),
+        ("b".into(), FieldValue::Bool(true)),
+        ("t x".into(), FieldValue::Text("say \"hi\" \\ bye\nnow".into())),
+        ("tiny".into(), FieldValue::Float(1e-300)),
     ]);
     let expected = concat!(
         r"my\ m\,=,sensor_id=a\ b\,c\=d avg=21.5,i=-3i,u=18446744073709551615u,b=true,",

@@ -6,7 +6,7 @@ mod split;
 use common::settings::Mapping;
 use common::topics::result_header as header;
 
-use crate::point::{FieldValue, Place, Point};
+use crate::point::{FieldValue, Place, Point, Text};
 use crate::row::Row;
 use crate::time::{parse_cell, parse_nested};
 use headers::Told;
@@ -59,7 +59,7 @@ impl Mapper {
     }
 
     fn row(&self, topic: &str, told: &Told<'_>, value: &[u8]) -> Result<Point, Unreadable> {
-        let row: Row = serde_json::from_slice(value).map_err(|error| unreadable("not_json", format!("not a JSON object: {error}")))?;
+        let row: Row<'_> = serde_json::from_slice(value).map_err(|error| unreadable("not_json", format!("not a JSON object: {error}")))?;
         let (time, time_column) = self.time(told, &row)?;
         let end = told.end.or_else(|| bound(&row, "window_end", "end"));
         let columns = Columns { keys: self.tag_columns(told), fields: &self.settings.fields, time_column, start: time, end };
@@ -75,10 +75,10 @@ impl Mapper {
 
     /// A row that has left the result: its identity alone.
     fn deletion(&self, topic: &str, told: &Told<'_>, key: &[u8]) -> Result<Point, Unreadable> {
-        let key: Row = serde_json::from_slice(key)
+        let key: Row<'_> = serde_json::from_slice(key)
             .map_err(|error| unreadable("bad_header", format!("header {} is not a JSON object: {error}", header::KEY)))?;
         let time = told.time.or(told.start).unwrap_or(0);
-        let every: Vec<String> = key.0.iter().map(|(name, _)| name.clone()).collect();
+        let every: Vec<String> = key.0.iter().map(|(name, _)| name.clone().into_owned()).collect();
         let keys = self.tag_columns(told).unwrap_or(&every);
         let columns = Columns { keys: Some(keys), fields: &[], time_column: None, start: time, end: told.end };
         let Parts { tags, null_tag, .. } = columns.split(key);
@@ -103,7 +103,7 @@ impl Mapper {
     }
 
     /// The row's time, and the column that it is in when that is no column of a window.
-    fn time(&self, told: &Told<'_>, row: &Row) -> Result<(i64, Option<&str>), Unreadable> {
+    fn time(&self, told: &Told<'_>, row: &Row<'_>) -> Result<(i64, Option<&str>), Unreadable> {
         if let Some(column) = self.settings.time_column.as_deref() {
             let time = row.get(column).and_then(parse_cell);
             return time
@@ -134,10 +134,10 @@ impl Mapper {
         }
     }
 
-    fn measurement(&self, topic: &str, query: Option<&str>) -> String {
+    fn measurement(&self, topic: &str, query: Option<&str>) -> Text {
         match &self.settings.measurement {
-            None => query.unwrap_or_else(|| name_from(topic)).to_owned(),
-            Some(template) => template.replace("{query}", query.unwrap_or_else(|| name_from(topic))).replace("{topic}", topic),
+            None => query.unwrap_or_else(|| name_from(topic)).into(),
+            Some(template) => template.replace("{query}", query.unwrap_or_else(|| name_from(topic))).replace("{topic}", topic).into(),
         }
     }
 
@@ -158,7 +158,7 @@ fn name_from(topic: &str) -> &str {
 }
 
 /// A bound from its own column, or from Spark's struct column `window`.
-fn bound(row: &Row, column: &str, nested: &str) -> Option<i64> {
+fn bound(row: &Row<'_>, column: &str, nested: &str) -> Option<i64> {
     row.get(column).and_then(parse_cell).or_else(|| row.get("window").and_then(|window| parse_nested(window, nested)))
 }
 

@@ -98,7 +98,7 @@ fn readings_and_rows_without_a_window_have_their_own_time() {
     assert_eq!((stateless.time_ms, stateless.fields.len()), (1_700_000_000_000, 1));
     let current = own(&[(header::RANK, b"3")]);
     assert_eq!(current.time_ms, 0);
-    assert_eq!(current.fields.last().unwrap(), &("rank".to_owned(), FieldValue::Int(3)));
+    assert_eq!(current.fields.last().unwrap(), &("rank".into(), FieldValue::Int(3)));
 }
 
 #[test]
@@ -107,7 +107,7 @@ fn a_row_that_has_left_the_result_is_a_deletion_of_its_identity() {
     told.push((header::KEY, br#"{"a":"x","b":null,"window_start":"2023-11-14T22:13:20Z"}"#));
     let point = Mapper::default().map("iot.agg.q", told.iter().copied(), None).unwrap();
     assert!(point.deleted && point.fields.is_empty());
-    assert_eq!(point.tags, [("a".to_owned(), "x".to_owned())]);
+    assert_eq!(point.tags, [("a".into(), "x".into())]);
     assert_eq!((point.null_tag, point.time_ms, point.revision), (true, 1_700_000_000_000, Some(9)));
     // Without the key nobody knows what is to go.
     assert_eq!(Mapper::default().map("t", headers("9", "[]").into_iter(), None).unwrap_err().reason, "no_value");

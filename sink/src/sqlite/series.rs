@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use rusqlite::Transaction;
 
-use crate::point::Point;
+use crate::point::{Point, Text};
 
 /// Series remembered at most; beyond it the memory starts anew rather than grow without end.
 const REMEMBERED: usize = 500_000;
@@ -15,8 +15,8 @@ const SQL: &str = "INSERT INTO series (measurement, tags) VALUES (?1, ?2)
 
 #[derive(Debug)]
 struct Known {
-    measurement: String,
-    tags: Vec<(String, String)>,
+    measurement: Text,
+    tags: Vec<(Text, Text)>,
     id: i64,
 }
 
@@ -41,7 +41,7 @@ impl SeriesIds {
             let id = match found {
                 Some(known) => known.id,
                 None => {
-                    let id = insert.query_row((&point.measurement, point.tags_json()), |row| row.get(0))?;
+                    let id = insert.query_row((point.measurement.as_str(), point.tags_json()), |row| row.get(0))?;
                     known.push(Known { measurement: point.measurement.clone(), tags: point.tags.clone(), id });
                     self.fresh.push(hash);
                     id

@@ -159,7 +159,7 @@ fn throughput() {
     let (sensors, windows) = (1_000_i64, 500_i64);
     let fresh = |i: i64| Point {
         fields: [("n", 10.0), ("avg", 21.123_456), ("min", 20.5), ("max", 22.25)]
-            .map(|(name, value)| (name.to_owned(), FieldValue::Float(value + (i % 7) as f64)))
+            .map(|(name, value)| (name.into(), FieldValue::Float(value + (i % 7) as f64)))
             .to_vec(),
         ..point(&format!("s-{:04}", i % sensors), (i / sensors) * 10_000, 0.0, Some(i))
     };

@@ -89,7 +89,7 @@ fn a_measurement_is_a_view_with_tags_and_fields_as_columns() {
     let row = |sensor: &str, time_ms: i64, fields: Vec<(&str, FieldValue)>| Point {
         measurement: "it's-10s".into(),
         tags: vec![("sensor_id".into(), sensor.into()), ("a \"b\".c".into(), "x".into())],
-        fields: fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
+        fields: fields.into_iter().map(|(name, value)| (name.into(), value)).collect(),
         end_ms: Some(time_ms + 10_000),
         is_final: time_ms == 0,
         ..point("s", time_ms, 0.0, Some(7))

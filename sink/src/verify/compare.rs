@@ -113,13 +113,13 @@ pub(super) fn compare(reader: &mut dyn Reader, expected: Expected, rules: Rules,
 
 fn difference(point: &Point, held: &Held, rules: Rules) -> Option<String> {
     for (name, value) in point.fields.iter().filter(|(_, value)| rules.holds_field(value)) {
-        match held.fields.get(name) {
+        match held.fields.get(name.as_str()) {
             None => return Some(format!("field '{name}' is missing, the log has {value:?}")),
             Some(found) if !rules.same(value, found) => return Some(format!("field '{name}' is {found}, the log has {value:?}")),
             Some(_) => {}
         }
     }
-    let known = |name: &String| point.fields.iter().any(|(known, value)| known == name && rules.holds_field(value));
+    let known = |name: &str| point.fields.iter().any(|(known, value)| known == name && rules.holds_field(value));
     let extra = held.fields.keys().find(|name| !known(name))?;
     Some(format!("field '{extra}' is {}, the log has none", held.fields[extra]))
 }
@@ -149,7 +149,12 @@ mod tests {
     fn held(sensor: &str, time_ms: i64, avg: f64) -> Held {
         let point = point(sensor, time_ms, avg, None);
         let fields = [("avg".to_owned(), Value::from(avg))].into();
-        Held { measurement: "m".into(), tags: point.tags.into_iter().collect(), time_ms, fields }
+        Held {
+            measurement: "m".into(),
+            tags: point.tags.into_iter().map(|(name, value)| (name.into_string(), value.into_string())).collect(),
+            time_ms,
+            fields,
+        }
     }
 
     fn report(points: Vec<Point>, pending: &[Point], held: Vec<Held>, rules: Rules) -> Report {

@@ -9,7 +9,7 @@ use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
 
 use super::{Span, VerifyError, log::Log};
 use crate::mapping::Mapper;
-use crate::point::Point;
+use crate::point::{Point, Text};
 
 /// Measurement, tags, time.
 pub(super) type Identity = (String, BTreeMap<String, String>, i64);
@@ -26,7 +26,8 @@ pub(super) struct Expected {
 pub(super) fn identity(point: &Point) -> Identity {
     // As all databases have it: an empty tag is none.
     let tags = point.tags.iter().filter(|(_, value)| !value.is_empty());
-    (point.measurement.clone(), tags.cloned().collect(), point.time_ms)
+    let owned = |(name, value): &(Text, Text)| (name.to_string(), value.to_string());
+    (point.measurement.to_string(), tags.map(owned).collect(), point.time_ms)
 }
 
 type Place = (String, i32, i64);
@@ -56,8 +57,8 @@ impl Expected {
     }
 
     fn take(&mut self, point: Point, span: Span, reached: bool) {
-        if !self.measurements.contains(&point.measurement) {
-            self.measurements.insert(point.measurement.clone());
+        if !self.measurements.contains(point.measurement.as_str()) {
+            self.measurements.insert(point.measurement.to_string());
         }
         if !span.has(point.time_ms) {
             return;

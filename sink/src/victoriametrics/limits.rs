@@ -141,7 +141,7 @@ flag{name=\"maxLabelValueLen\", value=\"8\", is_set=\"false\"} 1\nflag{name=\"re
         assert_eq!(reason(&point("s", now - 32 * 24 * HOUR_MS, 1.0, None)), Some("too_old"));
         assert_eq!(reason(&point("s", now + 49 * HOUR_MS, 1.0, None)), Some("too_new"));
         assert_eq!(reason(&point("123456789", now, 1.0, None)), Some("too_long"));
-        let many = Point { tags: (0..40).map(|i| (format!("t{i}"), "x".into())).collect(), ..point("s", now, 1.0, None) };
+        let many = Point { tags: (0..40).map(|i| (format!("t{i}").into(), "x".into())).collect(), ..point("s", now, 1.0, None) };
         assert_eq!(reason(&many), Some("too_many_tags"));
         let named = Point { fields: vec![("a long name".into(), crate::point::FieldValue::Int(1))], ..point("s", now, 1.0, None) };
         assert_eq!(reason(&named), Some("too_long"));
