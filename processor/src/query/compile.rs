@@ -33,6 +33,7 @@ use super::keys::GroupKeys;
 use super::lookup::{self, LookupJoin, LookupTable};
 use super::modes::Modal;
 use super::order::{Cut, Order};
+use super::sentence::sentence;
 use super::shape::{GroupNode, Scope, Shape, Stage, Step, base_column};
 use super::sql;
 use super::window::{
@@ -699,16 +700,6 @@ fn check_output(output: &Schema) -> Result<(), String> {
         }
     }
     Ok(())
-}
-
-/// DataFusion's message without its internal layers.
-pub(crate) fn sentence(error: &DataFusionError) -> String {
-    let text = error.strip_backtrace();
-    let mut rest = text.as_str();
-    for layer in ["type_coercion", "caused by", "Error during planning: ", "Schema error: ", "SQL error: "] {
-        rest = rest.trim_start().strip_prefix(layer).unwrap_or(rest).trim_start();
-    }
-    rest.lines().map(str::trim).collect::<Vec<_>>().join(" ")
 }
 
 /// What the planner may know: the stream, the lookup tables, our functions, no variables, no clock.

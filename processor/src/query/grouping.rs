@@ -13,9 +13,9 @@ use datafusion_expr::{Expr, Operator};
 use datafusion_physical_expr::expressions::{BinaryExpr, Literal, NegativeExpr};
 use datafusion_physical_expr::{PhysicalExpr, create_physical_expr};
 
-use super::compile::sentence;
 use super::fold::Aggregates;
 use super::keys::{GroupKeys, normalize};
+use super::sentence::sentence;
 use super::shape::GroupNode;
 use super::window::{WindowSpec, window_fields};
 

@@ -23,6 +23,7 @@ mod length;
 mod lookup;
 mod modes;
 mod order;
+mod sentence;
 mod shape;
 mod sql;
 mod welford;
