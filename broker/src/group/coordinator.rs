@@ -16,6 +16,13 @@ use crate::store::{KeptGroup, KeptMember, Record, Store};
 /// Bounds of a member's session timeout, as generous as Kafka's (6 s is its lower bound, which makes tests slow).
 pub(crate) const SESSION: std::ops::RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(1800);
 
+/// Heartbeats come often; looking so much after one is soon enough for a deadline that moved closer.
+const HEARTBEATS: Duration = Duration::from_millis(20);
+/// Members are looked at at least so often, so that a standstill is noticed also when it ends just before a session does.
+const LOOK: Duration = Duration::from_secs(1);
+/// A look that comes so much later than it was due was held up, and so were the heartbeats.
+const STANDSTILL: Duration = Duration::from_millis(500);
+
 /// Kafka's name of the state of a group that does not exist.
 pub(crate) const DEAD: &str = "Dead";
 
@@ -233,25 +240,41 @@ impl Coordinator {
 
     /// Lets time pass for all groups, until the future is dropped.
     pub(crate) async fn run(&self) {
+        let mut due = Instant::now();
         loop {
-            let next = self.tick(Instant::now());
-            let sleep = async {
-                match next {
-                    Some(next) => tokio::time::sleep_until(next.into()).await,
-                    None => std::future::pending().await,
-                }
+            let now = Instant::now();
+            let next = self.tick(now, now.saturating_duration_since(due));
+            // With nothing to wait for there is nobody either whom a standstill could harm.
+            let Some(next) = next else {
+                self.wake.notified().await;
+                due = Instant::now() + HEARTBEATS;
+                tokio::time::sleep_until(due.into()).await;
+                continue;
             };
+            due = next.min(now + LOOK);
             tokio::select! {
-                () = sleep => {}
-                // Heartbeats come often; looking at most every 20 ms is soon enough for a deadline that moved closer.
-                () = self.wake.notified() => tokio::time::sleep(Duration::from_millis(20)).await,
+                () = tokio::time::sleep_until(due.into()) => {}
+                () = self.wake.notified() => {
+                    due = due.min(Instant::now() + HEARTBEATS);
+                    tokio::time::sleep_until(due.into()).await;
+                }
             }
         }
     }
 
-    fn tick(&self, now: Instant) -> Option<Instant> {
+    /// `late`: how much later than it was due this look comes.
+    fn tick(&self, now: Instant, late: Duration) -> Option<Instant> {
         let mut groups = self.lock();
+        if late > STANDSTILL && groups.values().any(|group| !group.members.is_empty()) {
+            tracing::warn!(
+                late_ms = late.as_millis(),
+                "this process or the machine stood still; the members of all groups have a whole session to be heard of again"
+            );
+        }
         for group in groups.values_mut() {
+            if late > STANDSTILL {
+                group.stood_still(now, late);
+            }
             group.tick(now);
             self.keep(group);
         }
@@ -336,4 +359,64 @@ fn restored(id: &str, kept: Option<KeptGroup>, now: Instant) -> Group {
         });
     }
     group
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used)]
+mod tests {
+    use super::*;
+    use crate::log::disk::Disk;
+
+    #[tokio::test]
+    async fn a_standstill_of_the_process_costs_nobody_its_session() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Arc::new(Store::open(&dir.path().join("groups.log"), Disk::default(), false).unwrap());
+        let coordinator = Arc::new(Coordinator::new(store, Duration::ZERO));
+        let running = tokio::spawn({
+            let coordinator = coordinator.clone();
+            async move { coordinator.run().await }
+        });
+        let session = Duration::from_millis(800);
+        let join = Join {
+            member_id: String::new(),
+            instance_id: Some("one".to_owned()),
+            client_id: "client".to_owned(),
+            client_host: "host".to_owned(),
+            session_timeout: session,
+            rebalance_timeout: session,
+            protocol_type: "consumer".to_owned(),
+            protocols: vec![("range".to_owned(), Bytes::from_static(b"m"))],
+            needs_known_id: true,
+            can_skip_assignment: false,
+        };
+        let joined = coordinator.join("g", join).await.unwrap();
+        let (id, generation) = (joined.member_id, joined.generation);
+        let assignments = vec![(id.clone(), Bytes::from_static(b"a"))];
+        let sync = Sync {
+            member_id: id.clone(),
+            instance_id: Some("one".to_owned()),
+            generation,
+            protocol_type: None,
+            protocol: None,
+            assignments,
+        };
+        coordinator.sync("g", sync).await.unwrap();
+        let beat = || coordinator.heartbeat("g", &id, Some("one"), generation);
+        // The ticker has seen the member, and waits for its session to end.
+        tokio::time::sleep(3 * HEARTBEATS).await;
+        // This thread is all there is: while it sleeps, nothing here goes on.
+        std::thread::sleep(session + STANDSTILL + Duration::from_millis(200));
+        tokio::time::sleep(3 * HEARTBEATS).await;
+        assert_eq!(beat(), Ok(()), "the ticker was there before the heartbeat");
+        // Whoever is silent while time passes goes.
+        tokio::time::timeout(10 * session, async {
+            while coordinator.describe("g").members.len() == 1 {
+                tokio::time::sleep(HEARTBEATS).await;
+            }
+        })
+        .await
+        .unwrap();
+        assert_eq!(beat(), Err(ResponseError::UnknownMemberId));
+        running.abort();
+    }
 }

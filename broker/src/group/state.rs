@@ -312,6 +312,15 @@ impl Group {
         metadata.collect::<Option<Vec<_>>>().map(|topics| topics.into_iter().flatten().collect())
     }
 
+    /// Time in which nobody here could hear anybody does not count: what the members have sent meanwhile is still to be read.
+    pub(crate) fn stood_still(&mut self, now: Instant, lost: Duration) {
+        self.members.iter_mut().for_each(|member| member.alive(now));
+        self.pending.values_mut().for_each(|until| *until += lost);
+        if let Phase::Preparing { until } | Phase::Completing { until } = &mut self.phase {
+            *until += lost;
+        }
+    }
+
     /// Lets time pass: silent members go, deadlines end waiting.
     pub(crate) fn tick(&mut self, now: Instant) {
         let pending = self.pending.len();
@@ -448,6 +457,41 @@ mod tests {
         assert_eq!(synced.try_recv().unwrap().unwrap().assignment, "a", "it has what it had");
         group.leave("", Some("i"), now).unwrap();
         assert_eq!(group.phase, Phase::Empty);
+    }
+
+    #[test]
+    fn a_static_member_that_was_silent_for_too_long_is_unknown_until_another_takes_its_place() {
+        let (mut group, now) = (Group::new("g"), Instant::now());
+        let old = join(&mut group, &request("", Some("i")), now).try_recv().unwrap().unwrap();
+        assign(&mut group, &old.member_id, now);
+        let later = now + Duration::from_secs(11);
+        group.tick(later);
+        assert_eq!(group.heartbeat(&old.member_id, Some("i"), 1, later), Err(ResponseError::UnknownMemberId));
+        assert_eq!(group.check_commit(&old.member_id, Some("i"), 1, later), Err(ResponseError::UnknownMemberId));
+        let refused = join(&mut group, &request(&old.member_id, Some("i")), later).try_recv().unwrap().unwrap_err();
+        assert_eq!(refused.error, ResponseError::UnknownMemberId);
+        let _new = join(&mut group, &request("", Some("i")), later);
+        assert_eq!(group.heartbeat(&old.member_id, Some("i"), 1, later), Err(ResponseError::FencedInstanceId));
+    }
+
+    #[test]
+    fn time_that_stood_still_is_nobody_s_silence() {
+        let (mut group, now) = (Group::new("g"), Instant::now());
+        let (one, _joined) = come(&mut group, now);
+        assign(&mut group, &one, now);
+        let told = join(&mut group, &request("", None), now).try_recv().unwrap().unwrap_err();
+        let lost = Duration::from_secs(60);
+        let later = now + lost + Duration::from_secs(5);
+        group.stood_still(later, lost);
+        group.tick(later);
+        assert_eq!(group.heartbeat(&one, None, 1, later), Ok(()));
+        // A rebalance goes on where it stood.
+        let mut second = join(&mut group, &request(&told.member_id, None), later);
+        group.stood_still(later + lost, lost);
+        group.tick(later + lost);
+        assert!(second.try_recv().is_err(), "the first has its time to join again");
+        group.tick(later + lost + Duration::from_secs(31));
+        assert_eq!(second.try_recv().unwrap().unwrap().generation, 2);
     }
 
     #[test]
