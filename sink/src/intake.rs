@@ -31,6 +31,8 @@ const AT_ONCE: usize = 256;
 const PATIENCE: Duration = Duration::from_millis(250);
 /// Longest wait for the log's answer when reading goes back.
 const GO_BACK: Duration = Duration::from_secs(30);
+/// A member that is shut out twice within this time shares its instance id with another sink.
+const RIVALRY: Duration = Duration::from_secs(60);
 
 /// What is read, and the way to the database.
 struct Desk {
@@ -84,33 +86,51 @@ pub(crate) struct Handover {
     drain_timeout: Duration,
 }
 
-impl ClientContext for Handover {
+/// One consumer's view of it; another consumer may follow when this one is shut out of its group.
+pub(crate) struct Membership {
+    handover: Arc<Handover>,
+    /// What it still has to say on its way out is nobody's concern.
+    is_over: AtomicBool,
+}
+
+impl ClientContext for Membership {
     fn stats_raw(&self, json: &[u8]) {
+        let status = &self.handover.status;
         match serde_json::from_slice::<ClientStats>(json) {
             Ok(stats) => {
-                self.status.log_away(stats.is_log_away());
-                self.status.metrics.lag.set(stats.lag());
+                status.log_away(stats.is_log_away());
+                status.metrics.lag.set(stats.lag());
             }
             Err(error) => tracing::debug!(%error, "librdkafka's statistics cannot be read"),
         }
     }
 }
 
-impl ConsumerContext for Handover {
-    fn pre_rebalance(&self, _consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
-        if let Rebalance::Revoke(_) = rebalance {
-            self.finish();
+impl ConsumerContext for Membership {
+    fn pre_rebalance(&self, consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
+        if self.is_over.load(Ordering::Relaxed) || !matches!(rebalance, Rebalance::Revoke(_)) {
+            return;
+        }
+        if consumer.assignment_lost() {
+            // The partitions are somebody else's by now. A commit would fail, and that of a static member would be taken for one of its
+            // former self, which shuts the client out for good.
+            self.handover.desk().forget();
+        } else {
+            self.handover.finish();
         }
     }
 
     fn commit_callback(&self, result: KafkaResult<()>, _offsets: &TopicPartitionList) {
-        self.note_commit(&result);
+        self.handover.note_commit(&result);
     }
 
     fn post_rebalance(&self, consumer: &BaseConsumer<Self>, _rebalance: &Rebalance<'_>) {
+        if self.is_over.load(Ordering::Relaxed) {
+            return;
+        }
         let assigned = consumer.assignment().map(|list| list.to_topic_map().into_keys().collect()).unwrap_or_default();
-        self.status.assign(assigned);
-        self.assigned.store(true, Ordering::Relaxed);
+        self.handover.status.assign(assigned);
+        self.handover.assigned.store(true, Ordering::Relaxed);
     }
 }
 
@@ -144,12 +164,22 @@ impl Handover {
     }
 }
 
-/// The consumer as the delivering thread knows it, which does not keep it alive.
-struct Place(Weak<BaseConsumer<Handover>>);
+/// The present consumer as the delivering thread knows it, which does not keep it alive.
+#[derive(Clone, Default)]
+struct Place(Arc<Mutex<Weak<BaseConsumer<Membership>>>>);
+
+impl Place {
+    fn take(&self, consumer: &Arc<BaseConsumer<Membership>>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Arc::downgrade(consumer);
+    }
+}
 
 impl Committer for Place {
     fn commit(&self, offsets: &Offsets) -> Result<(), String> {
-        let consumer = self.0.upgrade().ok_or("the consumer is gone")?;
+        let consumer = self.0.lock().unwrap_or_else(PoisonError::into_inner).upgrade().ok_or("the consumer is gone")?;
+        if consumer.assignment_lost() {
+            return Err("the partitions are lost".into());
+        }
         let mut list = TopicPartitionList::with_capacity(offsets.len());
         for ((topic, partition), offset) in offsets {
             list.add_partition_offset(topic, *partition, Offset::Offset(*offset)).map_err(|error| error.to_string())?;
@@ -162,7 +192,14 @@ impl Committer for Place {
 
 /// The loop of the sink's thread.
 pub(crate) struct Intake {
-    consumer: Arc<BaseConsumer<Handover>>,
+    handover: Arc<Handover>,
+    consumer: Arc<BaseConsumer<Membership>>,
+    place: Place,
+    /// What a consumer is made from.
+    config: rdkafka::ClientConfig,
+    topics: Vec<String>,
+    /// When the consumer was last made anew because it had been shut out.
+    made_anew: Option<Instant>,
     part: Part,
     batch_rows: usize,
     batch_size: usize,
@@ -181,21 +218,26 @@ impl Intake {
         part: Part,
     ) -> Result<Self, SinkError> {
         let (dispatch, worker) = Dispatch::new(delivery);
-        let handover = Handover {
+        let handover = Arc::new(Handover {
             shared: dispatch.shared(),
             desk: Mutex::new(Desk { filler, dispatch }),
             fatal: Mutex::default(),
             assigned: AtomicBool::new(false),
             status,
             drain_timeout: settings.sink.drain_timeout.duration(),
-        };
-        let consumer: BaseConsumer<Handover> = config(settings, output.name()).create_with_context(handover).map_err(SinkError::Client)?;
-        let consumer = Arc::new(consumer);
-        consumer.context().desk().dispatch.start(worker, Place(Arc::downgrade(&consumer)))?;
-        let topics = subscription(&output.topics);
-        consumer.subscribe(&topics.iter().map(String::as_str).collect::<Vec<_>>()).map_err(SinkError::Client)?;
+        });
+        let (config, topics, place) = (config(settings, output.name()), subscription(&output.topics), Place::default());
+        let consumer = connect(&config, &handover)?;
+        place.take(&consumer);
+        handover.desk().dispatch.start(worker, place.clone())?;
+        subscribe(&consumer, &topics)?;
         Ok(Self {
+            handover,
             consumer,
+            place,
+            config,
+            topics,
+            made_anew: None,
             part,
             batch_rows: output.batch_rows(&settings.sink),
             batch_size: usize::try_from(settings.sink.batch_size.bytes()).unwrap_or(usize::MAX),
@@ -220,11 +262,14 @@ impl Intake {
     }
 
     fn context(&self) -> &Handover {
-        self.consumer.context()
+        &self.handover
     }
 
     fn turn(&mut self) -> Result<(), SinkError> {
-        self.read()?;
+        match self.read() {
+            Err(SinkError::Read(error)) if is_fenced(&error) => self.begin_anew(error)?,
+            read => read?,
+        }
         self.context().take_fatal()?;
         if self.context().assigned.swap(false, Ordering::Relaxed) && self.is_paused {
             self.pause();
@@ -306,6 +351,24 @@ impl Intake {
         due.map_or(IDLE, |due| due.saturating_duration_since(Instant::now()).min(IDLE))
     }
 
+    /// Another member goes by this one's instance id. Mostly that is this sink itself: after the process or the machine stood still,
+    /// librdkafka has joined again while requests of before were still on their way. A client that has been shut out can never be used
+    /// again, so another one takes its place. If it is another sink, it does the same, and whoever is shut out again soon gives up.
+    fn begin_anew(&mut self, error: KafkaError) -> Result<(), SinkError> {
+        if self.made_anew.is_some_and(|at| at.elapsed() < RIVALRY) {
+            return Err(SinkError::Read(error));
+        }
+        tracing::warn!(%error, "the sink was shut out of its consumer group, most likely after a standstill, and joins it anew");
+        self.made_anew = Some(Instant::now());
+        self.handover.desk().forget();
+        self.consumer.context().is_over.store(true, Ordering::Relaxed);
+        let fresh = connect(&self.config, &self.handover)?;
+        self.place.take(&fresh);
+        drop(std::mem::replace(&mut self.consumer, fresh));
+        self.is_paused = false;
+        subscribe(&self.consumer, &self.topics)
+    }
+
     fn resume(&mut self) {
         if std::mem::take(&mut self.is_paused) {
             let resumed = self.consumer.assignment().and_then(|all| self.consumer.resume(&all));
@@ -357,6 +420,19 @@ impl Intake {
     }
 }
 
+fn is_fenced(error: &KafkaError) -> bool {
+    matches!(error, KafkaError::MessageConsumptionFatal(RDKafkaErrorCode::FencedInstanceId))
+}
+
+fn connect(config: &rdkafka::ClientConfig, handover: &Arc<Handover>) -> Result<Arc<BaseConsumer<Membership>>, SinkError> {
+    let membership = Membership { handover: Arc::clone(handover), is_over: AtomicBool::new(false) };
+    config.create_with_context(membership).map(Arc::new).map_err(SinkError::Client)
+}
+
+fn subscribe(consumer: &BaseConsumer<Membership>, topics: &[String]) -> Result<(), SinkError> {
+    consumer.subscribe(&topics.iter().map(String::as_str).collect::<Vec<_>>()).map_err(SinkError::Client)
+}
+
 /// The topics to subscribe to; a name that begins with `^` is a pattern.
 fn subscription(topics: &[String]) -> Vec<String> {
     if !topics.is_empty() {
@@ -395,12 +471,79 @@ fn config(settings: &Settings, output: &str) -> rdkafka::ClientConfig {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
+    use broker::{Broker, BrokerConfig};
+    use common::Telemetry;
+    use common::kafka::{TopicSpec, ensure_topics};
+
     use super::*;
+    use crate::point::Point;
+    use crate::writer::{WriteError, WriteOutcome, Writer};
 
     #[test]
     fn without_topics_every_result_topic_is_read() {
         assert_eq!(subscription(&[]), [r"^iot\.agg\..*"]);
         assert_eq!(subscription(&["a".into(), "b".into()]), ["a", "b"]);
+    }
+
+    #[derive(Debug)]
+    struct Nowhere;
+
+    impl Writer for Nowhere {
+        fn name(&self) -> &'static str {
+            "nowhere"
+        }
+
+        fn write(&mut self, _points: &[Point]) -> Result<WriteOutcome, WriteError> {
+            Ok(WriteOutcome::default())
+        }
+    }
+
+    /// Another member by the same instance id, until it is shut out itself.
+    fn rival(settings: &Settings) -> BaseConsumer {
+        let mut config = config(settings, "nowhere");
+        config.set("heartbeat.interval.ms", "100");
+        let rival: BaseConsumer = config.create().unwrap();
+        rival.subscribe(&[r"^iot\.agg\..*"]).unwrap();
+        rival
+    }
+
+    /// Polls until `fine`, which sees each fault.
+    async fn until(what: &str, rival: &BaseConsumer, mut fine: impl FnMut(Option<KafkaError>) -> bool) {
+        let began = Instant::now();
+        while !fine(rival.poll(Duration::ZERO).and_then(Result::err)) {
+            assert!(began.elapsed() < Duration::from_secs(30), "waited too long until {what}");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_sink_that_is_shut_out_joins_anew_once_and_gives_way_to_another() {
+        let dir = tempfile::tempdir().unwrap();
+        let broker = Broker::start(BrokerConfig::new(dir.path().join("log"), "127.0.0.1:0".parse().unwrap())).await.unwrap();
+        let mut settings = Settings::default();
+        settings.kafka.bootstrap_servers = broker.addr().to_string();
+        settings.sink.instance_id = Some("one".into());
+        settings.sink.state_path = dir.path().join("state");
+        let (telemetry, shutdown) = (Telemetry::default(), Shutdown::manual());
+        let results = TopicSpec { name: "iot.agg.q".into(), partitions: 2, replication: 1, properties: Vec::new() };
+        ensure_topics(&settings.kafka, &[results], &shutdown).await.unwrap();
+        let sink = tokio::spawn(crate::run_with(Box::new(Nowhere), settings.clone(), telemetry.clone(), shutdown));
+        let holds = || telemetry.status()["parts"]["sink"]["status"]["partitions"] == 2;
+        let idle: BaseConsumer = rdkafka::ClientConfig::new().set("group.id", "idle").create().unwrap();
+        until("the sink has both partitions", &idle, |_| holds()).await;
+        let first = rival(&settings);
+        // Its heartbeats tell the sink that it is shut out; joining anew, it shuts the rival out.
+        until("the rival is shut out", &first, |fault| fault.is_some_and(|fault| is_fenced(&fault))).await;
+        drop(first);
+        until("the sink has them again", &idle, |_| holds()).await;
+        assert!(!sink.is_finished());
+        let second = rival(&settings);
+        until("the sink gives up", &second, |_| sink.is_finished()).await;
+        let ended = sink.await.unwrap().unwrap_err();
+        assert!(matches!(&ended, SinkError::Read(error) if is_fenced(error)), "{ended}");
+        drop((idle, second));
+        broker.shutdown().await.unwrap();
     }
 }
