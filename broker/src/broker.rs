@@ -10,6 +10,7 @@ use tokio::task::JoinHandle;
 
 use crate::api::{Advertised, FetchSessions};
 use crate::clock::now_millis;
+use crate::complaints::Complaints;
 use crate::config::{BrokerConfig, Durability};
 use crate::data_dir::DataDir;
 use crate::error::BrokerError;
@@ -40,6 +41,10 @@ pub(crate) struct Shared {
     pub(crate) flusher: Flusher,
     ground: Ground,
     pub(crate) counters: Arc<Counters>,
+    /// Of connections that are closed because of what they sent, and because they are too many: a client that tries again at once
+    /// does not fill the log.
+    pub(crate) bad_connections: Complaints,
+    pub(crate) too_many_connections: Complaints,
     pub(crate) segment_bytes: u64,
     pub(crate) max_request_bytes: usize,
     pub(crate) intake: Intake,
@@ -183,6 +188,8 @@ impl Shared {
             flusher,
             ground,
             counters,
+            bad_connections: Complaints::default(),
+            too_many_connections: Complaints::default(),
             segment_bytes: config.segment_bytes,
             max_request_bytes: config.max_request_bytes,
             // One of the largest size can always be read while another one is handled.

@@ -13,6 +13,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::api::{Client, Outcome, Request, RequestFault};
 use crate::broker::Shared;
+use crate::clock::now_millis;
 use crate::wire::frame::{FrameFault, read_body, read_length};
 
 /// Answers that may wait for their turn; then no more requests are read.
@@ -74,7 +75,9 @@ fn complain(client: &Client, broker: &Shared, fault: &Fault) {
         }
         Fault::Frame(FrameFault::Length(_)) | Fault::Request(_) => {
             broker.counters.bad_connections.fetch_add(1, Ordering::Relaxed);
-            tracing::warn!(host = %client.host, %fault, "a connection is closed");
+            if let Some(unsaid) = broker.bad_connections.next(now_millis()) {
+                tracing::warn!(host = %client.host, %fault, unsaid, "a connection is closed");
+            }
         }
     }
 }
@@ -138,4 +141,62 @@ async fn write_answers<W: AsyncWrite + Unpin>(mut writer: W, mut queue: mpsc::Re
     // Says goodbye, which TLS wants said.
     writer.shutdown().await?;
     Ok(())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+
+    use kafka_protocol::messages::ApiKey;
+    use tokio::io::AsyncReadExt;
+    use tokio::net::TcpStream;
+    use tracing::{Event, Level, Metadata, Subscriber, span};
+
+    use super::*;
+    use crate::api::frame;
+    use crate::{Broker, BrokerConfig};
+
+    /// Counts the warnings of this thread.
+    struct Warnings(Arc<AtomicUsize>);
+
+    impl Subscriber for Warnings {
+        fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+            *metadata.level() == Level::WARN
+        }
+
+        fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
+            span::Id::from_u64(1)
+        }
+
+        fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
+
+        fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
+
+        fn event(&self, _: &Event<'_>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+
+        fn enter(&self, _: &span::Id) {}
+
+        fn exit(&self, _: &span::Id) {}
+    }
+
+    #[tokio::test]
+    async fn a_client_that_tries_again_and_again_does_not_fill_the_log() {
+        let dir = tempfile::tempdir().unwrap();
+        let broker = Broker::start(BrokerConfig::new(dir.path(), "127.0.0.1:0".parse().unwrap())).await.unwrap();
+        let warnings = Arc::<AtomicUsize>::default();
+        let _heard = tracing::subscriber::set_default(Warnings(warnings.clone()));
+        let frame = frame(ApiKey::Fetch, 99, &[]);
+        for _ in 0..50 {
+            let mut stream = TcpStream::connect(broker.addr()).await.unwrap();
+            stream.write_all(&(frame.len() as u32).to_be_bytes()).await.unwrap();
+            stream.write_all(&frame).await.unwrap();
+            assert_eq!(stream.read(&mut [0; 1]).await.unwrap(), 0, "it is closed");
+        }
+        assert_eq!(broker.stats().bad_connections, 50);
+        assert_eq!(warnings.load(Ordering::Relaxed), 1);
+        broker.shutdown().await.unwrap();
+    }
 }

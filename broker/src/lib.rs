@@ -20,6 +20,7 @@ mod auth;
 mod batch;
 mod broker;
 mod clock;
+mod complaints;
 mod config;
 mod connection;
 mod data_dir;

@@ -17,6 +17,7 @@ use crate::auth::sasl::Sasl;
 use crate::auth::tls;
 use crate::auth::users::Users;
 use crate::broker::Shared;
+use crate::clock::now_millis;
 use crate::config::External;
 use crate::connection::serve;
 use crate::error::BrokerError;
@@ -113,7 +114,9 @@ fn start(
     let open = &broker.counters.connections;
     if open.fetch_add(1, Ordering::AcqRel) >= broker.max_connections {
         open.fetch_sub(1, Ordering::AcqRel);
-        tracing::warn!(%peer, limit = broker.max_connections, "a connection too many is closed");
+        if let Some(unsaid) = broker.too_many_connections.next(now_millis()) {
+            tracing::warn!(%peer, limit = broker.max_connections, unsaid, "a connection too many is closed");
+        }
         return;
     }
     let (broker, door) = (broker.clone(), door.clone());
@@ -130,7 +133,9 @@ fn start(
                 Ok(stream) => serve(tokio::io::split(stream), client, broker, stop).await,
                 Err(fault) => {
                     broker.counters.bad_connections.fetch_add(1, Ordering::Relaxed);
-                    tracing::warn!(%peer, %fault, "a connection is closed: its TLS handshake failed");
+                    if let Some(unsaid) = broker.bad_connections.next(now_millis()) {
+                        tracing::warn!(%peer, %fault, unsaid, "a connection is closed: its TLS handshake failed");
+                    }
                 }
             },
         }

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
@@ -18,6 +18,7 @@ use super::segments::Segments;
 use super::waiters::{Ack, Waiters};
 use crate::batch::{BatchFault, BatchHeader, marker, repacked, stamped};
 use crate::clock::now_millis;
+use crate::complaints::Complaints;
 use crate::config::Durability;
 use crate::error::BrokerError;
 use crate::records::{RecordFault, all_have_keys};
@@ -96,8 +97,8 @@ pub(crate) struct Partition {
     /// A flush failed: nothing is appended until the log has been cut back to what is surely there.
     failed: AtomicBool,
     closed: AtomicBool,
-    /// Milliseconds since 1970 of the last storage complaint, so that a full disk does not fill the log.
-    complained: AtomicU64,
+    /// So that a full disk does not fill the log.
+    complaints: Complaints,
     /// Whether the flusher has it in its queue or its hands.
     pub(crate) queued: AtomicBool,
     /// How far compaction has come; held while it works.
@@ -126,7 +127,7 @@ impl Partition {
             waiters: Mutex::new(Waiters::default()),
             failed: AtomicBool::new(false),
             closed: AtomicBool::new(false),
-            complained: AtomicU64::new(0),
+            complaints: Complaints::default(),
             queued: AtomicBool::new(false),
             cleaning: Mutex::new(compact::Progress::load(dir)),
         };
@@ -292,12 +293,9 @@ impl Partition {
 
     /// Says at most once in ten seconds that the disk fails.
     fn complain(&self, fault: &io::Error) {
-        let now = now_millis() as u64;
-        let last = self.complained.load(Ordering::Relaxed);
-        if now.saturating_sub(last) >= 10_000 {
-            self.complained.store(now, Ordering::Relaxed);
+        if let Some(unsaid) = self.complaints.next(now_millis()) {
             tracing::error!(
-                partition = %self.name, %fault,
+                partition = %self.name, %fault, unsaid,
                 "the log cannot be written: produces are answered with a retriable error, reading goes on; \
                  free space or repair the disk and it goes on by itself"
             );
