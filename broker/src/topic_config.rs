@@ -77,7 +77,7 @@ pub(crate) struct TopicConfig {
     max_message_bytes: i64,
     segment_bytes: i64,
     default_segment_bytes: i64,
-    pub(crate) segment_ms: i64,
+    segment_ms: i64,
     pub(crate) deletes: bool,
     pub(crate) compacts: bool,
     /// Number of the compression that batches are kept in; `None`: as they come.
@@ -167,6 +167,11 @@ impl TopicConfig {
 
     pub(crate) fn segment_bytes(&self) -> u64 {
         self.segment_bytes.unsigned_abs()
+    }
+
+    /// Milliseconds of records that a segment holds: one that is written to is never compacted, so that what must be is not kept back.
+    pub(crate) fn roll_ms(&self) -> i64 {
+        if self.compacts { self.segment_ms.min(self.max_compaction_lag_ms) } else { self.segment_ms }
     }
 
     /// Whether records go by their keys alone, so that nobody may delete them by offset.

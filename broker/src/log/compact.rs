@@ -286,8 +286,7 @@ impl Out {
     fn write(&mut self, header: &BatchHeader, batch: &[u8]) -> io::Result<()> {
         self.fill(header.base_offset)?;
         self.file.write_all(batch)?;
-        let timestamps = (header.base_timestamp, header.max_timestamp);
-        self.index.push(header.base_offset, batch.len() as u64, header.next_offset(), timestamps);
+        self.index.push(header.base_offset, batch.len() as u64, header.next_offset(), header.max_timestamp);
         Ok(())
     }
 
@@ -298,7 +297,7 @@ impl Out {
             let delta = (offset - base - 1).min(i64::from(i32::MAX));
             let empty = seal(&BatchHeader::blank(base, delta as i32, 0), &[]);
             self.file.write_all(&empty)?;
-            self.index.push(base, empty.len() as u64, base + delta + 1, (-1, -1));
+            self.index.push(base, empty.len() as u64, base + delta + 1, -1);
         }
         Ok(())
     }
@@ -433,6 +432,39 @@ mod tests {
         assert_eq!(contents(&partition).0, before);
         assert_eq!(partition.end(), 900);
         assert_eq!(partition.find_time(5_000).unwrap().map(|found| found.1), Some(5_000));
+    }
+
+    #[test]
+    fn a_segment_ends_when_the_time_of_its_records_does_and_is_compacted_at_the_next_look() {
+        for limit in ["segment.ms", "max.compaction.lag.ms"] {
+            let dir = tempfile::tempdir().unwrap();
+            let given = [("cleanup.policy", "compact"), (limit, "1000"), ("min.cleanable.dirty.ratio", "0.01")];
+            let given: BTreeMap<String, String> = given.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+            let config = LiveConfig::new(TopicConfig::new(given, 1 << 20).unwrap());
+            let partition = Partition::open(dir.path(), config, Ground::default()).unwrap();
+            let segments = || {
+                let names = fs::read_dir(dir.path()).unwrap().flatten().filter_map(|entry| Segment::base_of(&entry.path()));
+                let mut bases: Vec<_> = names.collect();
+                bases.sort_unstable();
+                bases
+            };
+            let put = |timestamp: i64| {
+                // The latest of the two is a millisecond later.
+                let spec = Spec { key: Some(b"k".to_vec()), records: 2, timestamp, ..Spec::default() };
+                partition.append(&batch(&spec).into()).unwrap();
+            };
+            for timestamp in [10_000, 10_500, 9_000, 11_000] {
+                put(timestamp);
+            }
+            assert_eq!(segments(), [0], "{limit}");
+            put(11_001);
+            put(11_500);
+            assert_eq!(segments(), [0, 8]);
+            partition.flush().unwrap();
+            partition.compact_now(20_000).unwrap();
+            let kept = batches(&fs::read(dir.path().join("00000000000000000000.log")).unwrap()).map(|(_, h)| h.records).sum::<i32>();
+            assert_eq!(kept, 1, "the last one of the closed segment");
+        }
     }
 
     #[test]

@@ -46,7 +46,7 @@ pub(crate) struct Index {
     pub(crate) max_timestamp: i64,
     /// Position of the batch that holds it.
     pub(crate) max_position: u64,
-    /// Base timestamp of the first batch, `i64::MIN` while empty.
+    /// Largest timestamp of the first batch, `i64::MIN` while empty: how old the segment is.
     pub(crate) first_timestamp: i64,
     /// `None`: they are in the sidecar.
     entries: Option<Vec<Entry>>,
@@ -69,18 +69,18 @@ impl Index {
         Self { size: 0, next_offset: base, max_timestamp: none, max_position: 0, first_timestamp: none, entries: Some(Vec::new()) }
     }
 
-    /// Takes up a batch of `bytes` bytes that begins at the present end. `timestamps`: its base and its largest one.
-    pub(crate) fn push(&mut self, offset: i64, bytes: u64, next_offset: i64, timestamps: (i64, i64)) {
+    /// Takes up a batch of `bytes` bytes that begins at the present end. `max_timestamp`: the largest one of its records.
+    pub(crate) fn push(&mut self, offset: i64, bytes: u64, next_offset: i64, max_timestamp: i64) {
         if let Some(entries) = &mut self.entries
             && entries.last().is_none_or(|last| self.size - last.position >= INTERVAL)
         {
             entries.push(Entry { offset, position: self.size, max_before: self.max_timestamp });
         }
         if self.first_timestamp == i64::MIN {
-            self.first_timestamp = timestamps.0;
+            self.first_timestamp = max_timestamp;
         }
-        if timestamps.1 > self.max_timestamp {
-            self.max_timestamp = timestamps.1;
+        if max_timestamp > self.max_timestamp {
+            self.max_timestamp = max_timestamp;
             self.max_position = self.size;
         }
         self.size += bytes;
@@ -225,7 +225,7 @@ mod tests {
     fn filled() -> Index {
         let mut index = Index::new(100);
         for i in 0..50 {
-            index.push(100 + i * 10, 10_000, 110 + i * 10, (1_000, 1_000 + (i % 7) * 100 + i));
+            index.push(100 + i * 10, 10_000, 110 + i * 10, 1_000 + (i % 7) * 100 + i);
         }
         index
     }

@@ -209,7 +209,7 @@ impl Partition {
         let verdict = if marker.is_some() { Verdict::Next } else { segments.producers.judge(header) };
         let (base_offset, next) = match verdict {
             Verdict::Next => {
-                let offset = segments.append(header, batch, config.segment_bytes(), marker).inspect_err(|fault| {
+                let offset = segments.append(header, batch, config, marker).inspect_err(|fault| {
                     self.complain(fault);
                     self.after_failed_append(&segments);
                 })?;
@@ -407,10 +407,9 @@ impl Partition {
     /// A segment that is old enough is closed, or what is in it could never be deleted or compacted.
     fn roll_by_time(&self, segments: &mut Segments, config: &TopicConfig, now_millis: i64) -> io::Result<()> {
         let (first, last) = segments.active_times();
-        let oldest = if config.compacts { config.segment_ms.min(config.max_compaction_lag_ms) } else { config.segment_ms };
         let expired = config.deletes && config.retention_ms().is_some_and(|keep| last < now_millis.saturating_sub(keep));
         let empty = last == i64::MIN;
-        if empty || self.failed.load(Ordering::Acquire) || (!expired && first >= now_millis.saturating_sub(oldest)) {
+        if empty || self.failed.load(Ordering::Acquire) || (!expired && first >= now_millis.saturating_sub(config.roll_ms())) {
             return Ok(());
         }
         let rolled = segments.roll();

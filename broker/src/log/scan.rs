@@ -40,7 +40,7 @@ pub(crate) fn scan(path: &Path, base: i64, mut seen: impl FnMut(&BatchHeader, Op
         match next(&mut reader, &mut batch, index.next_offset, length - index.size).map_err(failed)? {
             Ok(header) => {
                 seen(&header, if header.is_control() { marker_of(&header, &batch) } else { None });
-                index.push(header.base_offset, header.size as u64, header.next_offset(), (header.base_timestamp, header.max_timestamp));
+                index.push(header.base_offset, header.size as u64, header.next_offset(), header.max_timestamp);
             }
             Err(fault) => {
                 let followed = is_followed(&file, &index, length).map_err(failed)?;

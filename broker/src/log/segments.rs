@@ -13,6 +13,7 @@ use super::producers::Producers;
 use super::segment::{Extent, Segment, path_of};
 use crate::batch::{BatchHeader, PLACED, placed_prefix};
 use crate::error::BrokerError;
+use crate::topic_config::TopicConfig;
 
 /// The end of what a flush covers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -118,7 +119,7 @@ impl Segments {
         self.last().index.next_offset
     }
 
-    /// Base timestamp of the active segment's first batch and its largest timestamp; `i64::MIN` while it is empty.
+    /// Largest timestamps of the active segment's first batch and of all of it; `i64::MIN` while it is empty.
     pub(crate) fn active_times(&self) -> (i64, i64) {
         let index = &self.last().index;
         (index.first_timestamp, index.max_timestamp)
@@ -136,9 +137,8 @@ impl Segments {
 
     /// Appends a checked batch and returns its base offset. `marker`: how a control batch ends its transaction. On an error nothing
     /// of it stays.
-    pub(crate) fn append(&mut self, header: &BatchHeader, batch: &[u8], segment_bytes: u64, marker: Option<bool>) -> io::Result<i64> {
-        let size = self.last().index.size;
-        if size > 0 && size + header.size as u64 > segment_bytes {
+    pub(crate) fn append(&mut self, header: &BatchHeader, batch: &[u8], config: &TopicConfig, marker: Option<bool>) -> io::Result<i64> {
+        if self.is_full_for(header, config) {
             self.roll()?;
         }
         let file = self.active()?;
@@ -156,10 +156,18 @@ impl Segments {
             return Err(fault);
         }
         let placed = BatchHeader { base_offset: offset, ..*header };
-        let timestamps = (header.base_timestamp, header.max_timestamp);
-        self.list[at].index.push(offset, header.size as u64, placed.next_offset(), timestamps);
+        self.list[at].index.push(offset, header.size as u64, placed.next_offset(), header.max_timestamp);
         self.producers.appended(&placed, marker);
         Ok(offset)
+    }
+
+    /// Whether a batch belongs into the next segment: by size, or by the time of its records, so that in a topic that is written to
+    /// the next segment begins without waiting for anybody to look.
+    fn is_full_for(&self, header: &BatchHeader, config: &TopicConfig) -> bool {
+        let index = &self.last().index;
+        // Of records without a timestamp nobody knows how old they are.
+        let age = if index.first_timestamp >= 0 { header.max_timestamp.saturating_sub(index.first_timestamp) } else { 0 };
+        index.size > 0 && (index.size + header.size as u64 > config.segment_bytes() || age > config.roll_ms())
     }
 
     /// Closes the active segment and begins the next one at the present end. The closed one is synced first: a power cut must
