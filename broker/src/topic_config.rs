@@ -82,8 +82,6 @@ pub(crate) struct TopicConfig {
     pub(crate) compacts: bool,
     /// Number of the compression that batches are kept in; `None`: as they come.
     pub(crate) codec: Option<i16>,
-    /// Copies of each record that Kafka wants before it acknowledges `acks=all`; here there is one.
-    pub(crate) min_insync: i64,
     pub(crate) log_append_time: bool,
     pub(crate) delete_retention_ms: i64,
     pub(crate) min_compaction_lag_ms: i64,
@@ -117,7 +115,6 @@ impl TopicConfig {
             deletes: policy("delete"),
             compacts: policy("compact"),
             codec: codec_of(text("compression.type")),
-            min_insync: number("min.insync.replicas"),
             log_append_time: text("message.timestamp.type") == "LogAppendTime",
             delete_retention_ms: number("delete.retention.ms"),
             min_compaction_lag_ms: number("min.compaction.lag.ms"),
@@ -227,6 +224,9 @@ fn check(name: &str, value: &str) -> Result<(), String> {
         "min.cleanable.dirty.ratio" if !value.parse::<f64>().is_ok_and(|ratio| (0.0..=1.0).contains(&ratio)) => {
             return Err(format!("min.cleanable.dirty.ratio must be a number between 0 and 1, not '{value}'"));
         }
+        "leader.replication.throttled.replicas" | "follower.replication.throttled.replicas" if !names_replicas(value) => {
+            return Err(format!("{name} must be * or a list of partition:broker pairs, not '{value}'"));
+        }
         _ => {}
     }
     let most = if *kind == Type::Int { i64::from(i32::MAX) } else { i64::MAX };
@@ -240,6 +240,20 @@ fn check(name: &str, value: &str) -> Result<(), String> {
         Type::Boolean => Err(format!("{name} must be true or false, not '{value}'")),
         _ => Err(format!("{name} must be a whole number of at least {least}, not '{value}'")),
     }
+}
+
+/// Kept settings without those lists of replicas that were once taken as they came: on one node they change nothing, and must not keep
+/// the log from starting.
+pub(crate) fn without_unchecked(mut kept: BTreeMap<String, String>) -> BTreeMap<String, String> {
+    kept.retain(|name, value| !name.ends_with(".replication.throttled.replicas") || names_replicas(value));
+    kept
+}
+
+/// Whether a list is `*`, or `partition:broker` in each place; an empty place is none.
+fn names_replicas(list: &str) -> bool {
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let is_replica = |item: &str| item.split_once(':').is_some_and(|(partition, broker)| is_number(partition) && is_number(broker));
+    list == "*" || list.split(',').map(str::trim).all(|item| item.is_empty() || is_replica(item))
 }
 
 /// The present settings of a topic, shared with its partitions, which see a change at once.
@@ -284,10 +298,19 @@ mod tests {
             ("cleanup.policy", "burn"),
             ("preallocate", "maybe"),
             ("min.cleanable.dirty.ratio", "2"),
+            ("leader.replication.throttled.replicas", "x"),
+            ("leader.replication.throttled.replicas", "1:1,*"),
+            ("follower.replication.throttled.replicas", "0:"),
             ("x", "1"),
         ];
         for (name, value) in wrong {
             assert!(config(name, value).is_err(), "{name}={value}");
+        }
+        let kept = [("retention.ms", "1"), ("leader.replication.throttled.replicas", "x")];
+        let kept = without_unchecked(kept.map(|(name, value)| (name.to_owned(), value.to_owned())).into());
+        assert!(kept.keys().eq(["retention.ms"]) && TopicConfig::new(kept, 1 << 20).is_ok());
+        for list in ["*", "0:1", "0:1, 1:1", ""] {
+            config("leader.replication.throttled.replicas", list).unwrap();
         }
         let described = config("segment.bytes", "2048").unwrap().described();
         let of = |name: &str| described.iter().find(|one| one.name == name).unwrap();

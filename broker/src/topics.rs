@@ -12,7 +12,7 @@ use crate::error::BrokerError;
 use crate::ids::random_id;
 use crate::log::disk;
 use crate::log::partition::{Ground, Partition};
-use crate::topic_config::{LiveConfig, TopicConfig};
+use crate::topic_config::{LiveConfig, TopicConfig, without_unchecked};
 
 const VERSION: u64 = 1;
 /// Kafka's limit, which keeps folder names within what file systems take.
@@ -130,7 +130,7 @@ impl Topics {
     fn open_topic(&self, name: &str, kept: &Kept) -> Result<Topic, BrokerError> {
         let damaged = |detail: String| BrokerError::Damaged { path: self.dir.file("topics.json"), detail };
         check_name(name).map_err(|fault| damaged(format!("has the topic '{name}' ({fault})")))?;
-        let config = TopicConfig::new(kept.config.clone(), self.segment_bytes)
+        let config = TopicConfig::new(without_unchecked(kept.config.clone()), self.segment_bytes)
             .map_err(|fault| damaged(format!("has an impossible setting of topic '{name}' ({fault})")))?;
         let id = u128::from_str_radix(&kept.id, 16).map_err(|fault| damaged(format!("has a bad topic id ({fault})")))?;
         let config = LiveConfig::new(config);

@@ -181,3 +181,12 @@ async fn a_start_that_cannot_work_says_why() {
     assert!(wrong.unwrap_err().to_string().contains("a-file"));
     broker.shutdown().await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_more_replicas_are_asked_for_than_there_are() {
+    let home = Home::new();
+    let broker = home.start().await;
+    create(&broker, "m", 1, &[("min.insync.replicas", "2")]).await;
+    assert_eq!(send(&producer(&broker), "m", 0, "taken with acks=all", 1).await, 0);
+    broker.shutdown().await.unwrap();
+}

@@ -95,11 +95,53 @@ pub(super) async fn delete(broker: &Arc<Shared>, header: &Request, request: Dele
     let mut results = Vec::with_capacity(request.groups_names.len());
     for id in request.groups_names {
         let deleted = match header.may(Act::Group(&id)) {
-            true => broker.groups.delete(&id).await,
+            true => delete_one(broker, &id).await,
             false => Err(ResponseError::GroupAuthorizationFailed),
         };
         let code = deleted.map_or_else(|error| error.code(), |()| 0);
         results.push(DeletableGroupResult::default().with_group_id(id).with_error_code(code));
     }
     DeleteGroupsResponse::default().with_results(results)
+}
+
+async fn delete_one(broker: &Shared, id: &str) -> Result<(), ResponseError> {
+    let deleted = broker.groups.delete(id).await;
+    if !matches!(deleted, Ok(()) | Err(ResponseError::GroupIdNotFound)) {
+        return deleted;
+    }
+    // A group begins with its first committed offset: one that only open transactions know is deleted with what they hold of it.
+    if broker.transactions.forget_group(id).await? { Ok(()) } else { deleted }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used)]
+mod tests {
+    use kafka_protocol::messages::ApiKey;
+
+    use super::*;
+    use crate::api::fixture;
+    use crate::group::offsets::{Committed, Offsets};
+
+    #[tokio::test]
+    async fn a_group_of_which_only_a_transaction_knows_is_deleted_with_its_offsets() {
+        let (dir, broker) = fixture::broker().await;
+        let shared = broker.shared();
+        let producer = shared.transactions.init(shared, "tx", 60_000, None).await.unwrap();
+        shared.transactions.add_group("tx", producer, "g").await.unwrap();
+        let committed = Committed { offset: 5, leader_epoch: -1, metadata: String::new() };
+        let offsets = Offsets::from([("t".to_owned(), [(0, committed)].into())]);
+        shared.transactions.add_offsets("tx", producer, "g", offsets).await.unwrap();
+        assert!(shared.transactions.is_pending("g", "t", 0));
+        let request = || DeleteGroupsRequest::default().with_groups_names(vec![text("g").into()]);
+        let header = fixture::header(ApiKey::DeleteGroups, 2);
+        let deleted = delete(shared, &header, request()).await;
+        assert_eq!(deleted.results[0].error_code, 0);
+        assert!(!shared.transactions.is_pending("g", "t", 0));
+        shared.transactions.end(shared, "tx", producer, true).await.unwrap();
+        assert_eq!(shared.groups.committed("g", "t", 0), None);
+        let again = delete(shared, &header, request()).await;
+        assert_eq!(again.results[0].error_code, ResponseError::GroupIdNotFound.code());
+        broker.shutdown().await.unwrap();
+        drop(dir);
+    }
 }

@@ -290,6 +290,25 @@ pub(crate) fn frame(key: ApiKey, version: i16, body: &[u8]) -> Bytes {
     out.into()
 }
 
+/// What tests of the requests share.
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used)]
+mod fixture {
+    use super::*;
+    use crate::{Broker, BrokerConfig};
+
+    pub(super) async fn broker() -> (tempfile::TempDir, Broker) {
+        let dir = tempfile::tempdir().unwrap();
+        let broker = Broker::start(BrokerConfig::new(dir.path(), "127.0.0.1:0".parse().unwrap())).await.unwrap();
+        (dir, broker)
+    }
+
+    /// A request of somebody who may do everything.
+    pub(super) fn header(key: ApiKey, version: i16) -> Request {
+        Request { key, version, correlation_id: 99, client_id: String::new(), client: Client::local("test"), body: Bytes::new() }
+    }
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used)]
 mod tests {

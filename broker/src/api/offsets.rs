@@ -1,5 +1,6 @@
 //! Questions about offsets: ListOffsets, OffsetForLeaderEpoch; and DeleteRecords, which moves the first one.
 
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use kafka_protocol::error::ResponseError;
@@ -24,17 +25,29 @@ const MAX_TIMESTAMP: i64 = -3;
 const EARLIEST_LOCAL: i64 = -4;
 /// Last offset that has been moved to another store: here none.
 const LATEST_TIERED: i64 = -5;
+/// First version in which each of them may be asked for.
+const SINCE: [(i64, i16); 5] = [(LATEST, 1), (EARLIEST, 1), (MAX_TIMESTAMP, 7), (EARLIEST_LOCAL, 8), (LATEST_TIERED, 9)];
 
 pub(super) async fn list_offsets(broker: &Arc<Shared>, header: &Request, request: ListOffsetsRequest) -> ListOffsetsResponse {
     let (shared, version, principal) = (broker.clone(), header.version, header.client.principal());
     let isolation = if request.isolation_level == 0 { Isolation::Uncommitted } else { Isolation::Committed };
     let work = move || {
+        let mut named: HashMap<_, usize> = HashMap::new();
+        for topic in &request.topics {
+            topic.partitions.iter().for_each(|wanted| *named.entry((topic.name.clone(), wanted.partition_index)).or_default() += 1);
+        }
+        let mut answered = HashSet::new();
         let topics = request.topics.into_iter().map(|topic| {
             let allowed = principal.may(Act::See(&topic.name));
-            let partitions = topic.partitions.iter().map(|wanted| {
+            // A partition that is asked about twice is answered once.
+            let first = topic.partitions.iter().filter(|wanted| answered.insert((topic.name.clone(), wanted.partition_index)));
+            let partitions = first.map(|wanted| {
                 let index = wanted.partition_index;
+                let twice = named.get(&(topic.name.clone(), index)).is_some_and(|times| *times > 1);
                 let found = match shared.topics.partition(&topic.name, index) {
                     _ if !allowed => Err(ResponseError::TopicAuthorizationFailed),
+                    _ if twice => Err(ResponseError::InvalidRequest),
+                    _ if !is_known(wanted.timestamp, version) => Err(ResponseError::UnsupportedVersion),
                     found => found.ok_or(ResponseError::UnknownTopicOrPartition),
                 };
                 let answer = ListOffsetsPartitionResponse::default().with_partition_index(index);
@@ -48,9 +61,14 @@ pub(super) async fn list_offsets(broker: &Arc<Shared>, header: &Request, request
             });
             ListOffsetsTopicResponse::default().with_partitions(partitions.collect()).with_name(topic.name)
         });
-        topics.collect()
+        topics.filter(|topic: &ListOffsetsTopicResponse| !topic.partitions.is_empty()).collect()
     };
     ListOffsetsResponse::default().with_topics(blocking(work).await.unwrap_or_default())
+}
+
+/// Whether a timestamp is a time, or one of those below zero that stand for something in this version.
+fn is_known(timestamp: i64, version: i16) -> bool {
+    timestamp >= 0 || SINCE.iter().any(|(known, since)| *known == timestamp && *since <= version)
 }
 
 /// Offset and timestamp of what `timestamp` asks for; (-1, -1) when there is no such record.
@@ -63,8 +81,7 @@ fn offset_at(partition: &Partition, timestamp: i64, leader_epoch: i32, isolation
         LATEST_TIERED => return Ok((-1, -1)),
         EARLIEST | EARLIEST_LOCAL => return Ok((partition.start(), -1)),
         MAX_TIMESTAMP => partition.find_max_time(),
-        timestamp if timestamp >= 0 => partition.find_time(timestamp),
-        _ => return Err(ResponseError::InvalidRequest),
+        timestamp => partition.find_time(timestamp),
     };
     let found = found.map_err(|fault| {
         tracing::error!(partition = %partition.name, %fault, "the log cannot be read");
@@ -132,4 +149,35 @@ fn delete_until(partition: &Partition, offset: i64) -> Result<i64, ResponseError
         tracing::error!(partition = %partition.name, %fault, "records cannot be deleted");
         ResponseError::KafkaStorageError
     })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used)]
+mod tests {
+    use kafka_protocol::messages::ApiKey;
+    use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
+
+    use super::*;
+    use crate::api::{fixture, text};
+    use crate::topic_config::TopicConfig;
+
+    #[tokio::test]
+    async fn unknown_times_and_partitions_that_are_there_twice_are_refused_as_kafka_does() {
+        let (_dir, broker) = fixture::broker().await;
+        broker.shared().topics.create("t", 3, &TopicConfig::new(Default::default(), 1 << 20).unwrap()).unwrap();
+        let ask = async |version: i16, wanted: &[(i32, i64)]| {
+            let one = |(index, timestamp): &(i32, i64)| {
+                ListOffsetsPartition::default().with_partition_index(*index).with_timestamp(*timestamp).with_current_leader_epoch(-1)
+            };
+            let topic = ListOffsetsTopic::default().with_name(text("t").into()).with_partitions(wanted.iter().map(one).collect());
+            let request = ListOffsetsRequest::default().with_topics(vec![topic]);
+            let answer = list_offsets(broker.shared(), &fixture::header(ApiKey::ListOffsets, version), request).await;
+            answer.topics[0].partitions.iter().map(|one| (one.partition_index, one.error_code)).collect::<Vec<_>>()
+        };
+        let (unsupported, invalid) = (ResponseError::UnsupportedVersion.code(), ResponseError::InvalidRequest.code());
+        assert_eq!(ask(10, &[(0, -7), (1, LATEST_TIERED), (2, 0)]).await, [(0, unsupported), (1, 0), (2, 0)]);
+        assert_eq!(ask(6, &[(0, MAX_TIMESTAMP), (1, EARLIEST)]).await, [(0, unsupported), (1, 0)]);
+        assert_eq!(ask(10, &[(0, LATEST), (1, LATEST), (0, EARLIEST)]).await, [(0, invalid), (1, 0)]);
+        broker.shutdown().await.unwrap();
+    }
 }

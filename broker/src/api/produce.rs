@@ -82,7 +82,6 @@ fn append_topic(broker: &Shared, producing: &Producing, data: TopicProduceData) 
             _ if !matches!(producing.acks, -1..=1) => Err(ResponseError::InvalidRequiredAcks.into()),
             (None, _) => Err(unknown.into()),
             (Some(topic), _) if !producing.principal.may(Act::Write(&topic.name)) => Err(ResponseError::TopicAuthorizationFailed.into()),
-            (Some(topic), _) if producing.acks == -1 && topic.config.get().min_insync > 1 => Err(ResponseError::NotEnoughReplicas.into()),
             (Some(_), None) => Err(ResponseError::InvalidRecord.into()),
             (Some(topic), Some(records)) => append_one(broker, producing, topic, partition.index, &records),
         };

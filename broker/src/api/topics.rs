@@ -1,6 +1,6 @@
 //! CreateTopics and DeleteTopics.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use kafka_protocol::error::ResponseError;
@@ -26,15 +26,16 @@ pub(super) async fn create(broker: &Arc<Shared>, header: &Request, request: Crea
     let work = move || {
         let mut named: HashMap<_, usize> = HashMap::new();
         for topic in &request.topics {
-            *named.entry(topic.name.clone()).or_default() += 1;
+            *named.entry(&topic.name).or_default() += 1;
         }
-        let created = request.topics.iter().map(|topic| {
+        let mut answered = HashSet::new();
+        // A name that is there twice is answered once: nobody can tell which of the two is meant.
+        let created = request.topics.iter().filter(|topic| answered.insert(&topic.name)).map(|topic| {
             let answer = CreatableTopicResult::default().with_name(topic.name.clone());
-            let twice = named.get(&topic.name).is_some_and(|times| *times > 1);
-            let created = if !principal.may(Act::Manage(&topic.name)) {
+            let created = if named.get(&topic.name).is_some_and(|times| *times > 1) {
+                Err((ResponseError::InvalidRequest, "Duplicate topic name.".to_owned()))
+            } else if !principal.may(Act::Manage(&topic.name)) {
                 Err((ResponseError::TopicAuthorizationFailed, "this user may not create topics".to_owned()))
-            } else if twice {
-                Err((ResponseError::InvalidRequest, "the request names the topic twice".to_owned()))
             } else {
                 create_one(&shared, topic, request.validate_only)
             };
@@ -157,4 +158,25 @@ pub(super) async fn delete(broker: &Arc<Shared>, header: &Request, request: Dele
         deleted.collect()
     };
     DeleteTopicsResponse::default().with_responses(blocking(work).await.unwrap_or_default())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used)]
+mod tests {
+    use kafka_protocol::messages::ApiKey;
+
+    use super::*;
+    use crate::api::fixture;
+
+    #[tokio::test]
+    async fn a_name_that_is_there_twice_is_refused_once_and_the_others_are_created() {
+        let (_dir, broker) = fixture::broker().await;
+        let topic = |name: &str| CreatableTopic::default().with_name(text(name).into()).with_num_partitions(1).with_replication_factor(1);
+        let request = CreateTopicsRequest::default().with_topics(["a", "b", "a", "a"].map(topic).to_vec());
+        let answer = create(broker.shared(), &fixture::header(ApiKey::CreateTopics, 7), request).await;
+        let answers: Vec<_> = answer.topics.iter().map(|topic| (topic.name.as_str(), topic.error_code)).collect();
+        assert_eq!(answers, [("a", ResponseError::InvalidRequest.code()), ("b", 0)]);
+        assert!(broker.shared().topics.get("a").is_none());
+        broker.shutdown().await.unwrap();
+    }
 }

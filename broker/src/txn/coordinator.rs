@@ -195,6 +195,28 @@ impl Transactions {
         of_group.into_iter().any(|(_, offsets)| offsets.get(topic).is_some_and(|partitions| partitions.contains_key(&partition)))
     }
 
+    /// A group that is deleted takes along what open transactions would commit for it. Whether there was any of it.
+    pub(crate) async fn forget_group(&self, group: &str) -> Result<bool, ResponseError> {
+        let open: Vec<_> = lock(&self.pending).keys().filter(|(name, _)| name == group).map(|(_, id)| id.clone()).collect();
+        let mut forgotten = false;
+        for id in open {
+            let Ok(slot) = self.slot(&id) else { continue };
+            let mut kept = slot.lock().await;
+            // An end that is decided takes its course.
+            if kept.as_ref().is_none_or(|kept| kept.status != Status::Ongoing || !kept.offsets.contains_key(group)) {
+                continue;
+            }
+            self.change(&mut kept, |kept| {
+                kept.offsets.remove(group);
+                Ok(())
+            })
+            .await?;
+            lock(&self.pending).remove(&(group.to_owned(), id));
+            forgotten = true;
+        }
+        Ok(forgotten)
+    }
+
     /// Does `append` while the transaction is open and has the partition; nothing can end it meanwhile. Blocks.
     pub(crate) fn within<T>(
         &self,
