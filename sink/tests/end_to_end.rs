@@ -210,7 +210,7 @@ fn as_point(row: &Row) -> Point {
     let value: serde_json::Value = serde_json::from_str(&row.value).unwrap();
     Point {
         measurement: "q".into(),
-        tags: vec![("sensor_id".into(), row.key.clone())],
+        tags: vec![("sensor_id".into(), row.key.clone().into())],
         time_ms: number(result_header::WINDOW_START),
         end_ms: Some(number(result_header::WINDOW_END)),
         fields: vec![("avg".into(), sink::point::FieldValue::Float(value["avg"].as_f64().unwrap()))],
