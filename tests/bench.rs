@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use harness::appliance::Appliance;
 use harness::binaries::House;
 use harness::log::{Kind, Log};
-use harness::oracle::{Cells, Hopping, Sessions};
+use harness::oracle::{Cells, Hopping};
 use harness::process::Process;
 use harness::query::Query;
 use harness::random::Random;
@@ -23,7 +23,6 @@ const LIMIT: Duration = Duration::from_secs(1800);
 const WINDOW: i64 = 10_000;
 const DELAY: i64 = 5_000;
 const HOP: (i64, i64) = (60_000, 1_000);
-const GAP: i64 = 2_000;
 
 fn setting(name: &str, default: u64) -> u64 {
     std::env::var(name).map_or(default, |text| text.replace('_', "").parse().unwrap_or_else(|error| panic!("{name}={text}: {error}")))
@@ -81,12 +80,6 @@ fn hopping(log: &Log, query: &Query) {
     let mut hopping = Hopping::new(HOP.0, HOP.1);
     readings::walk(log, DELAY, |_, reading| reading.iter().for_each(|(reading, watermark)| hopping.add(reading, *watermark)));
     compare(log, query, &hopping.cells());
-}
-
-fn sessions(log: &Log, query: &Query) {
-    let mut sessions = Sessions::new(GAP);
-    readings::walk(log, DELAY, |_, reading| reading.iter().for_each(|(reading, watermark)| sessions.add(reading, *watermark)));
-    compare(log, query, &sessions.cells());
 }
 
 fn temp_dir() -> tempfile::TempDir {
@@ -168,8 +161,6 @@ fn other_queries_and_readings() {
     let wide = query.clone().columns(WIDE);
     catch_up(&Workload { wide: true, ..plain.clone() }, &wide, "ten columns, all of them in the schema", tumbling);
     catch_up(&Workload { bytes: 500, ..plain.clone() }, &query, "500 bytes", tumbling);
-    let session = Query::new("bench", "2 seconds").sessions();
-    catch_up(&Workload::new(count, 10_000), &session, "10000 sensors, sessions with a gap of 2 s", sessions);
 }
 
 /// From the start of the program to the first result that was not there before, with the state of many groups to restore.

@@ -6,7 +6,7 @@
 #   KILLS=3 tests/bench.sh            SIGKILL of the processor three times on the way, and of the log once
 #   tests/bench.sh sensors            a million sensors (SENSORS) beside a thousand
 #   tests/bench.sh hopping            windows of 60 s every second beside tumbling ones
-#   tests/bench.sh others             10 and 100,000 sensors, ten columns, values of 500 bytes, sessions
+#   tests/bench.sh others             10 and 100,000 sensors, ten columns, values of 500 bytes
 #   tests/bench.sh restore            from the start to the first result, with 100,000 groups (SENSORS) to restore (RUNS: 5)
 #   tests/bench.sh simulator          the producer's simulator into the embedded log
 #   tests/bench.sh appliance          everything in one process: at RATE (200_000), at 1,000/s, and doing nothing (READ_SECONDS: 20)

@@ -107,49 +107,6 @@ impl Hopping {
     }
 }
 
-/// Sessions of readings with the watermark that each met, in the order of the log.
-pub(crate) struct Sessions {
-    gap: i64,
-    /// By sensor: start, end, and from where on a session meets others.
-    sessions: BTreeMap<String, Vec<(i64, i64, i64, Sums)>>,
-    pub(crate) late: usize,
-}
-
-impl Sessions {
-    pub(crate) fn new(gap: i64) -> Self {
-        Self { gap, sessions: BTreeMap::new(), late: 0 }
-    }
-
-    pub(crate) fn add(&mut self, reading: &Reading, watermark: i64) {
-        let (mut start, mut end) = (reading.ts, reading.ts + self.gap);
-        if end <= watermark {
-            self.late += 1;
-            return;
-        }
-        let mut from = start.max(watermark + 1);
-        let all = self.sessions.entry(reading.sensor.clone()).or_default();
-        let mut met = Vec::new();
-        // What has grown may meet more.
-        while let Some(at) = all.iter().position(|other| other.1 > watermark && from <= other.1 && other.2 <= end) {
-            let other = all.remove(at);
-            (start, end, from) = (start.min(other.0), end.max(other.1), from.min(other.2));
-            met.push(other);
-        }
-        met.sort_by_key(|other| other.0);
-        let mut sums = Sums::NONE;
-        met.iter().for_each(|other| sums.merge(other.3));
-        sums.add(reading.value);
-        all.push((start, end, from, sums));
-    }
-
-    pub(crate) fn cells(&self) -> Cells {
-        let of_sensor = |(sensor, all): (&String, &Vec<(i64, i64, i64, Sums)>)| {
-            all.iter().map(|session| (CellKey { start: session.0, sensor: sensor.clone() }, session.3.cell())).collect::<Vec<_>>()
-        };
-        self.sessions.iter().flat_map(of_sensor).collect()
-    }
-}
-
 /// The same by SQL in SQLite: not one line of it is ours. Its `avg` adds with compensation, so it agrees with [`fold`] but for the
 /// last bits; see [`assert_close`].
 pub(crate) fn sqlite<'a>(readings: impl IntoIterator<Item = &'a Reading>, window: i64) -> Cells {

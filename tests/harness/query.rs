@@ -19,8 +19,6 @@ pub(crate) struct Query {
     pub(crate) source: String,
     /// More columns of the schema, each after a comma.
     pub(crate) columns: String,
-    /// What cuts the time: `window` or `session_window`.
-    pub(crate) cut: &'static str,
 }
 
 impl Query {
@@ -36,7 +34,6 @@ impl Query {
             idle_timeout: "30 seconds".into(),
             source: String::new(),
             columns: String::new(),
-            cut: "window",
         }
     }
 
@@ -81,19 +78,13 @@ impl Query {
         self
     }
 
-    /// Sessions instead of windows; the window is their gap.
-    pub(crate) fn sessions(mut self) -> Self {
-        self.cut = "session_window";
-        self
-    }
-
     /// Where the results go.
     pub(crate) fn topic(&self) -> String {
         format!("iot.agg.{}", self.name)
     }
 
     pub(crate) fn write(&self, dir: &Path) -> PathBuf {
-        let Self { name, watermark, window, key, trigger, filter, having, idle_timeout, source, columns, cut } = self;
+        let Self { name, watermark, window, key, trigger, filter, having, idle_timeout, source, columns } = self;
         let topic = self.topic();
         let trigger = if trigger.is_empty() { String::new() } else { format!("trigger = {trigger}") };
         let text = format!(
@@ -107,9 +98,9 @@ watermark = "{watermark}"
 idle_timeout = "{idle_timeout}"
 {source}
 [query]
-sql = """SELECT {cut}.start AS window_start, {cut}.end AS window_end, {key},
+sql = """SELECT window.start AS window_start, window.end AS window_end, {key},
                 count(*) AS n, avg(value) AS avg, min(value) AS min, max(value) AS max
-         FROM iot {filter} GROUP BY {cut}(ts, '{window}'), {key} {having}"""
+         FROM iot {filter} GROUP BY window(ts, '{window}'), {key} {having}"""
 output_mode = "update"
 {trigger}
 [sink]
