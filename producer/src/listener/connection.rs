@@ -15,7 +15,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::timeout;
 
 use super::Shared;
-use super::hub::Arrival;
+use super::hub::{Arrival, Inbound};
 use super::wire::{self, Connect, Farewell, Incoming, Malformed, Outgoing, Publish, Qos, Refusal, Version};
 use crate::intake::Feeder;
 use crate::mqtt::window::Window;
@@ -38,11 +38,15 @@ enum End {
     Ours(Farewell),
 }
 
-type Acks = Window<Box<dyn Fn(u16) -> bool + Send + Sync>>;
+/// A message that is to be acknowledged; how depends on its quality of service.
+type Owed = (u16, Qos);
+
+type Acks = Window<Box<dyn Fn(Owed) -> bool + Send + Sync>, Owed>;
 
 struct Session<'a> {
     shared: &'a Arc<Shared>,
     client_id: String,
+    connection: u64,
     version: Version,
     packets: UnboundedSender<Outgoing>,
     backlog: Arc<AtomicU64>,
@@ -208,22 +212,20 @@ async fn run<R: AsyncRead + Unpin>(
     shared.metrics.devices.inc();
     tracing::debug!(client_id, session_present = entry.session_present, "a device is connected");
     let (acks, pending) = (packets.clone(), backlog.clone());
-    let hub = shared.clone();
-    let give_to = client_id.clone();
-    // Whether a number belongs to quality of service 2, the hub knows.
-    let window = Arc::new(Window::new(Box::new(move |id| {
-        let packet = if hub.hub.has_received(&give_to, id) { Outgoing::PubRec(id) } else { Outgoing::PubAck(id) };
+    let window = Arc::new(Window::new(Box::new(move |(id, qos)| {
+        let packet = if qos == Qos::ExactlyOnce { Outgoing::PubRec(id) } else { Outgoing::PubAck(id) };
         queue_packet(&acks, &pending, packet);
         true
-    }) as Box<dyn Fn(u16) -> bool + Send + Sync>));
-    let mut session = Session { shared, client_id, version, packets, backlog, window, on_their_way: Vec::new() };
+    }) as Box<dyn Fn(Owed) -> bool + Send + Sync>));
+    let connection = entry.connection;
+    let mut session = Session { shared, client_id, connection, version, packets, backlog, window, on_their_way: Vec::new() };
     let end = session.read(reader, buffer, connect.keep_alive, stop).await;
     tracing::debug!(client_id = session.client_id, ?end, "a device is gone");
     if let End::Ours(farewell) = end {
         queue_packet(&session.packets, &session.backlog, Outgoing::Disconnect(farewell));
     }
     shared.metrics.devices.dec();
-    shared.hub.leave(&session.client_id, entry.connection, Instant::now());
+    shared.hub.leave(&session.client_id, connection, Instant::now());
     if end != End::Farewell
         && let Some(will) = connect.will
     {
@@ -286,11 +288,11 @@ impl Session<'_> {
         match packet {
             Incoming::Publish(publish) => return self.publish(publish).await,
             Incoming::PubRel(id) => {
-                hub.released(&self.client_id, id);
+                hub.released(&self.client_id, self.connection, id);
                 self.on_their_way.retain(|other| *other != id);
                 self.send(Outgoing::PubComp(id));
             }
-            Incoming::PubAck(id) => hub.acknowledged(&self.client_id, id),
+            Incoming::PubAck(id) => hub.acknowledged(&self.client_id, self.connection, id),
             Incoming::Subscribe { id, filters } => {
                 let new: Vec<bool> = filters.iter().map(|filter| !hub.is_subscribed(&self.client_id, &filter.path)).collect();
                 let granted = hub.subscribe(&self.client_id, &filters);
@@ -314,13 +316,19 @@ impl Session<'_> {
         if bad || (publish.qos != Qos::AtMostOnce && publish.id == 0) {
             return Some(self.end("malformed", Farewell::Protocol));
         }
+        let mut number = None;
         if publish.qos == Qos::ExactlyOnce {
-            if self.shared.hub.has_received(&self.client_id, publish.id) {
-                self.send(Outgoing::PubRec(publish.id));
-                return None;
-            }
+            // What came in this connection is acknowledged here, when the log has it.
             if self.on_their_way.contains(&publish.id) {
                 return None;
+            }
+            match self.shared.hub.inbound(&self.client_id, self.connection, publish.id) {
+                Some(Inbound::OnItsWay(new)) => number = Some(new),
+                Some(Inbound::Received) => {
+                    self.send(Outgoing::PubRec(publish.id));
+                    return None;
+                }
+                None => return Some(End::Gone),
             }
             self.on_their_way.push(publish.id);
         }
@@ -336,12 +344,12 @@ impl Session<'_> {
             }
         }
         self.shared.hub.route(&self.client_id, &publish);
-        self.take(publish).await
+        self.take(publish, number).await
     }
 
-    /// A reading goes to the log; anything else has reached its subscribers, and that is all.
-    async fn take(&mut self, publish: Publish) -> Option<End> {
-        let ticket = (publish.qos != Qos::AtMostOnce).then(|| self.window.open(publish.id));
+    /// A reading goes to the log; anything else has reached its subscribers, and that is all. `number`: the hub's, for quality of service 2.
+    async fn take(&mut self, publish: Publish, number: Option<u64>) -> Option<End> {
+        let ticket = (publish.qos != Qos::AtMostOnce).then(|| self.window.open((publish.id, publish.qos)));
         let contents = if self.shared.reader.takes(&publish.topic) {
             self.shared.metrics.messages.with_label_values(&["listener"]).inc();
             let now = chrono::Utc::now().timestamp_millis();
@@ -354,12 +362,12 @@ impl Session<'_> {
         };
         let hold = self.shared.feeder.hold(Feeder::weight(publish.payload.len(), &contents)).await?;
         let (window, shared, client_id) = (self.window.clone(), self.shared.clone(), self.client_id.clone());
-        let (id, twice) = (publish.id, publish.qos == Qos::ExactlyOnce);
+        let id = publish.id;
         drop(publish);
         self.shared.feeder.push(contents, hold, move |whole| {
             let Some(ticket) = ticket else { return };
-            if whole && twice {
-                shared.hub.received(&client_id, id);
+            if whole && let Some(number) = number {
+                shared.hub.received(&client_id, id, number);
             }
             window.settle(ticket, whole);
         });
@@ -368,8 +376,11 @@ impl Session<'_> {
 
     async fn will(&mut self, will: Publish) {
         self.shared.hub.route(&self.client_id, &will);
-        if self.take(Publish { qos: Qos::AtMostOnce, id: 0, ..will }).await.is_some() {
+        if self.take(Publish { qos: Qos::AtMostOnce, id: 0, ..will }, None).await.is_some() {
             tracing::debug!(client_id = self.client_id, "a will could not be taken");
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -42,6 +42,8 @@ struct State {
     retained_bytes: usize,
     /// Counts the connections.
     connections: u64,
+    /// Counts the messages of quality of service 2.
+    messages: u64,
 }
 
 #[derive(Debug, Default)]
@@ -52,11 +54,21 @@ struct Session {
     in_flight: BTreeMap<u16, Publish>,
     last_id: u16,
     receive_maximum: usize,
-    /// Messages of quality of service 2 that are in the log and not yet released.
-    received: HashSet<u16>,
+    /// Messages of quality of service 2 that are not yet released.
+    inbound: HashMap<u16, Inbound>,
     expiry: Duration,
     /// When the session of a device that is away ends.
     ends: Option<Instant>,
+}
+
+/// What became of a message of quality of service 2.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Inbound {
+    /// On its way to the log. The number tells it from others with the same identifier: of a session that is over, or of a connection
+    /// whose message came again.
+    OnItsWay(u64),
+    /// In the log.
+    Received,
 }
 
 /// A session's connection.
@@ -230,32 +242,51 @@ impl Hub {
     }
 
     /// A subscriber has a message.
-    pub(super) fn acknowledged(&self, client_id: &str, id: u16) {
-        if let Some(session) = self.state().sessions.get_mut(client_id) {
+    pub(super) fn acknowledged(&self, client_id: &str, connection: u64, id: u16) {
+        if let Some(session) = self.state().linked(client_id, connection) {
             session.in_flight.remove(&id);
             session.flow();
         }
     }
 
-    /// Whether a message of quality of service 2 is in the log already and only its release is missing.
-    pub(super) fn has_received(&self, client_id: &str, id: u16) -> bool {
-        self.state().sessions.get(client_id).is_some_and(|session| session.received.contains(&id))
+    /// A message of quality of service 2 comes: whether the log has it already and only its release is missing, else its number for
+    /// [`Hub::received`]. `None`: the session is another connection's by now, or over.
+    pub(super) fn inbound(&self, client_id: &str, connection: u64, id: u16) -> Option<Inbound> {
+        let mut state = self.state();
+        state.messages += 1;
+        let number = state.messages;
+        let session = state.linked(client_id, connection)?;
+        if session.inbound.get(&id) == Some(&Inbound::Received) {
+            return Some(Inbound::Received);
+        }
+        session.inbound.insert(id, Inbound::OnItsWay(number));
+        Some(Inbound::OnItsWay(number))
     }
 
-    pub(super) fn received(&self, client_id: &str, id: u16) {
-        if let Some(session) = self.state().sessions.get_mut(client_id) {
-            session.received.insert(id);
+    /// The log has a message of quality of service 2. Only the session that it came in may know of it: another message of the same
+    /// identifier would be acknowledged and never read.
+    pub(super) fn received(&self, client_id: &str, id: u16, number: u64) {
+        if let Some(inbound) = self.state().sessions.get_mut(client_id).and_then(|session| session.inbound.get_mut(&id))
+            && *inbound == Inbound::OnItsWay(number)
+        {
+            *inbound = Inbound::Received;
         }
     }
 
-    pub(super) fn released(&self, client_id: &str, id: u16) {
-        if let Some(session) = self.state().sessions.get_mut(client_id) {
-            session.received.remove(&id);
+    pub(super) fn released(&self, client_id: &str, connection: u64, id: u16) {
+        if let Some(session) = self.state().linked(client_id, connection) {
+            session.inbound.remove(&id);
         }
     }
 }
 
 impl State {
+    /// A client's session, when it is still this connection's.
+    fn linked(&mut self, client_id: &str, connection: u64) -> Option<&mut Session> {
+        let session = self.sessions.get_mut(client_id)?;
+        session.link.as_ref().is_some_and(|link| link.connection == connection).then_some(session)
+    }
+
     /// Ends the sessions whose time is up; looked for when there are many.
     fn tidy(&mut self, now: Instant) {
         if !self.connections.is_multiple_of(256) {

@@ -57,6 +57,11 @@ struct Shared {
 }
 
 impl Shared {
+    fn new(settings: MqttListener, users: Option<Users>, reader: Arc<Reader>, feeder: Feeder, metrics: Doors) -> Self {
+        let (names, run) = (AtomicU64::new(1), rand::rng().random());
+        Self { settings, users, hub: Hub::default(), reader, feeder, metrics, names, run }
+    }
+
     fn new_client_id(&self) -> String {
         format!("tidemark-{:08x}-{}", self.run, self.names.fetch_add(1, Ordering::Relaxed))
     }
@@ -99,16 +104,7 @@ impl Listener {
             format!("cannot listen for MQTT on {address}: {error}; choose another port (0 takes a free one) or end what uses it")
         })?;
         let address = socket.local_addr().map_err(|error| error.to_string())?;
-        let shared = Shared {
-            settings: settings.clone(),
-            users,
-            hub: Hub::default(),
-            reader,
-            feeder,
-            metrics,
-            names: AtomicU64::new(1),
-            run: rand::rng().random(),
-        };
+        let shared = Shared::new(settings.clone(), users, reader, feeder, metrics);
         Ok(Self { shared: Arc::new(shared), socket, tls, address })
     }
 

@@ -79,7 +79,7 @@ fn subscribers_get_what_they_asked_for_and_no_more_than_they_can_take() {
     hub.route("b", &message("other", "x", Qos::AtLeastOnce, false));
     hub.route("b", &message("cmd/a", "0", Qos::AtMostOnce, false));
     assert_eq!(client.messages(), [(1, "1".into(), false, false), (2, "2".into(), false, false), (0, "0".into(), false, false)]);
-    hub.acknowledged("a", 1);
+    hub.acknowledged("a", client.connection, 1);
     assert_eq!(client.messages(), [(3, "3".into(), false, false)]);
     hub.unsubscribe("a", &["cmd/+".into()]);
     hub.route("b", &message("cmd/a", "4", Qos::AtLeastOnce, false));
@@ -92,16 +92,17 @@ fn a_session_keeps_what_comes_while_its_device_is_away() {
     let mut client = Client::enter(&hub, "a", false, now);
     client.subscribe(&hub, "cmd", Qos::AtLeastOnce);
     hub.route("b", &message("cmd", "1", Qos::AtLeastOnce, false));
-    hub.received("a", 5);
+    let Some(Inbound::OnItsWay(number)) = hub.inbound("a", client.connection, 5) else { panic!("it is new") };
+    hub.received("a", 5, number);
     hub.leave("a", client.connection, now);
     hub.route("b", &message("cmd", "2", Qos::AtLeastOnce, false));
     hub.route("b", &message("cmd", "lost", Qos::AtMostOnce, false));
     let mut back = Client::enter(&hub, "a", false, now + Duration::from_secs(59));
-    assert!(back.session_present && hub.has_received("a", 5));
+    assert!(back.session_present && hub.inbound("a", back.connection, 5) == Some(Inbound::Received));
     assert_eq!(back.messages(), [(1, "1".into(), false, true), (2, "2".into(), false, false)]);
     hub.leave("a", back.connection, now);
     let late = Client::enter(&hub, "a", false, now + Duration::from_secs(61));
-    assert!(!late.session_present && !hub.has_received("a", 5));
+    assert!(!late.session_present && hub.inbound("a", late.connection, 5) != Some(Inbound::Received));
     assert_eq!(client.messages().len(), 1);
 }
 
@@ -143,4 +144,22 @@ fn a_full_queue_drops_the_oldest_and_counts() {
         hub.route("b", &message("cmd", "1", Qos::AtLeastOnce, false));
     }
     assert_eq!(hub.dropped(), 3);
+}
+
+#[test]
+fn what_the_log_says_late_is_for_the_message_that_it_had() {
+    let (hub, now) = (Hub::default(), Instant::now());
+    let first = Client::enter(&hub, "a", true, now);
+    let Some(Inbound::OnItsWay(late)) = hub.inbound("a", first.connection, 1) else { panic!("it is new") };
+    let second = Client::enter(&hub, "a", true, now);
+    hub.received("a", 1, late);
+    let Some(Inbound::OnItsWay(number)) = hub.inbound("a", second.connection, 1) else { panic!("the log has another session's") };
+    hub.received("a", 1, late);
+    assert!(matches!(hub.inbound("a", second.connection, 1), Some(Inbound::OnItsWay(_))));
+    // The message came again meanwhile: the newest counts.
+    hub.received("a", 1, number);
+    assert!(matches!(hub.inbound("a", second.connection, 1), Some(Inbound::OnItsWay(_))));
+    // The connection that was thrown out says nothing about its successor's session.
+    assert_eq!(hub.inbound("a", first.connection, 1), None);
+    hub.released("a", first.connection, 1);
 }

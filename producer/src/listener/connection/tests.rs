@@ -1,0 +1,141 @@
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use common::settings::{MqttListener, Payload};
+use prometheus::Registry;
+use tokio::io::DuplexStream;
+
+use super::*;
+use crate::intake::Intake;
+use crate::metrics::Doors;
+use crate::payload::Reader;
+use crate::source::{Content, Delivery, Source as _};
+
+const LIMIT: Duration = Duration::from_secs(20);
+
+/// The listener's connections, before a log that takes nothing unless told to.
+struct House {
+    shared: Arc<Shared>,
+    intake: Intake,
+    stop: Shutdown,
+}
+
+impl House {
+    fn new(max_buffer: u64) -> Self {
+        let (intake, feeder) = Intake::new(max_buffer, "test".into());
+        let reader = Arc::new(Reader::new(&Payload::default()).unwrap());
+        let metrics = Doors::register(&Registry::new()).unwrap();
+        let shared = Shared::new(MqttListener::default(), None, reader, feeder, metrics);
+        Self { shared: Arc::new(shared), intake, stop: Shutdown::manual() }
+    }
+
+    fn device(&self) -> Device {
+        // Few bytes on the way: what has not been read is not in anybody's memory.
+        let (stream, server) = tokio::io::duplex(1024);
+        tokio::spawn(serve(self.shared.clone(), server, None, self.stop.clone()));
+        Device(stream)
+    }
+
+    /// A device of MQTT 3.1.1 with a clean session.
+    async fn connected(&self, client_id: &str) -> Device {
+        let mut device = self.device();
+        device.send(&connect(4, client_id, 60)).await;
+        assert_eq!(device.got().await, [0x20, 2, 0, 0]);
+        device
+    }
+
+    /// Waits for this many readings on their way to the log.
+    fn taken(&mut self, count: usize) -> Vec<Delivery> {
+        let (begun, mut out) = (Instant::now(), Vec::new());
+        while out.len() < count {
+            assert!(begun.elapsed() < LIMIT, "{} of {count} readings", out.len());
+            self.intake.next(Duration::ZERO, &mut out).unwrap();
+            if out.len() < count {
+                self.intake.rest(Duration::from_millis(100), &self.stop);
+            }
+        }
+        out
+    }
+}
+
+fn value(delivery: &Delivery) -> f64 {
+    match &delivery.content {
+        Content::Reading(reading) => reading.value,
+        Content::Dead(_) => f64::NAN,
+    }
+}
+
+struct Device(DuplexStream);
+
+impl Device {
+    async fn send(&mut self, packet: &[u8]) {
+        timeout(LIMIT, self.0.write_all(packet)).await.unwrap().unwrap();
+    }
+
+    /// The next packet; nothing when the connection is over.
+    async fn got(&mut self) -> Vec<u8> {
+        let mut packet = vec![0; 2];
+        if timeout(LIMIT, self.0.read_exact(&mut packet)).await.unwrap().is_err() {
+            return Vec::new();
+        }
+        packet.resize(2 + usize::from(packet[1]), 0);
+        timeout(LIMIT, self.0.read_exact(&mut packet[2..])).await.unwrap().unwrap();
+        packet
+    }
+}
+
+fn packet(first: u8, body: &[u8]) -> Vec<u8> {
+    let (mut packet, mut length) = (vec![first], body.len());
+    while length > 127 {
+        packet.push((length & 0x7F) as u8 | 0x80);
+        length >>= 7;
+    }
+    packet.push(length as u8);
+    packet.extend_from_slice(body);
+    packet
+}
+
+fn connect(level: u8, client_id: &str, keep_alive: u8) -> Vec<u8> {
+    let name = if level == 3 { "MQIsdp" } else { "MQTT" };
+    let mut body = [&[0, name.len() as u8], name.as_bytes(), &[level, 2, 0, keep_alive, 0, client_id.len() as u8]].concat();
+    body.extend_from_slice(client_id.as_bytes());
+    packet(0x10, &body)
+}
+
+fn publish(qos: u8, id: u8, payload: &[u8]) -> Vec<u8> {
+    packet(0x30 | qos << 1, &[b"\0\x09sensors/p", &[0, id][..], payload].concat())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_acknowledgement_of_an_earlier_session_is_not_the_new_ones() {
+    let mut house = House::new(1 << 20);
+    let mut device = house.connected("x").await;
+    device.send(&publish(2, 1, b"2")).await;
+    let late = house.taken(1);
+    drop(device);
+    let mut device = house.connected("x").await;
+    for delivery in late {
+        delivery.ack.unwrap().give();
+    }
+    device.send(&publish(2, 1, b"3")).await;
+    let taken = house.taken(1);
+    assert_eq!(value(&taken[0]), 3.0);
+    for delivery in taken {
+        delivery.ack.unwrap().give();
+    }
+    assert_eq!(device.got().await, [0x50, 2, 0, 1]);
+    device.send(&packet(0x62, &[0, 1])).await;
+    assert_eq!(device.got().await, [0x70, 2, 0, 1]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_message_is_acknowledged_as_its_own_quality_of_service_wants() {
+    let mut house = House::new(1 << 20);
+    let mut device = house.connected("x").await;
+    device.send(&publish(2, 1, b"2")).await;
+    device.send(&publish(1, 1, b"3")).await;
+    for delivery in house.taken(2) {
+        delivery.ack.unwrap().give();
+    }
+    assert_eq!(device.got().await, [0x50, 2, 0, 1]);
+    assert_eq!(device.got().await, [0x40, 2, 0, 1]);
+}
