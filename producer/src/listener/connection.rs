@@ -2,7 +2,8 @@
 //!
 //! The reader takes packets, the writer sends them; they share a queue. The acknowledgement of a reading comes into that queue when the log
 //! has it, from whichever thread knows it first, and in the order in which the readings came. A device that is ahead by more than it may
-//! be, or a log that is behind, stops the reader: the device's own socket then holds what it sends.
+//! be, or a log that is behind, stops the reader: the device's own socket then holds what it sends. A packet takes its share of the
+//! buffer when its header is known, before the rest of it is read.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,13 +18,21 @@ use tokio::time::timeout;
 use super::Shared;
 use super::hub::{Arrival, Inbound};
 use super::wire::{self, Connect, Farewell, Incoming, Malformed, Outgoing, Publish, Qos, Refusal, Version};
-use crate::intake::Feeder;
+use crate::intake::{Feeder, Hold};
 use crate::mqtt::window::Window;
 
 /// A device that connects says who it is within this time.
 const CONNECT: Duration = Duration::from_secs(10);
 /// A device takes what is written to it within this time.
 const WRITE: Duration = Duration::from_secs(30);
+/// The rest of a packet that has its share of the buffer does not stop coming for longer than this: others wait for that share.
+const REST: Duration = Duration::from_secs(30);
+/// Bytes that a connection reads without a share, and the largest packet other than a message that needs none.
+const READ: usize = 4096;
+/// Bytes that are read at a time into a packet that has its share.
+const READ_MORE: usize = 64 * 1024;
+/// What a message with one reading takes beside its packet: seldom does it have to ask for more when it is taken apart.
+const ONE_READING: usize = 512;
 /// A first packet is not larger than this.
 const MAX_CONNECT: usize = 128 * 1024;
 
@@ -63,14 +72,14 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
     stop: Shutdown,
 ) {
     let (mut reader, writer) = tokio::io::split(stream);
-    let mut buffer = BytesMut::with_capacity(4096);
+    let mut buffer = BytesMut::with_capacity(READ);
     let (packets, queue) = unbounded_channel();
     let backlog = Arc::new(AtomicU64::new(0));
     let begin = async {
         let version = loop {
             match wire::version(&buffer) {
                 Ok(Some(version)) => break version,
-                Ok(None) => fill(&mut reader, &mut buffer).await?,
+                Ok(None) => fill(&mut reader, &mut buffer, READ).await?,
                 Err(Malformed::Version) => return Err("version"),
                 Err(_) => return Err("malformed"),
             }
@@ -79,7 +88,7 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
             match wire::read(version, &mut buffer, MAX_CONNECT) {
                 Ok(Some(Incoming::Connect(connect))) => return Ok((version, connect)),
                 Ok(Some(_)) | Err(_) => return Err("malformed"),
-                Ok(None) => fill(&mut reader, &mut buffer).await?,
+                Ok(None) => fill(&mut reader, &mut buffer, READ).await?,
             }
         }
     };
@@ -122,9 +131,10 @@ fn refusal(shared: &Shared, connect: &Connect, user: Option<&str>) -> Option<Ref
     (!known).then_some(Refusal::NotAuthorized)
 }
 
-async fn fill<R: AsyncRead + Unpin>(reader: &mut R, buffer: &mut BytesMut) -> Result<(), &'static str> {
-    buffer.reserve(4096);
-    match reader.read_buf(buffer).await {
+async fn fill<R: AsyncRead + Unpin>(reader: &mut R, buffer: &mut BytesMut, most: usize) -> Result<(), &'static str> {
+    buffer.reserve(most);
+    // The buffer may have more room than it was asked for, and TLS clears all of the room that it sees.
+    match reader.take(most.min(READ_MORE) as u64).read_buf(buffer).await {
         Ok(0) | Err(_) => Err("gone"),
         Ok(_) => Ok(()),
     }
@@ -239,11 +249,29 @@ impl Session<'_> {
         let patience =
             if keep_alive == 0 { Duration::from_secs(365 * 24 * 3600) } else { Duration::from_millis(u64::from(keep_alive) * 1500) };
         let max = usize::try_from(self.shared.settings.max_packet.bytes()).unwrap_or(usize::MAX);
+        let mut share = None;
         loop {
+            let announced = match wire::announced(buffer, max) {
+                Ok(announced) => announced,
+                Err(fault) => return self.malformed(fault),
+            };
+            if let Some(announced) = announced
+                && share.is_none()
+                && (announced.publish || announced.whole() > READ)
+            {
+                share = match self.share(announced.whole() + ONE_READING, stop).await {
+                    Ok(share) => Some(share),
+                    Err(end) => return end,
+                };
+            }
             match wire::read(self.version, buffer, max) {
                 Ok(Some(packet)) => {
+                    if announced.is_some_and(|announced| announced.whole() > READ) {
+                        // Or the connection would keep the room of its largest packet.
+                        *buffer = BytesMut::from(&buffer[..]);
+                    }
                     let handled = tokio::select! {
-                        handled = self.handle(packet) => handled,
+                        handled = self.handle(packet, share.take()) => handled,
                         () = stop.wait() => return End::Ours(Farewell::Stopping),
                     };
                     if let Some(end) = handled {
@@ -251,8 +279,10 @@ impl Session<'_> {
                     }
                 }
                 Ok(None) => {
+                    let missing = announced.map_or(0, |announced| announced.whole().saturating_sub(buffer.len()));
+                    let (most, patience) = if share.is_some() { (missing.max(READ), patience.min(REST)) } else { (READ, patience) };
                     tokio::select! {
-                        filled = timeout(patience, fill(reader, buffer)) => match filled {
+                        filled = timeout(patience, fill(reader, buffer, most)) => match filled {
                             Ok(Ok(())) => {}
                             Ok(Err(_)) => return End::Gone,
                             Err(_elapsed) => return self.end("keep_alive", Farewell::KeepAlive),
@@ -265,13 +295,37 @@ impl Session<'_> {
                         () = stop.wait() => return End::Ours(Farewell::Stopping),
                     }
                 }
-                Err(Malformed::TooLarge) => return self.end("too_large", Farewell::TooLarge),
-                Err(fault) => {
-                    tracing::warn!(client_id = self.client_id, ?fault, "a device sent what is no MQTT packet");
-                    return self.end("malformed", Farewell::Protocol);
-                }
+                Err(fault) => return self.malformed(fault),
             }
         }
+    }
+
+    /// Waits for a packet's share of the buffer. Meanwhile nothing is read, so no sign of life is expected either.
+    async fn share(&self, bytes: usize, stop: &Shutdown) -> Result<Hold, End> {
+        if let Some(share) = self.shared.feeder.try_hold(bytes) {
+            return Ok(share);
+        }
+        // One future, or each change would lose the place in the queue.
+        let share = self.shared.feeder.hold(bytes);
+        tokio::pin!(share);
+        loop {
+            tokio::select! {
+                share = &mut share => return share.ok_or(End::Ours(Farewell::Stopping)),
+                () = self.window.changed.notified() => if self.window.has_lost() {
+                    return Err(self.end("not_taken", Farewell::Stopping));
+                },
+                () = self.packets.closed() => return Err(End::Gone),
+                () = stop.wait() => return Err(End::Ours(Farewell::Stopping)),
+            }
+        }
+    }
+
+    fn malformed(&self, fault: Malformed) -> End {
+        if fault == Malformed::TooLarge {
+            return self.end("too_large", Farewell::TooLarge);
+        }
+        tracing::warn!(client_id = self.client_id, ?fault, "a device sent what is no MQTT packet");
+        self.end("malformed", Farewell::Protocol)
     }
 
     fn end(&self, reason: &str, farewell: Farewell) -> End {
@@ -283,10 +337,11 @@ impl Session<'_> {
         queue_packet(&self.packets, &self.backlog, packet);
     }
 
-    async fn handle(&mut self, packet: Incoming) -> Option<End> {
+    /// `share`: of the buffer, for the packet; a message keeps it until the log has it.
+    async fn handle(&mut self, packet: Incoming, share: Option<Hold>) -> Option<End> {
         let hub = &self.shared.hub;
         match packet {
-            Incoming::Publish(publish) => return self.publish(publish).await,
+            Incoming::Publish(publish) => return self.publish(publish, share).await,
             Incoming::PubRel(id) => {
                 hub.released(&self.client_id, self.connection, id);
                 self.on_their_way.retain(|other| *other != id);
@@ -311,7 +366,7 @@ impl Session<'_> {
         None
     }
 
-    async fn publish(&mut self, publish: Publish) -> Option<End> {
+    async fn publish(&mut self, publish: Publish, share: Option<Hold>) -> Option<End> {
         let bad = publish.topic.is_empty() || publish.topic.starts_with('$') || publish.topic.contains(['+', '#', '\0']);
         if bad || (publish.qos != Qos::AtMostOnce && publish.id == 0) {
             return Some(self.end("malformed", Farewell::Protocol));
@@ -344,11 +399,11 @@ impl Session<'_> {
             }
         }
         self.shared.hub.route(&self.client_id, &publish);
-        self.take(publish, number).await
+        self.take(publish, number, share).await
     }
 
     /// A reading goes to the log; anything else has reached its subscribers, and that is all. `number`: the hub's, for quality of service 2.
-    async fn take(&mut self, publish: Publish, number: Option<u64>) -> Option<End> {
+    async fn take(&mut self, publish: Publish, number: Option<u64>, share: Option<Hold>) -> Option<End> {
         let ticket = (publish.qos != Qos::AtMostOnce).then(|| self.window.open((publish.id, publish.qos)));
         let contents = if self.shared.reader.takes(&publish.topic) {
             self.shared.metrics.messages.with_label_values(&["listener"]).inc();
@@ -360,11 +415,23 @@ impl Session<'_> {
         } else {
             Vec::new()
         };
-        let hold = self.shared.feeder.hold(Feeder::weight(publish.payload.len(), &contents)).await?;
-        let (window, shared, client_id) = (self.window.clone(), self.shared.clone(), self.client_id.clone());
-        let id = publish.id;
+        let (id, announced, needed) = (publish.id, publish.payload.len() + ONE_READING, Feeder::weight(publish.payload.len(), &contents));
         drop(publish);
-        self.shared.feeder.push(contents, hold, move |whole| {
+        let feeder = &self.shared.feeder;
+        let share = match share {
+            Some(share) => share,
+            None => feeder.hold(announced).await?,
+        };
+        // Who waited for more with a share in hand could wait for ever, for others that do the same.
+        let more = needed.saturating_sub(announced);
+        let more = if more == 0 { None } else { Some(feeder.try_hold(more)) };
+        let beyond = match more {
+            Some(None) => Some(self.shared.beyond.clone().acquire_owned().await.ok()?),
+            _ => None,
+        };
+        let (window, shared, client_id) = (self.window.clone(), self.shared.clone(), self.client_id.clone());
+        self.shared.feeder.push(contents, share, move |whole| {
+            drop((more, beyond));
             let Some(ticket) = ticket else { return };
             if whole && let Some(number) = number {
                 shared.hub.received(&client_id, id, number);
@@ -376,7 +443,7 @@ impl Session<'_> {
 
     async fn will(&mut self, will: Publish) {
         self.shared.hub.route(&self.client_id, &will);
-        if self.take(Publish { qos: Qos::AtMostOnce, id: 0, ..will }, None).await.is_some() {
+        if self.take(Publish { qos: Qos::AtMostOnce, id: 0, ..will }, None, None).await.is_some() {
             tracing::debug!(client_id = self.client_id, "a will could not be taken");
         }
     }

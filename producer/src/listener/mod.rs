@@ -51,6 +51,8 @@ struct Shared {
     reader: Arc<Reader>,
     feeder: Feeder,
     metrics: Doors,
+    /// One message at a time may take more memory than the buffer has left, when it has become more than its packet announced.
+    beyond: Arc<Semaphore>,
     names: AtomicU64,
     /// Makes the names that we give unlike those of an earlier run.
     run: u32,
@@ -59,7 +61,7 @@ struct Shared {
 impl Shared {
     fn new(settings: MqttListener, users: Option<Users>, reader: Arc<Reader>, feeder: Feeder, metrics: Doors) -> Self {
         let (names, run) = (AtomicU64::new(1), rand::rng().random());
-        Self { settings, users, hub: Hub::default(), reader, feeder, metrics, names, run }
+        Self { settings, users, hub: Hub::default(), reader, feeder, metrics, beyond: Arc::new(Semaphore::new(1)), names, run }
     }
 
     fn new_client_id(&self) -> String {
