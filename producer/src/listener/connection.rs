@@ -5,8 +5,8 @@
 //! be, or a log that is behind, stops the reader: the device's own socket then holds what it sends. A packet takes its share of the
 //! buffer when its header is known, before the rest of it is read.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
@@ -16,7 +16,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::timeout;
 
 use super::Shared;
-use super::hub::{Arrival, Inbound};
+use super::hub::{Arrival, Backlog, Inbound};
 use super::wire::{self, Connect, Farewell, Incoming, Malformed, Outgoing, Publish, Qos, Refusal, Version};
 use crate::intake::{Feeder, Hold};
 use crate::mqtt::window::Window;
@@ -25,6 +25,8 @@ use crate::mqtt::window::Window;
 const CONNECT: Duration = Duration::from_secs(10);
 /// A device takes what is written to it within this time.
 const WRITE: Duration = Duration::from_secs(30);
+/// Packets are written together up to about this many bytes.
+const WRITE_AT_ONCE: usize = 64 * 1024;
 /// The rest of a packet that has its share of the buffer does not stop coming for longer than this: others wait for that share.
 const REST: Duration = Duration::from_secs(30);
 /// Bytes that a connection reads without a share, and the largest packet other than a message that needs none.
@@ -58,7 +60,7 @@ struct Session<'a> {
     connection: u64,
     version: Version,
     packets: UnboundedSender<Outgoing>,
-    backlog: Arc<AtomicU64>,
+    backlog: Arc<Backlog>,
     window: Arc<Acks>,
     /// Messages of quality of service 2 on their way to the log.
     on_their_way: Vec<u16>,
@@ -74,7 +76,7 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
     let (mut reader, writer) = tokio::io::split(stream);
     let mut buffer = BytesMut::with_capacity(READ);
     let (packets, queue) = unbounded_channel();
-    let backlog = Arc::new(AtomicU64::new(0));
+    let backlog = shared.hub.backlog();
     let begin = async {
         let version = loop {
             match wire::version(&buffer) {
@@ -104,7 +106,7 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
     if let Some(refusal) = refusal(&shared, &connect, user.as_deref()) {
         shared.metrics.refused.with_label_values(&["not_authorized"]).inc();
         tracing::warn!(client_id = connect.client_id, "a device was refused: its name or password is wrong");
-        queue_packet(&packets, &backlog, Outgoing::Refused(refusal));
+        backlog.queue(&packets, Outgoing::Refused(refusal));
     } else {
         run(&shared, &mut reader, &mut buffer, (version, connect), (packets.clone(), backlog), &stop).await;
     }
@@ -140,41 +142,42 @@ async fn fill<R: AsyncRead + Unpin>(reader: &mut R, buffer: &mut BytesMut, most:
     }
 }
 
-fn queue_packet(packets: &UnboundedSender<Outgoing>, backlog: &AtomicU64, packet: Outgoing) {
-    backlog.fetch_add(1, Ordering::Relaxed);
-    if packets.send(packet).is_err() {
-        tracing::trace!("a packet for a connection that is gone");
-    }
-}
-
 /// Writes what is queued, as much at a time as there is; ends with the queue, or when the device takes nothing.
-async fn write_all<W: AsyncWrite + Unpin>(
-    mut writer: W,
-    mut queue: UnboundedReceiver<Outgoing>,
-    version: Version,
-    backlog: Arc<AtomicU64>,
-) {
+async fn write_all<W: AsyncWrite + Unpin>(mut writer: W, mut queue: UnboundedReceiver<Outgoing>, version: Version, backlog: Arc<Backlog>) {
     let mut batch = Vec::new();
-    let mut buffer = BytesMut::new();
-    while queue.recv_many(&mut batch, 1_000).await > 0 {
-        let count = batch.len() as u64;
-        let last = batch.iter().any(|packet| matches!(packet, Outgoing::Disconnect(_) | Outgoing::Refused(_)));
-        for packet in batch.drain(..) {
-            wire::write(version, packet, &mut buffer);
-        }
-        let written = timeout(WRITE, async {
-            writer.write_all(&buffer).await?;
-            writer.flush().await
-        });
-        if !matches!(written.await, Ok(Ok(()))) {
-            break;
-        }
-        backlog.fetch_sub(count, Ordering::Relaxed);
-        buffer.clear();
-        if last {
-            break;
+    let mut waiting = VecDeque::new();
+    'connection: while queue.recv_many(&mut batch, 1_000).await > 0 {
+        waiting.extend(batch.drain(..));
+        while !waiting.is_empty() {
+            let mut buffer = BytesMut::new();
+            let (mut packets, mut bytes, mut last) = (0, 0, false);
+            // Not all at once: what is written is there twice.
+            while buffer.len() < WRITE_AT_ONCE
+                && !last
+                && let Some(packet) = waiting.pop_front()
+            {
+                (packets, bytes) = (packets + 1, bytes + Backlog::bytes_of(&packet));
+                last = matches!(packet, Outgoing::Disconnect(_) | Outgoing::Refused(_));
+                wire::write(version, packet, &mut buffer);
+            }
+            let written = timeout(WRITE, async {
+                writer.write_all(&buffer).await?;
+                writer.flush().await
+            });
+            let written = matches!(written.await, Ok(Ok(())));
+            backlog.done(packets, bytes);
+            if last || !written {
+                break 'connection;
+            }
         }
     }
+    // What is left is given up, and counts no more.
+    queue.close();
+    while let Ok(packet) = queue.try_recv() {
+        waiting.push_back(packet);
+    }
+    backlog.done(waiting.len() as u64, waiting.iter().map(Backlog::bytes_of).sum());
+    drop(waiting);
     // Also tells the reader.
     if writer.shutdown().await.is_err() {
         tracing::trace!("the connection was gone already");
@@ -186,7 +189,7 @@ async fn run<R: AsyncRead + Unpin>(
     reader: &mut R,
     buffer: &mut BytesMut,
     (version, connect): (Version, Connect),
-    (packets, backlog): (UnboundedSender<Outgoing>, Arc<AtomicU64>),
+    (packets, backlog): (UnboundedSender<Outgoing>, Arc<Backlog>),
     stop: &Shutdown,
 ) {
     let assigned = connect.client_id.is_empty().then(|| shared.new_client_id());
@@ -207,9 +210,8 @@ async fn run<R: AsyncRead + Unpin>(
     };
     let entry = shared.hub.enter(arrival, Instant::now());
     let receive_maximum = shared.settings.receive_maximum;
-    queue_packet(
+    backlog.queue(
         &packets,
-        &backlog,
         Outgoing::ConnAck {
             session_present: entry.session_present,
             receive_maximum,
@@ -224,7 +226,7 @@ async fn run<R: AsyncRead + Unpin>(
     let (acks, pending) = (packets.clone(), backlog.clone());
     let window = Arc::new(Window::new(Box::new(move |(id, qos)| {
         let packet = if qos == Qos::ExactlyOnce { Outgoing::PubRec(id) } else { Outgoing::PubAck(id) };
-        queue_packet(&acks, &pending, packet);
+        pending.queue(&acks, packet);
         true
     }) as Box<dyn Fn(Owed) -> bool + Send + Sync>));
     let connection = entry.connection;
@@ -232,7 +234,7 @@ async fn run<R: AsyncRead + Unpin>(
     let end = session.read(reader, buffer, connect.keep_alive, stop).await;
     tracing::debug!(client_id = session.client_id, ?end, "a device is gone");
     if let End::Ours(farewell) = end {
-        queue_packet(&session.packets, &session.backlog, Outgoing::Disconnect(farewell));
+        session.backlog.queue(&session.packets, Outgoing::Disconnect(farewell));
     }
     shared.metrics.devices.dec();
     shared.hub.leave(&session.client_id, connection, Instant::now());
@@ -334,7 +336,7 @@ impl Session<'_> {
     }
 
     fn send(&self, packet: Outgoing) {
-        queue_packet(&self.packets, &self.backlog, packet);
+        self.backlog.queue(&self.packets, packet);
     }
 
     /// `share`: of the buffer, for the packet; a message keeps it until the log has it.

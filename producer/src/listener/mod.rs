@@ -116,7 +116,7 @@ impl Listener {
 
     pub(crate) fn status(&self) -> impl Fn() -> serde_json::Value + Send + Sync + 'static {
         let (shared, address) = (self.shared.clone(), self.address);
-        move || json!({ "listen": address, "devices": shared.metrics.devices.get(), "dropped_for_subscribers": shared.hub.dropped() })
+        move || json!({ "listen": address, "devices": shared.metrics.devices.get(), "dropped_for_subscribers": shared.hub.dropped(), "bytes_for_subscribers": shared.hub.waiting() })
     }
 
     /// Serves until `stop`, and waits for the connections to end.

@@ -1,5 +1,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use common::settings::{MqttListener, Payload};
 use prometheus::Registry;
 use tokio::io::DuplexStream;
@@ -208,4 +210,28 @@ async fn messages_that_become_more_than_they_announced_do_not_wait_for_each_othe
         let device = if last { &mut second } else { &mut first };
         assert_eq!(device.got().await, [0x40, 2, 0, 1]);
     }
+}
+
+#[tokio::test]
+async fn what_is_written_or_given_up_with_its_connection_counts_no_more() {
+    let house = House::new(1 << 20);
+    let route = |payload: Vec<u8>| {
+        let message = Publish { topic: "cmd".into(), payload: payload.into(), qos: Qos::AtMostOnce, retain: false, dup: false, id: 0 };
+        house.shared.hub.route("", &message);
+    };
+    let mut device = house.connected("x").await;
+    device.send(&packet(0x82, b"\0\x01\0\x03cmd\0")).await;
+    assert_eq!(device.got().await, [0x90, 3, 0, 1, 0]);
+    route(b"on".to_vec());
+    assert_eq!(device.got().await, b"\x30\x07\0\x03cmdon");
+    all_is_quiet().await;
+    assert_eq!(house.shared.hub.waiting(), 0);
+    for _ in 0..5 {
+        route(vec![0; 1 << 20]);
+    }
+    all_is_quiet().await;
+    assert!(house.shared.hub.waiting() >= 4 << 20);
+    drop(device);
+    all_is_quiet().await;
+    assert_eq!(house.shared.hub.waiting(), 0);
 }
