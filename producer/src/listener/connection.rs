@@ -2,10 +2,11 @@
 //!
 //! The reader takes packets, the writer sends them; they share a queue. The acknowledgement of a reading comes into that queue when the log
 //! has it, from whichever thread knows it first, and in the order in which the readings came. A device that is ahead by more than it may
-//! be, or a log that is behind, stops the reader: the device's own socket then holds what it sends.
+//! be, or a log that is behind, stops the reader: the device's own socket then holds what it sends. A packet takes its share of the
+//! buffer when its header is known, before the rest of it is read.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
@@ -15,15 +16,25 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::timeout;
 
 use super::Shared;
-use super::hub::Arrival;
+use super::hub::{Arrival, Backlog, Inbound};
 use super::wire::{self, Connect, Farewell, Incoming, Malformed, Outgoing, Publish, Qos, Refusal, Version};
-use crate::intake::Feeder;
+use crate::intake::{Feeder, Hold};
 use crate::mqtt::window::Window;
 
 /// A device that connects says who it is within this time.
 const CONNECT: Duration = Duration::from_secs(10);
 /// A device takes what is written to it within this time.
 const WRITE: Duration = Duration::from_secs(30);
+/// Packets are written together up to about this many bytes.
+const WRITE_AT_ONCE: usize = 64 * 1024;
+/// The rest of a packet that has its share of the buffer does not stop coming for longer than this: others wait for that share.
+const REST: Duration = Duration::from_secs(30);
+/// Bytes that a connection reads without a share, and the largest packet other than a message that needs none.
+const READ: usize = 4096;
+/// Bytes that are read at a time into a packet that has its share.
+const READ_MORE: usize = 64 * 1024;
+/// What a message with one reading takes beside its packet: seldom does it have to ask for more when it is taken apart.
+const ONE_READING: usize = 512;
 /// A first packet is not larger than this.
 const MAX_CONNECT: usize = 128 * 1024;
 
@@ -38,14 +49,18 @@ enum End {
     Ours(Farewell),
 }
 
-type Acks = Window<Box<dyn Fn(u16) -> bool + Send + Sync>>;
+/// A message that is to be acknowledged; how depends on its quality of service.
+type Owed = (u16, Qos);
+
+type Acks = Window<Box<dyn Fn(Owed) -> bool + Send + Sync>, Owed>;
 
 struct Session<'a> {
     shared: &'a Arc<Shared>,
     client_id: String,
+    connection: u64,
     version: Version,
     packets: UnboundedSender<Outgoing>,
-    backlog: Arc<AtomicU64>,
+    backlog: Arc<Backlog>,
     window: Arc<Acks>,
     /// Messages of quality of service 2 on their way to the log.
     on_their_way: Vec<u16>,
@@ -59,14 +74,14 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
     stop: Shutdown,
 ) {
     let (mut reader, writer) = tokio::io::split(stream);
-    let mut buffer = BytesMut::with_capacity(4096);
+    let mut buffer = BytesMut::with_capacity(READ);
     let (packets, queue) = unbounded_channel();
-    let backlog = Arc::new(AtomicU64::new(0));
+    let backlog = shared.hub.backlog();
     let begin = async {
         let version = loop {
             match wire::version(&buffer) {
                 Ok(Some(version)) => break version,
-                Ok(None) => fill(&mut reader, &mut buffer).await?,
+                Ok(None) => fill(&mut reader, &mut buffer, READ).await?,
                 Err(Malformed::Version) => return Err("version"),
                 Err(_) => return Err("malformed"),
             }
@@ -75,7 +90,7 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
             match wire::read(version, &mut buffer, MAX_CONNECT) {
                 Ok(Some(Incoming::Connect(connect))) => return Ok((version, connect)),
                 Ok(Some(_)) | Err(_) => return Err("malformed"),
-                Ok(None) => fill(&mut reader, &mut buffer).await?,
+                Ok(None) => fill(&mut reader, &mut buffer, READ).await?,
             }
         }
     };
@@ -91,7 +106,7 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
     if let Some(refusal) = refusal(&shared, &connect, user.as_deref()) {
         shared.metrics.refused.with_label_values(&["not_authorized"]).inc();
         tracing::warn!(client_id = connect.client_id, "a device was refused: its name or password is wrong");
-        queue_packet(&packets, &backlog, Outgoing::Refused(refusal));
+        backlog.queue(&packets, Outgoing::Refused(refusal));
     } else {
         run(&shared, &mut reader, &mut buffer, (version, connect), (packets.clone(), backlog), &stop).await;
     }
@@ -118,49 +133,51 @@ fn refusal(shared: &Shared, connect: &Connect, user: Option<&str>) -> Option<Ref
     (!known).then_some(Refusal::NotAuthorized)
 }
 
-async fn fill<R: AsyncRead + Unpin>(reader: &mut R, buffer: &mut BytesMut) -> Result<(), &'static str> {
-    buffer.reserve(4096);
-    match reader.read_buf(buffer).await {
+async fn fill<R: AsyncRead + Unpin>(reader: &mut R, buffer: &mut BytesMut, most: usize) -> Result<(), &'static str> {
+    buffer.reserve(most);
+    // The buffer may have more room than it was asked for, and TLS clears all of the room that it sees.
+    match reader.take(most.min(READ_MORE) as u64).read_buf(buffer).await {
         Ok(0) | Err(_) => Err("gone"),
         Ok(_) => Ok(()),
     }
 }
 
-fn queue_packet(packets: &UnboundedSender<Outgoing>, backlog: &AtomicU64, packet: Outgoing) {
-    backlog.fetch_add(1, Ordering::Relaxed);
-    if packets.send(packet).is_err() {
-        tracing::trace!("a packet for a connection that is gone");
-    }
-}
-
 /// Writes what is queued, as much at a time as there is; ends with the queue, or when the device takes nothing.
-async fn write_all<W: AsyncWrite + Unpin>(
-    mut writer: W,
-    mut queue: UnboundedReceiver<Outgoing>,
-    version: Version,
-    backlog: Arc<AtomicU64>,
-) {
+async fn write_all<W: AsyncWrite + Unpin>(mut writer: W, mut queue: UnboundedReceiver<Outgoing>, version: Version, backlog: Arc<Backlog>) {
     let mut batch = Vec::new();
-    let mut buffer = BytesMut::new();
-    while queue.recv_many(&mut batch, 1_000).await > 0 {
-        let count = batch.len() as u64;
-        let last = batch.iter().any(|packet| matches!(packet, Outgoing::Disconnect(_) | Outgoing::Refused(_)));
-        for packet in batch.drain(..) {
-            wire::write(version, packet, &mut buffer);
-        }
-        let written = timeout(WRITE, async {
-            writer.write_all(&buffer).await?;
-            writer.flush().await
-        });
-        if !matches!(written.await, Ok(Ok(()))) {
-            break;
-        }
-        backlog.fetch_sub(count, Ordering::Relaxed);
-        buffer.clear();
-        if last {
-            break;
+    let mut waiting = VecDeque::new();
+    'connection: while queue.recv_many(&mut batch, 1_000).await > 0 {
+        waiting.extend(batch.drain(..));
+        while !waiting.is_empty() {
+            let mut buffer = BytesMut::new();
+            let (mut packets, mut bytes, mut last) = (0, 0, false);
+            // Not all at once: what is written is there twice.
+            while buffer.len() < WRITE_AT_ONCE
+                && !last
+                && let Some(packet) = waiting.pop_front()
+            {
+                (packets, bytes) = (packets + 1, bytes + Backlog::bytes_of(&packet));
+                last = matches!(packet, Outgoing::Disconnect(_) | Outgoing::Refused(_));
+                wire::write(version, packet, &mut buffer);
+            }
+            let written = timeout(WRITE, async {
+                writer.write_all(&buffer).await?;
+                writer.flush().await
+            });
+            let written = matches!(written.await, Ok(Ok(())));
+            backlog.done(packets, bytes);
+            if last || !written {
+                break 'connection;
+            }
         }
     }
+    // What is left is given up, and counts no more.
+    queue.close();
+    while let Ok(packet) = queue.try_recv() {
+        waiting.push_back(packet);
+    }
+    backlog.done(waiting.len() as u64, waiting.iter().map(Backlog::bytes_of).sum());
+    drop(waiting);
     // Also tells the reader.
     if writer.shutdown().await.is_err() {
         tracing::trace!("the connection was gone already");
@@ -172,7 +189,7 @@ async fn run<R: AsyncRead + Unpin>(
     reader: &mut R,
     buffer: &mut BytesMut,
     (version, connect): (Version, Connect),
-    (packets, backlog): (UnboundedSender<Outgoing>, Arc<AtomicU64>),
+    (packets, backlog): (UnboundedSender<Outgoing>, Arc<Backlog>),
     stop: &Shutdown,
 ) {
     let assigned = connect.client_id.is_empty().then(|| shared.new_client_id());
@@ -193,9 +210,8 @@ async fn run<R: AsyncRead + Unpin>(
     };
     let entry = shared.hub.enter(arrival, Instant::now());
     let receive_maximum = shared.settings.receive_maximum;
-    queue_packet(
+    backlog.queue(
         &packets,
-        &backlog,
         Outgoing::ConnAck {
             session_present: entry.session_present,
             receive_maximum,
@@ -208,22 +224,20 @@ async fn run<R: AsyncRead + Unpin>(
     shared.metrics.devices.inc();
     tracing::debug!(client_id, session_present = entry.session_present, "a device is connected");
     let (acks, pending) = (packets.clone(), backlog.clone());
-    let hub = shared.clone();
-    let give_to = client_id.clone();
-    // Whether a number belongs to quality of service 2, the hub knows.
-    let window = Arc::new(Window::new(Box::new(move |id| {
-        let packet = if hub.hub.has_received(&give_to, id) { Outgoing::PubRec(id) } else { Outgoing::PubAck(id) };
-        queue_packet(&acks, &pending, packet);
+    let window = Arc::new(Window::new(Box::new(move |(id, qos)| {
+        let packet = if qos == Qos::ExactlyOnce { Outgoing::PubRec(id) } else { Outgoing::PubAck(id) };
+        pending.queue(&acks, packet);
         true
-    }) as Box<dyn Fn(u16) -> bool + Send + Sync>));
-    let mut session = Session { shared, client_id, version, packets, backlog, window, on_their_way: Vec::new() };
+    }) as Box<dyn Fn(Owed) -> bool + Send + Sync>));
+    let connection = entry.connection;
+    let mut session = Session { shared, client_id, connection, version, packets, backlog, window, on_their_way: Vec::new() };
     let end = session.read(reader, buffer, connect.keep_alive, stop).await;
     tracing::debug!(client_id = session.client_id, ?end, "a device is gone");
     if let End::Ours(farewell) = end {
-        queue_packet(&session.packets, &session.backlog, Outgoing::Disconnect(farewell));
+        session.backlog.queue(&session.packets, Outgoing::Disconnect(farewell));
     }
     shared.metrics.devices.dec();
-    shared.hub.leave(&session.client_id, entry.connection, Instant::now());
+    shared.hub.leave(&session.client_id, connection, Instant::now());
     if end != End::Farewell
         && let Some(will) = connect.will
     {
@@ -237,11 +251,29 @@ impl Session<'_> {
         let patience =
             if keep_alive == 0 { Duration::from_secs(365 * 24 * 3600) } else { Duration::from_millis(u64::from(keep_alive) * 1500) };
         let max = usize::try_from(self.shared.settings.max_packet.bytes()).unwrap_or(usize::MAX);
+        let mut share = None;
         loop {
+            let announced = match wire::announced(buffer, max) {
+                Ok(announced) => announced,
+                Err(fault) => return self.malformed(fault),
+            };
+            if let Some(announced) = announced
+                && share.is_none()
+                && (announced.publish || announced.whole() > READ)
+            {
+                share = match self.share(announced.whole() + ONE_READING, stop).await {
+                    Ok(share) => Some(share),
+                    Err(end) => return end,
+                };
+            }
             match wire::read(self.version, buffer, max) {
                 Ok(Some(packet)) => {
+                    if announced.is_some_and(|announced| announced.whole() > READ) {
+                        // Or the connection would keep the room of its largest packet.
+                        *buffer = BytesMut::from(&buffer[..]);
+                    }
                     let handled = tokio::select! {
-                        handled = self.handle(packet) => handled,
+                        handled = self.handle(packet, share.take()) => handled,
                         () = stop.wait() => return End::Ours(Farewell::Stopping),
                     };
                     if let Some(end) = handled {
@@ -249,8 +281,10 @@ impl Session<'_> {
                     }
                 }
                 Ok(None) => {
+                    let missing = announced.map_or(0, |announced| announced.whole().saturating_sub(buffer.len()));
+                    let (most, patience) = if share.is_some() { (missing.max(READ), patience.min(REST)) } else { (READ, patience) };
                     tokio::select! {
-                        filled = timeout(patience, fill(reader, buffer)) => match filled {
+                        filled = timeout(patience, fill(reader, buffer, most)) => match filled {
                             Ok(Ok(())) => {}
                             Ok(Err(_)) => return End::Gone,
                             Err(_elapsed) => return self.end("keep_alive", Farewell::KeepAlive),
@@ -263,13 +297,37 @@ impl Session<'_> {
                         () = stop.wait() => return End::Ours(Farewell::Stopping),
                     }
                 }
-                Err(Malformed::TooLarge) => return self.end("too_large", Farewell::TooLarge),
-                Err(fault) => {
-                    tracing::warn!(client_id = self.client_id, ?fault, "a device sent what is no MQTT packet");
-                    return self.end("malformed", Farewell::Protocol);
-                }
+                Err(fault) => return self.malformed(fault),
             }
         }
+    }
+
+    /// Waits for a packet's share of the buffer. Meanwhile nothing is read, so no sign of life is expected either.
+    async fn share(&self, bytes: usize, stop: &Shutdown) -> Result<Hold, End> {
+        if let Some(share) = self.shared.feeder.try_hold(bytes) {
+            return Ok(share);
+        }
+        // One future, or each change would lose the place in the queue.
+        let share = self.shared.feeder.hold(bytes);
+        tokio::pin!(share);
+        loop {
+            tokio::select! {
+                share = &mut share => return share.ok_or(End::Ours(Farewell::Stopping)),
+                () = self.window.changed.notified() => if self.window.has_lost() {
+                    return Err(self.end("not_taken", Farewell::Stopping));
+                },
+                () = self.packets.closed() => return Err(End::Gone),
+                () = stop.wait() => return Err(End::Ours(Farewell::Stopping)),
+            }
+        }
+    }
+
+    fn malformed(&self, fault: Malformed) -> End {
+        if fault == Malformed::TooLarge {
+            return self.end("too_large", Farewell::TooLarge);
+        }
+        tracing::warn!(client_id = self.client_id, ?fault, "a device sent what is no MQTT packet");
+        self.end("malformed", Farewell::Protocol)
     }
 
     fn end(&self, reason: &str, farewell: Farewell) -> End {
@@ -278,19 +336,20 @@ impl Session<'_> {
     }
 
     fn send(&self, packet: Outgoing) {
-        queue_packet(&self.packets, &self.backlog, packet);
+        self.backlog.queue(&self.packets, packet);
     }
 
-    async fn handle(&mut self, packet: Incoming) -> Option<End> {
+    /// `share`: of the buffer, for the packet; a message keeps it until the log has it.
+    async fn handle(&mut self, packet: Incoming, share: Option<Hold>) -> Option<End> {
         let hub = &self.shared.hub;
         match packet {
-            Incoming::Publish(publish) => return self.publish(publish).await,
+            Incoming::Publish(publish) => return self.publish(publish, share).await,
             Incoming::PubRel(id) => {
-                hub.released(&self.client_id, id);
+                hub.released(&self.client_id, self.connection, id);
                 self.on_their_way.retain(|other| *other != id);
                 self.send(Outgoing::PubComp(id));
             }
-            Incoming::PubAck(id) => hub.acknowledged(&self.client_id, id),
+            Incoming::PubAck(id) => hub.acknowledged(&self.client_id, self.connection, id),
             Incoming::Subscribe { id, filters } => {
                 let new: Vec<bool> = filters.iter().map(|filter| !hub.is_subscribed(&self.client_id, &filter.path)).collect();
                 let granted = hub.subscribe(&self.client_id, &filters);
@@ -309,18 +368,24 @@ impl Session<'_> {
         None
     }
 
-    async fn publish(&mut self, publish: Publish) -> Option<End> {
+    async fn publish(&mut self, publish: Publish, share: Option<Hold>) -> Option<End> {
         let bad = publish.topic.is_empty() || publish.topic.starts_with('$') || publish.topic.contains(['+', '#', '\0']);
         if bad || (publish.qos != Qos::AtMostOnce && publish.id == 0) {
             return Some(self.end("malformed", Farewell::Protocol));
         }
+        let mut number = None;
         if publish.qos == Qos::ExactlyOnce {
-            if self.shared.hub.has_received(&self.client_id, publish.id) {
-                self.send(Outgoing::PubRec(publish.id));
-                return None;
-            }
+            // What came in this connection is acknowledged here, when the log has it.
             if self.on_their_way.contains(&publish.id) {
                 return None;
+            }
+            match self.shared.hub.inbound(&self.client_id, self.connection, publish.id) {
+                Some(Inbound::OnItsWay(new)) => number = Some(new),
+                Some(Inbound::Received) => {
+                    self.send(Outgoing::PubRec(publish.id));
+                    return None;
+                }
+                None => return Some(End::Gone),
             }
             self.on_their_way.push(publish.id);
         }
@@ -336,12 +401,12 @@ impl Session<'_> {
             }
         }
         self.shared.hub.route(&self.client_id, &publish);
-        self.take(publish).await
+        self.take(publish, number, share).await
     }
 
-    /// A reading goes to the log; anything else has reached its subscribers, and that is all.
-    async fn take(&mut self, publish: Publish) -> Option<End> {
-        let ticket = (publish.qos != Qos::AtMostOnce).then(|| self.window.open(publish.id));
+    /// A reading goes to the log; anything else has reached its subscribers, and that is all. `number`: the hub's, for quality of service 2.
+    async fn take(&mut self, publish: Publish, number: Option<u64>, share: Option<Hold>) -> Option<End> {
+        let ticket = (publish.qos != Qos::AtMostOnce).then(|| self.window.open((publish.id, publish.qos)));
         let contents = if self.shared.reader.takes(&publish.topic) {
             self.shared.metrics.messages.with_label_values(&["listener"]).inc();
             let now = chrono::Utc::now().timestamp_millis();
@@ -352,14 +417,26 @@ impl Session<'_> {
         } else {
             Vec::new()
         };
-        let hold = self.shared.feeder.hold(Feeder::weight(publish.payload.len(), &contents)).await?;
-        let (window, shared, client_id) = (self.window.clone(), self.shared.clone(), self.client_id.clone());
-        let (id, twice) = (publish.id, publish.qos == Qos::ExactlyOnce);
+        let (id, announced, needed) = (publish.id, publish.payload.len() + ONE_READING, Feeder::weight(publish.payload.len(), &contents));
         drop(publish);
-        self.shared.feeder.push(contents, hold, move |whole| {
+        let feeder = &self.shared.feeder;
+        let share = match share {
+            Some(share) => share,
+            None => feeder.hold(announced).await?,
+        };
+        // Who waited for more with a share in hand could wait for ever, for others that do the same.
+        let more = needed.saturating_sub(announced);
+        let more = if more == 0 { None } else { Some(feeder.try_hold(more)) };
+        let beyond = match more {
+            Some(None) => Some(self.shared.beyond.clone().acquire_owned().await.ok()?),
+            _ => None,
+        };
+        let (window, shared, client_id) = (self.window.clone(), self.shared.clone(), self.client_id.clone());
+        self.shared.feeder.push(contents, share, move |whole| {
+            drop((more, beyond));
             let Some(ticket) = ticket else { return };
-            if whole && twice {
-                shared.hub.received(&client_id, id);
+            if whole && let Some(number) = number {
+                shared.hub.received(&client_id, id, number);
             }
             window.settle(ticket, whole);
         });
@@ -368,8 +445,11 @@ impl Session<'_> {
 
     async fn will(&mut self, will: Publish) {
         self.shared.hub.route(&self.client_id, &will);
-        if self.take(Publish { qos: Qos::AtMostOnce, id: 0, ..will }).await.is_some() {
+        if self.take(Publish { qos: Qos::AtMostOnce, id: 0, ..will }, None, None).await.is_some() {
             tracing::debug!(client_id = self.client_id, "a will could not be taken");
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -15,6 +15,12 @@ use super::wire::{Farewell, Filter, Outgoing, Publish, Qos, Retained};
 
 /// Messages that wait for one subscriber; beyond it the oldest goes.
 const MAX_QUEUE: usize = 1_000;
+/// Bytes of the messages that wait for one subscriber.
+const MAX_QUEUE_BYTES: u64 = 16 * 1024 * 1024;
+/// Bytes of the messages that wait for all subscribers.
+const MAX_QUEUES_BYTES: u64 = 64 * 1024 * 1024;
+/// What a waiting message takes beside its topic and payload.
+const OVERHEAD: usize = 128;
 /// Messages of quality of service 1 that a subscriber may have without having acknowledged them.
 const MAX_IN_FLIGHT: usize = 100;
 const MAX_RETAINED: usize = 10_000;
@@ -29,6 +35,66 @@ pub(super) struct Hub {
     state: Mutex<State>,
     /// Messages for subscribers that were given up because their queue was full.
     dropped: AtomicU64,
+    /// Bytes that wait for all subscribers.
+    all: Arc<AtomicU64>,
+}
+
+/// Bytes of some of a subscriber's messages; they are counted for all of them, too, until they or the session are gone.
+#[derive(Debug, Default)]
+struct Held {
+    bytes: u64,
+    all: Arc<AtomicU64>,
+}
+
+impl Held {
+    fn add(&mut self, bytes: u64) {
+        self.bytes += bytes;
+        self.all.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    fn sub(&mut self, bytes: u64) {
+        self.bytes -= bytes;
+        self.all.fetch_sub(bytes, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.all.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+/// What a connection has not written yet.
+#[derive(Debug, Default)]
+pub(super) struct Backlog {
+    packets: AtomicU64,
+    bytes: AtomicU64,
+    all: Arc<AtomicU64>,
+}
+
+impl Backlog {
+    /// Queues a packet for the connection's writer, which takes it off with [`Backlog::done`].
+    pub(super) fn queue(&self, packets: &UnboundedSender<Outgoing>, packet: Outgoing) {
+        let bytes = Self::bytes_of(&packet);
+        self.packets.fetch_add(1, Ordering::Relaxed);
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.all.fetch_add(bytes, Ordering::Relaxed);
+        if packets.send(packet).is_err() {
+            tracing::trace!("a packet for a connection that is gone");
+            self.done(1, bytes);
+        }
+    }
+
+    /// So many packets are written, or given up with their connection.
+    pub(super) fn done(&self, packets: u64, bytes: u64) {
+        self.packets.fetch_sub(packets, Ordering::Relaxed);
+        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        self.all.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    pub(super) fn bytes_of(packet: &Outgoing) -> u64 {
+        if let Outgoing::Publish(publish) = packet { weight(publish) } else { 0 }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -42,6 +108,8 @@ struct State {
     retained_bytes: usize,
     /// Counts the connections.
     connections: u64,
+    /// Counts the messages of quality of service 2.
+    messages: u64,
 }
 
 #[derive(Debug, Default)]
@@ -49,14 +117,26 @@ struct Session {
     filters: HashMap<String, (Qos, bool)>,
     link: Option<Link>,
     queue: VecDeque<Publish>,
+    queued: Held,
     in_flight: BTreeMap<u16, Publish>,
+    unacknowledged: Held,
     last_id: u16,
     receive_maximum: usize,
-    /// Messages of quality of service 2 that are in the log and not yet released.
-    received: HashSet<u16>,
+    /// Messages of quality of service 2 that are not yet released.
+    inbound: HashMap<u16, Inbound>,
     expiry: Duration,
     /// When the session of a device that is away ends.
     ends: Option<Instant>,
+}
+
+/// What became of a message of quality of service 2.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Inbound {
+    /// On its way to the log. The number tells it from others with the same identifier: of a session that is over, or of a connection
+    /// whose message came again.
+    OnItsWay(u64),
+    /// In the log.
+    Received,
 }
 
 /// A session's connection.
@@ -64,8 +144,7 @@ struct Session {
 struct Link {
     connection: u64,
     packets: UnboundedSender<Outgoing>,
-    /// Packets that the connection has not written yet.
-    backlog: Arc<AtomicU64>,
+    backlog: Arc<Backlog>,
 }
 
 /// What a connection gets when it begins.
@@ -83,7 +162,7 @@ pub(super) struct Arrival {
     pub(super) expiry: Duration,
     pub(super) receive_maximum: u16,
     pub(super) packets: UnboundedSender<Outgoing>,
-    pub(super) backlog: Arc<AtomicU64>,
+    pub(super) backlog: Arc<Backlog>,
 }
 
 impl Hub {
@@ -93,6 +172,16 @@ impl Hub {
 
     pub(super) fn dropped(&self) -> u64 {
         self.dropped.load(Ordering::Relaxed)
+    }
+
+    /// Bytes that wait for subscribers.
+    pub(super) fn waiting(&self) -> u64 {
+        self.all.load(Ordering::Relaxed)
+    }
+
+    /// For a new connection.
+    pub(super) fn backlog(&self) -> Arc<Backlog> {
+        Arc::new(Backlog { all: self.all.clone(), ..Backlog::default() })
     }
 
     /// A connection begins. An older one of the same client is told to go.
@@ -110,7 +199,7 @@ impl Hub {
             state.forget(&client_id);
         }
         let session_present = state.sessions.contains_key(&client_id);
-        let session = state.sessions.entry(client_id).or_default();
+        let session = state.sessions.entry(client_id).or_insert_with(|| Session::new(&self.all));
         session.link = Some(Link { connection, packets, backlog });
         session.expiry = expiry;
         session.ends = None;
@@ -220,42 +309,68 @@ impl Hub {
                 to.push((client.clone(), qos));
             }
         }
+        if to.is_empty() {
+            return;
+        }
+        // A copy, once for all: the payload is a piece of a larger read buffer.
+        let payload = Bytes::copy_from_slice(&publish.payload);
         for (client, qos) in to {
             if let Some(session) = state.sessions.get_mut(&client) {
-                let publish =
-                    Publish { qos: qos.min(publish.qos).min(Qos::AtLeastOnce), retain: false, dup: false, id: 0, ..publish.clone() };
+                let (topic, payload) = (publish.topic.clone(), payload.clone());
+                let publish = Publish { topic, payload, qos: qos.min(publish.qos).min(Qos::AtLeastOnce), retain: false, dup: false, id: 0 };
                 session.offer(publish, &self.dropped);
             }
         }
     }
 
     /// A subscriber has a message.
-    pub(super) fn acknowledged(&self, client_id: &str, id: u16) {
-        if let Some(session) = self.state().sessions.get_mut(client_id) {
-            session.in_flight.remove(&id);
+    pub(super) fn acknowledged(&self, client_id: &str, connection: u64, id: u16) {
+        if let Some(session) = self.state().linked(client_id, connection) {
+            if let Some(publish) = session.in_flight.remove(&id) {
+                session.unacknowledged.sub(weight(&publish));
+            }
             session.flow();
         }
     }
 
-    /// Whether a message of quality of service 2 is in the log already and only its release is missing.
-    pub(super) fn has_received(&self, client_id: &str, id: u16) -> bool {
-        self.state().sessions.get(client_id).is_some_and(|session| session.received.contains(&id))
+    /// A message of quality of service 2 comes: whether the log has it already and only its release is missing, else its number for
+    /// [`Hub::received`]. `None`: the session is another connection's by now, or over.
+    pub(super) fn inbound(&self, client_id: &str, connection: u64, id: u16) -> Option<Inbound> {
+        let mut state = self.state();
+        state.messages += 1;
+        let number = state.messages;
+        let session = state.linked(client_id, connection)?;
+        if session.inbound.get(&id) == Some(&Inbound::Received) {
+            return Some(Inbound::Received);
+        }
+        session.inbound.insert(id, Inbound::OnItsWay(number));
+        Some(Inbound::OnItsWay(number))
     }
 
-    pub(super) fn received(&self, client_id: &str, id: u16) {
-        if let Some(session) = self.state().sessions.get_mut(client_id) {
-            session.received.insert(id);
+    /// The log has a message of quality of service 2. Only the session that it came in may know of it: another message of the same
+    /// identifier would be acknowledged and never read.
+    pub(super) fn received(&self, client_id: &str, id: u16, number: u64) {
+        if let Some(inbound) = self.state().sessions.get_mut(client_id).and_then(|session| session.inbound.get_mut(&id))
+            && *inbound == Inbound::OnItsWay(number)
+        {
+            *inbound = Inbound::Received;
         }
     }
 
-    pub(super) fn released(&self, client_id: &str, id: u16) {
-        if let Some(session) = self.state().sessions.get_mut(client_id) {
-            session.received.remove(&id);
+    pub(super) fn released(&self, client_id: &str, connection: u64, id: u16) {
+        if let Some(session) = self.state().linked(client_id, connection) {
+            session.inbound.remove(&id);
         }
     }
 }
 
 impl State {
+    /// A client's session, when it is still this connection's.
+    fn linked(&mut self, client_id: &str, connection: u64) -> Option<&mut Session> {
+        let session = self.sessions.get_mut(client_id)?;
+        session.link.as_ref().is_some_and(|link| link.connection == connection).then_some(session)
+    }
+
     /// Ends the sessions whose time is up; looked for when there are many.
     fn tidy(&mut self, now: Instant) {
         if !self.connections.is_multiple_of(256) {
@@ -339,12 +454,25 @@ impl State {
 }
 
 impl Session {
+    fn new(all: &Arc<AtomicU64>) -> Self {
+        let held = || Held { bytes: 0, all: all.clone() };
+        Self { queued: held(), unacknowledged: held(), ..Self::default() }
+    }
+
     fn offer(&mut self, publish: Publish, dropped: &AtomicU64) {
         let away = self.link.is_none();
-        let slow = self.link.as_ref().is_some_and(|link| link.backlog.load(Ordering::Relaxed) > MAX_QUEUE as u64);
+        let bytes = weight(&publish);
+        let (packets, unwritten) = self
+            .link
+            .as_ref()
+            .map_or((0, 0), |link| (link.backlog.packets.load(Ordering::Relaxed), link.backlog.bytes.load(Ordering::Relaxed)));
+        // What is not acknowledged may be what is not written, and is the same memory then.
+        let sent = self.unacknowledged.bytes.max(unwritten) + bytes;
+        let all = self.queued.all.load(Ordering::Relaxed) + bytes;
         if publish.qos == Qos::AtMostOnce {
+            let room = packets <= MAX_QUEUE as u64 && self.queued.bytes + sent <= MAX_QUEUE_BYTES && all <= MAX_QUEUES_BYTES;
             match &self.link {
-                Some(link) if !slow => send(link, Outgoing::Publish(publish)),
+                Some(link) if room => send(link, Outgoing::Publish(publish)),
                 Some(_) => {
                     dropped.fetch_add(1, Ordering::Relaxed);
                 }
@@ -355,11 +483,22 @@ impl Session {
         if away && self.expiry.is_zero() {
             return;
         }
-        if self.queue.len() >= MAX_QUEUE {
-            self.queue.pop_front();
+        // Older messages go only where that makes room for this one.
+        if sent > MAX_QUEUE_BYTES || all.saturating_sub(self.queued.bytes) > MAX_QUEUES_BYTES {
+            dropped.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        let before = self.queued.bytes;
+        while self.queue.len() >= MAX_QUEUE
+            || self.queued.bytes + sent > MAX_QUEUE_BYTES
+            || all.saturating_sub(before - self.queued.bytes) > MAX_QUEUES_BYTES
+        {
+            let Some(oldest) = self.queue.pop_front() else { break };
+            self.queued.sub(weight(&oldest));
             dropped.fetch_add(1, Ordering::Relaxed);
         }
-        self.queue.push_back(Publish { payload: Bytes::copy_from_slice(&publish.payload), ..publish });
+        self.queued.add(bytes);
+        self.queue.push_back(publish);
         self.flow();
     }
 
@@ -370,6 +509,8 @@ impl Session {
             && let Some(mut publish) = self.queue.pop_front()
         {
             publish.id = self.free_id();
+            self.queued.sub(weight(&publish));
+            self.unacknowledged.add(weight(&publish));
             if let Some(link) = &self.link {
                 send(link, Outgoing::Publish(publish.clone()));
             }
@@ -405,11 +546,12 @@ fn fits(topic: &str, filter: &str) -> bool {
     levels.next().is_none()
 }
 
+fn weight(publish: &Publish) -> u64 {
+    (publish.topic.len() + publish.payload.len() + OVERHEAD) as u64
+}
+
 fn send(link: &Link, packet: Outgoing) {
-    link.backlog.fetch_add(1, Ordering::Relaxed);
-    if link.packets.send(packet).is_err() {
-        tracing::trace!("a packet for a connection that is gone");
-    }
+    link.backlog.queue(&link.packets, packet);
 }
 
 #[cfg(test)]

@@ -51,12 +51,19 @@ struct Shared {
     reader: Arc<Reader>,
     feeder: Feeder,
     metrics: Doors,
+    /// One message at a time may take more memory than the buffer has left, when it has become more than its packet announced.
+    beyond: Arc<Semaphore>,
     names: AtomicU64,
     /// Makes the names that we give unlike those of an earlier run.
     run: u32,
 }
 
 impl Shared {
+    fn new(settings: MqttListener, users: Option<Users>, reader: Arc<Reader>, feeder: Feeder, metrics: Doors) -> Self {
+        let (names, run) = (AtomicU64::new(1), rand::rng().random());
+        Self { settings, users, hub: Hub::default(), reader, feeder, metrics, beyond: Arc::new(Semaphore::new(1)), names, run }
+    }
+
     fn new_client_id(&self) -> String {
         format!("tidemark-{:08x}-{}", self.run, self.names.fetch_add(1, Ordering::Relaxed))
     }
@@ -99,16 +106,7 @@ impl Listener {
             format!("cannot listen for MQTT on {address}: {error}; choose another port (0 takes a free one) or end what uses it")
         })?;
         let address = socket.local_addr().map_err(|error| error.to_string())?;
-        let shared = Shared {
-            settings: settings.clone(),
-            users,
-            hub: Hub::default(),
-            reader,
-            feeder,
-            metrics,
-            names: AtomicU64::new(1),
-            run: rand::rng().random(),
-        };
+        let shared = Shared::new(settings.clone(), users, reader, feeder, metrics);
         Ok(Self { shared: Arc::new(shared), socket, tls, address })
     }
 
@@ -118,7 +116,7 @@ impl Listener {
 
     pub(crate) fn status(&self) -> impl Fn() -> serde_json::Value + Send + Sync + 'static {
         let (shared, address) = (self.shared.clone(), self.address);
-        move || json!({ "listen": address, "devices": shared.metrics.devices.get(), "dropped_for_subscribers": shared.hub.dropped() })
+        move || json!({ "listen": address, "devices": shared.metrics.devices.get(), "dropped_for_subscribers": shared.hub.dropped(), "bytes_for_subscribers": shared.hub.waiting() })
     }
 
     /// Serves until `stop`, and waits for the connections to end.

@@ -160,7 +160,7 @@ pub(super) fn version(buffer: &[u8]) -> Result<Option<Version>, Malformed> {
 
 /// Takes the next packet out of `buffer`; `None` while it is not whole.
 pub(super) fn read(version: Version, buffer: &mut BytesMut, max: usize) -> Result<Option<Incoming>, Malformed> {
-    let Some((header, length)) = whole(buffer, max)? else { return Ok(None) };
+    let Some(announced) = announced(buffer, max)?.filter(|announced| announced.whole() <= buffer.len()) else { return Ok(None) };
     match version {
         Version::V3 => match v3::v4::Packet::read(buffer, max) {
             Ok(packet) => from_v3(packet).map(Some),
@@ -168,8 +168,8 @@ pub(super) fn read(version: Version, buffer: &mut BytesMut, max: usize) -> Resul
         },
         // Its reason may be missing, and the properties behind it.
         Version::V5 if buffer.first() == Some(&0xE0) => {
-            let packet = buffer.split_to(header + length);
-            Ok(Some(Incoming::Disconnect { will: packet.get(header).is_some_and(|reason| *reason != 0) }))
+            let packet = buffer.split_to(announced.whole());
+            Ok(Some(Incoming::Disconnect { will: packet.get(announced.header).is_some_and(|reason| *reason != 0) }))
         }
         Version::V5 => match v5::v5::Packet::read(buffer, u32::try_from(max).ok()) {
             Ok(packet) => from_v5(packet).map(Some),
@@ -178,14 +178,29 @@ pub(super) fn read(version: Version, buffer: &mut BytesMut, max: usize) -> Resul
     }
 }
 
-/// The lengths of the first packet's header and of what follows, when it is all there. Its size is checked before its bytes have come.
-fn whole(buffer: &[u8], max: usize) -> Result<Option<(usize, usize)>, Malformed> {
+/// What the header of a packet says before the rest has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Announced {
+    pub(super) publish: bool,
+    header: usize,
+    length: usize,
+}
+
+impl Announced {
+    /// Bytes of the packet with its header.
+    pub(super) fn whole(self) -> usize {
+        self.header + self.length
+    }
+}
+
+/// The first packet's header, as soon as it is there. Its size is checked before its bytes have come.
+pub(super) fn announced(buffer: &[u8], max: usize) -> Result<Option<Announced>, Malformed> {
     let mut length = 0_usize;
     for (place, byte) in buffer.iter().skip(1).take(4).enumerate() {
         length |= usize::from(byte & 0x7F) << (7 * place);
         if byte & 0x80 == 0 {
-            let whole = buffer.len() >= place + 2 + length;
-            return if length > max { Err(Malformed::TooLarge) } else { Ok(whole.then_some((place + 2, length))) };
+            let publish = buffer.first().is_some_and(|first| first >> 4 == 3);
+            return if length > max { Err(Malformed::TooLarge) } else { Ok(Some(Announced { publish, header: place + 2, length })) };
         }
     }
     if buffer.len() > 4 { Err(Malformed::Packet("the length is malformed".into())) } else { Ok(None) }

@@ -9,10 +9,10 @@ use std::sync::{Mutex, PoisonError};
 
 use tokio::sync::Notify;
 
-/// What is told about a connection's messages; `Give` acknowledges one, or says that it cannot now.
+/// What is told about a connection's messages; `Give` acknowledges one, or says that it cannot now. `Id` is what it needs to know of it.
 #[derive(Debug)]
-pub(crate) struct Window<Give> {
-    slots: Mutex<Slots>,
+pub(crate) struct Window<Give, Id = u16> {
+    slots: Mutex<Slots<Id>>,
     give: Give,
     /// A message was given up: only a new connection brings it again.
     lost: AtomicBool,
@@ -22,20 +22,21 @@ pub(crate) struct Window<Give> {
     room: Notify,
 }
 
-#[derive(Debug, Default)]
-struct Slots {
+#[derive(Debug)]
+struct Slots<Id> {
     /// Number of the first slot.
     first: u64,
-    slots: VecDeque<(u16, bool)>,
+    slots: VecDeque<(Id, bool)>,
 }
 
-impl<Give: Fn(u16) -> bool> Window<Give> {
+impl<Id: Copy, Give: Fn(Id) -> bool> Window<Give, Id> {
     pub(crate) fn new(give: Give) -> Self {
-        Self { slots: Mutex::default(), give, lost: AtomicBool::new(false), changed: Notify::new(), room: Notify::new() }
+        let slots = Mutex::new(Slots { first: 0, slots: VecDeque::new() });
+        Self { slots, give, lost: AtomicBool::new(false), changed: Notify::new(), room: Notify::new() }
     }
 
     /// A place for the message; the ticket is for [`Window::settle`].
-    pub(crate) fn open(&self, id: u16) -> u64 {
+    pub(crate) fn open(&self, id: Id) -> u64 {
         let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
         slots.slots.push_back((id, false));
         slots.first + slots.slots.len() as u64 - 1
@@ -67,7 +68,7 @@ impl<Give: Fn(u16) -> bool> Window<Give> {
     }
 
     /// Called with the lock held, or another thread's acknowledgement might overtake.
-    fn give(&self, slots: &mut Slots) {
+    fn give(&self, slots: &mut Slots<Id>) {
         while let Some((id, true)) = slots.slots.front().copied()
             && (self.give)(id)
         {
