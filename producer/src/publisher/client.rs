@@ -22,6 +22,13 @@ pub(super) fn config(settings: &Settings) -> ClientConfig {
     config
 }
 
+/// For records that were refused in company: one in each batch.
+pub(super) fn alone(settings: &Settings) -> ClientConfig {
+    let mut config = config(settings);
+    config.set("batch.num.messages", "1").set("linger.ms", "0");
+    config
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
