@@ -98,7 +98,7 @@ async fn log_is_there(settings: &Settings, shutdown: &Shutdown, patient: bool, p
 }
 
 /// Publishes to the end. What the log did not take from devices is dropped without acknowledgement, so that they send it again, to a new
-/// Kafka client.
+/// Kafka client, and to topics that are made anew where they are gone.
 async fn publish(
     settings: Settings,
     mut source: Box<dyn Source>,
@@ -123,6 +123,10 @@ async fn publish(
             return Ok(around.counts.summary());
         }
         around.counts.forget_failure();
+        // A topic that was deleted meanwhile may be what it failed of.
+        if !log_is_there(&settings, shutdown, patient, &around.part).await? {
+            return Ok(around.counts.summary());
+        }
         source.reopen();
     }
 }
