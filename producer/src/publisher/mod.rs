@@ -5,6 +5,7 @@
 
 mod client;
 mod delivery;
+mod limits;
 
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
@@ -36,6 +37,7 @@ const REPORT_EVERY: Duration = Duration::from_millis(500);
 const SILENCE: Duration = Duration::from_secs(10);
 
 pub(crate) use self::delivery::Counts;
+pub(crate) use self::limits::fit_batches;
 
 type Record<'a> = BaseRecord<'a, [u8], [u8], Box<InFlight>>;
 
