@@ -288,6 +288,31 @@ fn a_full_buffer_leaves_the_rest_to_the_broker() {
     assert!(peak_memory(&producer.process) < 120, "{} MiB", peak_memory(&producer.process));
 }
 
+/// A session that waits at the broker and is larger than the budget comes piece by piece, each piece acknowledged: no message twice.
+#[test]
+fn a_backlog_larger_than_the_buffer_comes_once() {
+    let Some(broker) = Mosquitto::start("a_backlog_larger_than_the_buffer_comes_once", "allow_anonymous true") else { return };
+    let log = Log::start(Kind::Embedded, "large backlog").unwrap();
+    let dir = temp_dir();
+    let start = || {
+        let mut command = house_producer(&House { log: &log, dir: dir.path() }, &broker.url(), "5");
+        Producer::start(command.env("TIDEMARK_PRODUCER__MAX_BUFFER", "8MiB"))
+    };
+    let producer = start();
+    producer.wait_subscribed();
+    producer.stop();
+    let file = dir.path().join("payload");
+    for seq in 0..100 {
+        std::fs::write(&file, format!(r#"{{"value":1,"seq":{seq},"note":"{}"}}"#, "x".repeat(800_000))).unwrap();
+        assert!(broker.publish().args(["-t", "sensors/p", "-f"]).arg(&file).status().unwrap().success());
+    }
+    let producer = start();
+    wait_until("the backlog", LIMIT, || in_the_log(&log).len() == 100);
+    assert!(producer.metric("tidemark_producer_dropped_total{reason=\"deferred\"} ") > 0.0, "it was no overflow");
+    producer.stop();
+    assert_eq!(topic::count(&log, "iot"), 100);
+}
+
 // ---- who may come in
 
 #[test]

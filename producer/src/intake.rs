@@ -71,7 +71,16 @@ impl fmt::Debug for Feeder {
 /// A message's share of the budget; given back when dropped.
 #[derive(Debug)]
 pub(crate) struct Hold {
-    _permit: OwnedSemaphorePermit,
+    permit: OwnedSemaphorePermit,
+}
+
+/// What became of a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fate {
+    /// The log has all of it; so many readings were too large for it, and their beginnings are in the dead lane.
+    Kept { cut: usize },
+    /// A part was given up: the sender has to send again.
+    GivenUp,
 }
 
 impl Intake {
@@ -133,7 +142,7 @@ impl Feeder {
         let label = |(name, value): &(String, Value)| PER_LABEL + name.len() + value.as_str().map_or(0, str::len);
         let one = |content: &Content| match content {
             Content::Reading(reading) => PER_READING + reading.labels.iter().map(label).sum::<usize>(),
-            Content::Dead(_) => PER_READING,
+            Content::Dead(row) => PER_READING + row.topic.len() + row.detail.len(),
         };
         payload + contents.iter().map(one).sum::<usize>()
     }
@@ -143,27 +152,52 @@ impl Feeder {
         u32::try_from((payload + OVERHEAD).min(self.0.capacity)).unwrap_or(u32::MAX)
     }
 
+    /// How many messages that cost so much the whole budget has room for.
+    pub(crate) fn room_for(&self, payload: usize) -> usize {
+        self.0.capacity / (payload + OVERHEAD)
+    }
+
     /// A share for a payload of this many bytes, when it is there.
     pub(crate) fn try_hold(&self, payload: usize) -> Option<Hold> {
         let permit = self.0.budget.clone().try_acquire_many_owned(self.cost(payload)).ok()?;
-        Some(Hold { _permit: permit })
+        Some(Hold { permit })
+    }
+
+    /// Makes a share one for a payload of this many bytes. `false`: there is not so much left.
+    pub(crate) fn try_grow(&self, hold: &mut Hold, payload: usize) -> bool {
+        let more = self.cost(payload).saturating_sub(u32::try_from(hold.permit.num_permits()).unwrap_or(u32::MAX));
+        if more == 0 {
+            return true;
+        }
+        let Ok(permit) = self.0.budget.clone().try_acquire_many_owned(more) else { return false };
+        hold.permit.merge(permit);
+        true
     }
 
     /// Waits for a share.
     pub(crate) async fn hold(&self, payload: usize) -> Option<Hold> {
         let permit = self.0.budget.clone().acquire_many_owned(self.cost(payload)).await.ok()?;
-        Some(Hold { _permit: permit })
+        Some(Hold { permit })
     }
 
     /// Hands over what one message became; `settled` is called once: with `true` when the log has all of it, with `false` when a part
     /// was given up. A message that became nothing is settled at once.
     pub(crate) fn push(&self, contents: Vec<Content>, hold: Hold, settled: impl FnOnce(bool) + Send + Sync + 'static) {
+        self.push_telling(contents, hold, move |fate| settled(fate != Fate::GivenUp));
+    }
+
+    /// The same, for a sender that wants to know more.
+    pub(crate) fn push_telling(&self, contents: Vec<Content>, hold: Hold, settled: impl FnOnce(Fate) + Send + Sync + 'static) {
         if contents.is_empty() {
             drop(hold);
-            return settled(true);
+            return settled(Fate::Kept { cut: 0 });
         }
-        let message =
-            Arc::new(Message { left: AtomicUsize::new(contents.len()), settled: Mutex::new(Some(Box::new(settled))), _hold: hold });
+        let message = Arc::new(Message {
+            left: AtomicUsize::new(contents.len()),
+            cut: AtomicUsize::new(0),
+            settled: Mutex::new(Some(Box::new(settled))),
+            _hold: hold,
+        });
         let mut queue = self.0.queue();
         if queue.closed {
             drop(queue);
@@ -171,7 +205,7 @@ impl Feeder {
         }
         for content in contents {
             let message = message.clone();
-            queue.deliveries.push_back(Delivery { content, ack: Some(Ack::new(move || message.one_done())) });
+            queue.deliveries.push_back(Delivery { content, ack: Some(Ack::telling(move |cut| message.one_done(cut))) });
         }
         drop(queue);
         self.0.filled.notify_one();
@@ -182,33 +216,35 @@ impl Feeder {
     }
 }
 
-type Settled = Box<dyn FnOnce(bool) + Send + Sync>;
+type Settled = Box<dyn FnOnce(Fate) + Send + Sync>;
 
 /// A message on its way; its deliveries share it.
 struct Message {
     left: AtomicUsize,
+    cut: AtomicUsize,
     settled: Mutex<Option<Settled>>,
     _hold: Hold,
 }
 
 impl Message {
-    fn one_done(&self) {
+    fn one_done(&self, cut: bool) {
+        self.cut.fetch_add(usize::from(cut), Ordering::Relaxed);
         if self.left.fetch_sub(1, Ordering::AcqRel) == 1 {
-            self.settle(true);
+            self.settle(Fate::Kept { cut: self.cut.load(Ordering::Relaxed) });
         }
     }
 
-    fn settle(&self, whole: bool) {
+    fn settle(&self, fate: Fate) {
         let settled = self.settled.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(settled) = settled {
-            settled(whole);
+            settled(fate);
         }
     }
 }
 
 impl Drop for Message {
     fn drop(&mut self) {
-        self.settle(false);
+        self.settle(Fate::GivenUp);
     }
 }
 
@@ -278,5 +314,30 @@ mod tests {
         assert!(feeder.try_hold(1).is_none());
         drop(hold);
         assert!(feeder.try_hold(1).is_some());
+    }
+
+    #[test]
+    fn a_sender_hears_how_many_readings_were_cut() {
+        let (mut intake, feeder) = Intake::new(1 << 20, "test".into());
+        let fate = Arc::new(Mutex::new(Vec::new()));
+        let tell = fate.clone();
+        feeder.push_telling(readings(3), feeder.try_hold(10).unwrap(), move |fate| tell.lock().unwrap().push(fate));
+        let mut three = take(&mut intake).into_iter().map(|delivery| delivery.ack.unwrap());
+        three.next().unwrap().give_as_dead();
+        three.for_each(Ack::give);
+        assert_eq!(*fate.lock().unwrap(), [Fate::Kept { cut: 1 }]);
+    }
+
+    #[test]
+    fn a_share_grows_as_far_as_the_budget_goes() {
+        let (_intake, feeder) = Intake::new(100_000, "test".into());
+        let mut hold = feeder.try_hold(0).unwrap();
+        let other = feeder.try_hold(50_000).unwrap();
+        assert!(feeder.try_grow(&mut hold, 40_000));
+        assert!(!feeder.try_grow(&mut hold, 60_000));
+        drop(other);
+        // More than all of it is all of it, as for a message that comes whole.
+        assert!(feeder.try_grow(&mut hold, 1 << 30));
+        assert!(feeder.try_hold(0).is_none());
     }
 }

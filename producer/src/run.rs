@@ -14,7 +14,7 @@ use crate::doors::{self, Doors};
 use crate::error::ProducerError;
 use crate::ingest::Ingest;
 use crate::metrics::Metrics;
-use crate::publisher::{Counts, Publisher, Surroundings};
+use crate::publisher::{Counts, Publisher, Surroundings, fit_batches};
 use crate::replay::Replay;
 use crate::settings_check::check;
 use crate::simulator::Simulator;
@@ -42,7 +42,7 @@ pub async fn run(settings: Settings, telemetry: Telemetry, shutdown: Shutdown) -
 ///
 /// # Errors
 /// Those of [`run`].
-pub async fn run_with(settings: Settings, telemetry: Telemetry, shutdown: Shutdown, ingest: Ingest) -> Result<Summary, ProducerError> {
+pub async fn run_with(mut settings: Settings, telemetry: Telemetry, shutdown: Shutdown, ingest: Ingest) -> Result<Summary, ProducerError> {
     check(&settings)?;
     let metrics = Metrics::register(telemetry.registry())?;
     let counts = Arc::new(Counts::default());
@@ -62,6 +62,7 @@ pub async fn run_with(settings: Settings, telemetry: Telemetry, shutdown: Shutdo
         // Told to stop before anything began: that is no fault.
         return Ok(Summary::default());
     }
+    fit_batches(&mut settings).await;
     tracing::info!(source = source.describe(), topic = settings.topics.input, servers = settings.kafka.bootstrap_servers, "publishing");
     // Dropped with this future.
     let waiting = Arc::new(());
@@ -98,7 +99,7 @@ async fn log_is_there(settings: &Settings, shutdown: &Shutdown, patient: bool, p
 }
 
 /// Publishes to the end. What the log did not take from devices is dropped without acknowledgement, so that they send it again, to a new
-/// Kafka client.
+/// Kafka client, and to topics that are made anew where they are gone.
 async fn publish(
     settings: Settings,
     mut source: Box<dyn Source>,
@@ -123,6 +124,10 @@ async fn publish(
             return Ok(around.counts.summary());
         }
         around.counts.forget_failure();
+        // A topic that was deleted meanwhile may be what it failed of.
+        if !log_is_there(&settings, shutdown, patient, &around.part).await? {
+            return Ok(around.counts.summary());
+        }
         source.reopen();
     }
 }

@@ -113,15 +113,24 @@ pub struct DeadRow {
 
 /// The acknowledgement that a delivery owns. It is given once the log has acknowledged the record; dropped before that, the delivery
 /// counts as not delivered, and its sender will send it again.
-pub struct Ack(Box<dyn FnOnce() + Send + Sync>);
+pub struct Ack(Box<dyn FnOnce(bool) + Send + Sync>);
 
 impl Ack {
     pub fn new(give: impl FnOnce() + Send + Sync + 'static) -> Self {
+        Self::telling(|_| give())
+    }
+
+    /// One that is told `true` when a reading was too large for the log and its beginning went into the dead lane.
+    pub fn telling(give: impl FnOnce(bool) + Send + Sync + 'static) -> Self {
         Self(Box::new(give))
     }
 
     pub fn give(self) {
-        (self.0)();
+        (self.0)(false);
+    }
+
+    pub fn give_as_dead(self) {
+        (self.0)(true);
     }
 }
 

@@ -189,11 +189,25 @@ async fn a_stop_while_the_log_is_away_ends_in_time_and_tells_what_is_missing() {
 async fn a_record_that_the_log_refuses_is_an_error_with_advice() {
     let (mock, mut settings) = log();
     settings.producer.simulator.rate = 1_000.0;
-    mock.request_errors(RDKafkaApiKey::Produce, &[RDKafkaRespErr::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE]);
+    mock.request_errors(RDKafkaApiKey::Produce, &[RDKafkaRespErr::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE; 200]);
     let error = finish(&settings).await.unwrap_err();
     assert!(matches!(&error, ProducerError::Delivery { failed, .. } if *failed > 0), "{error:?}");
     let text = error.to_string();
     assert!(text.contains(&RDKafkaErrorCode::MessageSizeTooLarge.to_string()) && text.contains("message.max.bytes"), "{text}");
+}
+
+/// A batch that is too large says nothing of its records: sent alone, they pass.
+#[tokio::test(flavor = "multi_thread")]
+async fn records_of_a_batch_that_is_too_large_pass_alone() {
+    let (mock, mut settings) = log();
+    settings.producer.simulator.rate = 0.0;
+    settings.producer.simulator.count = Some(2_000);
+    mock.request_errors(RDKafkaApiKey::Produce, &[RDKafkaRespErr::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE]);
+    let summary = finish(&settings).await.unwrap();
+    assert_eq!((summary.published, summary.dead), (2_000, 0));
+    let found = read(&settings, &settings.topics.input, 2_000);
+    assert_eq!(found.len(), 2_000);
+    assert_eq!(readings(&found).into_iter().map(|r| (r.sensor_id, r.seq)).collect::<BTreeSet<_>>().len(), 2_000);
 }
 
 #[tokio::test(flavor = "multi_thread")]

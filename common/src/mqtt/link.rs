@@ -5,6 +5,7 @@
 //! [`Client`] (which acknowledges) is of no use to any other connection.
 
 use std::fmt;
+use std::time::Duration;
 
 use crate::settings::{MqttConnection, MqttVersion};
 use bytes::Bytes;
@@ -16,6 +17,8 @@ use super::options::{Url, credentials, tls};
 /// The protocol's own limit. rumqttc's is 10 KiB, and a larger message would come again for ever.
 const MAX_PACKET: u32 = 268_435_460;
 const CONNECT_SECONDS: u64 = 10;
+/// How long the broker may take to close the connection after our farewell.
+const FAREWELL: Duration = Duration::from_secs(10);
 /// Requests beside acknowledgements: subscriptions, rebirths, the end.
 const OTHER_REQUESTS: usize = 1_024;
 
@@ -72,7 +75,7 @@ pub enum Event {
     Acknowledged(u16),
     /// The number that a message of ours got.
     Sent(u16),
-    /// Our own farewell is on the wire.
+    /// Our own farewell is said, and the broker has closed the connection or had time to.
     Closed,
     Other,
 }
@@ -139,6 +142,23 @@ impl Link {
     /// # Errors
     /// Why the connection is over, in a sentence; the link is of no more use.
     pub async fn next(&mut self) -> Result<Event, String> {
+        let event = self.event().await?;
+        if matches!(event, Event::Closed) {
+            self.listen_to_the_end().await;
+        }
+        Ok(event)
+    }
+
+    /// A socket that is closed with something unread is reset by the kernel, and the broker then loses what it has not read of ours: the last
+    /// acknowledgements. So whatever it still sends is read and thrown away until it closes the connection itself.
+    async fn listen_to_the_end(&mut self) {
+        let end = async { while self.event().await.is_ok() {} };
+        if tokio::time::timeout(FAREWELL, end).await.is_err() {
+            tracing::debug!("the MQTT broker has not closed the connection after our farewell");
+        }
+    }
+
+    async fn event(&mut self) -> Result<Event, String> {
         match &mut self.0 {
             Loop::V3(events) => match events.poll().await {
                 Ok(event) => Ok(from_v3(event)),

@@ -5,6 +5,8 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{Deserializer, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
 use crate::units::{Size, Span};
@@ -222,11 +224,34 @@ pub struct PayloadMapping {
 }
 
 /// A topic template, alone or with a format of its own.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(untagged)]
 pub enum TopicSetting {
     Template(String),
     Full(TopicFormat),
+}
+
+/// By hand, because serde's own would not say which key it does not know.
+impl<'de> Deserialize<'de> for TopicSetting {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Entry;
+        impl<'de> Visitor<'de> for Entry {
+            type Value = TopicSetting;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a topic template, or a table with topic and format")
+            }
+
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<TopicSetting, E> {
+                Ok(TopicSetting::Template(text.to_owned()))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<TopicSetting, A::Error> {
+                TopicFormat::deserialize(MapAccessDeserializer::new(map)).map(TopicSetting::Full)
+            }
+        }
+        deserializer.deserialize_any(Entry)
+    }
 }
 
 /// One entry of `producer.payload.topics`; what is not given is taken from `[producer.payload]`.
@@ -306,5 +331,20 @@ impl Default for SimulatedDevices {
             in_flight: 100,
             ledger_file: None,
         }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_topic_is_a_template_or_a_table_whose_keys_are_known() {
+        let topics: Vec<TopicSetting> = serde_json::from_str(r#"["a/{sensor_id}", {"topic":"b/#","format":"senml"}]"#).unwrap();
+        assert_eq!(topics[0], TopicSetting::Template("a/{sensor_id}".into()));
+        assert!(matches!(&topics[1], TopicSetting::Full(full) if full.format == Some(PayloadFormat::Senml)));
+        let fault = serde_json::from_str::<TopicSetting>(r#"{"topic":"b/#","fromat":"senml"}"#).unwrap_err().to_string();
+        assert!(fault.contains("fromat") && fault.contains("format"), "{fault}");
     }
 }

@@ -63,6 +63,15 @@ impl State {
 
 type Acks = Window<Box<dyn Fn(u16) -> bool + Send + Sync>>;
 
+/// What one connection leaves to the next.
+struct Legacy {
+    session: Session,
+    /// Messages that the broker may send ahead of our acknowledgements.
+    ahead: u16,
+    /// The connection was one of use: pauses are for those that are not.
+    served: Arc<AtomicBool>,
+}
+
 /// One connection.
 struct Connection<'a> {
     door: &'a MqttDoor,
@@ -71,6 +80,8 @@ struct Connection<'a> {
     /// The budget is used up: what comes is left to the broker, which sends it again to the next connection.
     overflowed: bool,
     leaving: bool,
+    /// What its messages cost together, and how many they are.
+    cost: (usize, usize),
 }
 
 impl MqttDoor {
@@ -85,10 +96,10 @@ impl MqttDoor {
     /// Serves until `stop`, then says farewell after the last acknowledgement.
     pub(crate) async fn run(self, stop: Shutdown) {
         let mut backoff = Backoff::default();
-        let mut session = Session::default();
+        let mut legacy = Legacy { session: Session::default(), ahead: self.settings.receive_maximum, served: Arc::default() };
         while !stop.is_set() {
-            let mut served = false;
-            let ended = self.serve(&stop, &mut session, &mut served).await;
+            legacy.served.store(false, Ordering::Relaxed);
+            let ended = self.serve(&stop, &mut legacy).await;
             self.state.connected.store(false, Ordering::Relaxed);
             self.metrics.connected.set(0);
             if stop.is_set() {
@@ -98,7 +109,7 @@ impl MqttDoor {
                 Ok(()) => tracing::info!("connecting to the MQTT broker anew, so that it sends again what could not be taken"),
                 Err(trouble) => self.say(trouble),
             }
-            if tokio::time::timeout(backoff.after(served), stop.wait()).await.is_ok() {
+            if tokio::time::timeout(backoff.after(legacy.served.load(Ordering::Relaxed)), stop.wait()).await.is_ok() {
                 return;
             }
         }
@@ -125,21 +136,29 @@ impl MqttDoor {
     }
 
     /// One connection from its beginning to its end.
-    async fn serve(&self, stop: &Shutdown, session: &mut Session, served: &mut bool) -> Result<(), String> {
+    async fn serve(&self, stop: &Shutdown, legacy: &mut Legacy) -> Result<(), String> {
         let plan = Plan {
             connection: &self.settings.connection,
             client_id: &self.settings.connection.client_id,
-            receive_maximum: self.settings.receive_maximum,
+            receive_maximum: legacy.ahead,
             send_maximum: 16,
             session_seconds: u32::try_from(self.settings.session_expiry.duration().as_secs()).unwrap_or(u32::MAX),
             clean: false,
             will: None,
         };
         let (mut link, client) = Link::open(&plan)?;
-        let give = client.clone();
-        let window = Arc::new(Window::new(Box::new(move |id| give.ack(id)) as Box<dyn Fn(u16) -> bool + Send + Sync>));
+        // A connection that overflows holds fewer next time; one that does not is followed by one that may hold all.
+        legacy.ahead = self.settings.receive_maximum;
+        let (give, served) = (client.clone(), legacy.served.clone());
+        let acknowledge = move |id| {
+            let given = give.ack(id);
+            // A backlog may overflow before the subscription is answered: what was acknowledged until then is progress all the same.
+            served.fetch_or(given, Ordering::Relaxed);
+            given
+        };
+        let window = Arc::new(Window::new(Box::new(acknowledge) as Box<dyn Fn(u16) -> bool + Send + Sync>));
         self.state.generation.fetch_add(1, Ordering::Relaxed);
-        let mut connection = Connection { door: self, client, window, overflowed: false, leaving: false };
+        let mut connection = Connection { door: self, client, window, overflowed: false, leaving: false, cost: (0, 0) };
         let silence = longest_silence(&self.settings.connection);
         loop {
             let event = {
@@ -158,7 +177,7 @@ impl MqttDoor {
                 Ok(Err(_)) if connection.leaving => return Ok(()),
                 Ok(Err(trouble)) => return Err(trouble),
                 Ok(Ok(Event::Closed)) => return Ok(()),
-                Ok(Ok(event)) => connection.handle(event, session, served)?,
+                Ok(Ok(event)) => connection.handle(event, legacy)?,
             }
             connection.window.retry();
             self.state.unacknowledged.store(connection.window.len() as u64, Ordering::Relaxed);
@@ -179,11 +198,11 @@ impl Connection<'_> {
         }
     }
 
-    fn handle(&mut self, event: Event, session: &mut Session, served: &mut bool) -> Result<(), String> {
+    fn handle(&mut self, event: Event, legacy: &mut Legacy) -> Result<(), String> {
         match event {
-            Event::Connected { session_present } => self.connected(session_present, session)?,
+            Event::Connected { session_present } => self.connected(session_present, &mut legacy.session)?,
             Event::Subscribed { refused: 0 } => {
-                *served = true;
+                legacy.served.store(true, Ordering::Relaxed);
                 self.door.state.connected.store(true, Ordering::Relaxed);
                 self.door.metrics.connected.set(1);
                 *self.door.state.trouble.lock().unwrap_or_else(PoisonError::into_inner) = None;
@@ -193,6 +212,16 @@ impl Connection<'_> {
                     "the broker refused {refused} of the subscriptions {:?}; give this user the right to read them",
                     self.door.filters()
                 ));
+            }
+            Event::Message(message) if !self.leaving && !self.overflowed => {
+                self.take(message);
+                if self.overflowed {
+                    legacy.ahead = self.fitting();
+                    tracing::warn!(
+                        ahead = legacy.ahead,
+                        "producer.max_buffer is used up: the MQTT broker keeps what comes until the log has taken what is here"
+                    );
+                }
             }
             Event::Message(message) if !self.leaving => self.take(message),
             _ => {}
@@ -242,7 +271,9 @@ impl Connection<'_> {
     }
 
     fn feed(&mut self, payload: usize, contents: Vec<Content>, ticket: Option<u64>) {
-        let Some(hold) = self.door.feeder.try_hold(Feeder::weight(payload, &contents)) else {
+        let weight = Feeder::weight(payload, &contents);
+        self.cost = (self.cost.0 + weight, self.cost.1 + 1);
+        let Some(hold) = self.door.feeder.try_hold(weight) else {
             self.door.metrics.dropped.with_label_values(&[if ticket.is_some() { "deferred" } else { "qos0_full" }]).inc();
             if ticket.is_some() {
                 // Its slot is never settled; those before it are, and then a new connection brings it again.
@@ -264,10 +295,15 @@ impl Connection<'_> {
         }
     }
 
+    /// How many messages like those of this connection the budget has room for: a broker that keeps to it (MQTT 5) causes no more overflows.
+    fn fitting(&self) -> u16 {
+        let room = self.door.feeder.room_for(self.cost.0 / self.cost.1.max(1));
+        u16::try_from(room).unwrap_or(u16::MAX).clamp(1, self.door.settings.receive_maximum.max(1))
+    }
+
     fn overflow(&mut self) {
         self.overflowed = true;
         self.window.forget_last();
-        tracing::warn!("producer.max_buffer is used up: the MQTT broker keeps what comes until the log has taken what is here");
         if self.window.len() == 0 {
             self.window.changed.notify_one();
         }

@@ -28,30 +28,37 @@ enum Field {
 /// Each line for itself.
 pub(super) fn read(payload: &[u8], around: &Around<'_>) -> Result<Decoded, Fault> {
     let mut decoded = Decoded::default();
-    for line in lines(text(payload)?) {
-        match parse(line).and_then(|line| readings(line, around)) {
+    // What is over the limit is counted, so that its sender learns by how much.
+    let mut count = 0;
+    for line in lines(payload) {
+        let found = text(line).and_then(parse).and_then(|line| readings(line, around));
+        count += found.as_ref().map_or(1, Vec::len);
+        if count > MAX_READINGS {
+            decoded = Decoded::default();
+            continue;
+        }
+        match found {
             Ok(readings) => decoded.readings.extend(readings),
             Err(fault) => decoded.pieces.push(Piece { value: line.into(), fault }),
         }
-        if decoded.readings.len() + decoded.pieces.len() > MAX_READINGS {
-            return Err(too_many(decoded.readings.len() + decoded.pieces.len()));
-        }
     }
-    if decoded.readings.is_empty() && decoded.pieces.is_empty() {
-        return Err(Fault::new("empty", "the payload has no line of line protocol"));
+    match count {
+        0 => Err(Fault::new("empty", "the payload has no line of line protocol")),
+        count if count > MAX_READINGS => Err(too_many(count)),
+        _ => Ok(decoded),
     }
-    Ok(decoded)
 }
 
-/// Lines that are not empty and no comments. A line break inside a text field belongs to the field.
-fn lines(text: &str) -> impl Iterator<Item = &str> {
-    let mut rest = text;
+/// Lines that are not empty and no comments. A line break inside a text field belongs to the field. They are bytes: one that is no text
+/// does not hold up its neighbours.
+fn lines(payload: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut rest = payload;
     std::iter::from_fn(move || {
         if rest.is_empty() {
             return None;
         }
         let (mut quoted, mut escaped, mut spaces) = (false, false, 0);
-        let end = rest.bytes().position(|byte| {
+        let end = rest.iter().position(|byte| {
             match byte {
                 _ if escaped => escaped = false,
                 b'\\' => escaped = true,
@@ -64,10 +71,10 @@ fn lines(text: &str) -> impl Iterator<Item = &str> {
             false
         });
         let line = &rest[..end.unwrap_or(rest.len())];
-        rest = end.map_or("", |end| &rest[end + 1..]);
-        Some(line.trim())
+        rest = end.map_or(&[], |end| &rest[end + 1..]);
+        Some(line.trim_ascii())
     })
-    .filter(|line| !line.is_empty() && !line.starts_with('#'))
+    .filter(|line| !line.is_empty() && !line.starts_with(b"#"))
 }
 
 fn bad(detail: impl Into<String>) -> Fault {
@@ -212,5 +219,14 @@ fn labels(line: &Line, sensor_tag: &str) -> Vec<(String, Value)> {
     });
     let tags = line.tags.iter().filter(|(name, _)| name != sensor_tag).map(|(name, value)| (name, value));
     let free = |name: &String| if Reading::FIELDS.contains(&name.as_str()) { format!("{name}_") } else { name.clone() };
-    tags.chain(texts).map(|(name, value)| (free(name), Value::from(value.as_str()))).collect()
+    let mut labels: Vec<(String, Value)> = Vec::new();
+    // Of a name that stands twice the last value counts, as in JSON.
+    for (name, value) in tags.chain(texts) {
+        let (name, value) = (free(name), Value::from(value.as_str()));
+        match labels.iter_mut().find(|(other, _)| *other == name) {
+            Some(label) => label.1 = value,
+            None => labels.push((name, value)),
+        }
+    }
+    labels
 }

@@ -170,6 +170,28 @@ fn line_protocol_with_all_its_escapes() {
 }
 
 #[test]
+fn a_line_that_is_no_text_goes_alone() {
+    let (readings, dead) = read(&plain(PayloadFormat::LineProtocol), TOPIC, b"m value=1\nm,x=\xff value=2\nm value=3\n");
+    assert_eq!(readings.iter().map(|r| r["value"].as_f64().unwrap()).collect::<Vec<_>>(), [1.0, 3.0]);
+    assert_eq!(dead, ["not_utf8"]);
+}
+
+#[test]
+fn of_a_tag_that_stands_twice_the_last_counts() {
+    let outcome = plain(PayloadFormat::LineProtocol).read(TOPIC, b"m,a=1,b=2,a=3 value=1", NOW);
+    let [Content::Reading(reading)] = &outcome.contents[..] else { panic!("{:?}", outcome.contents) };
+    let labels: Vec<(&str, &Value)> = reading.labels.iter().map(|(name, value)| (name.as_str(), value)).collect();
+    assert_eq!(labels, [("site", &json!("hall")), ("a", &json!("3")), ("b", &json!("2"))]);
+}
+
+#[test]
+fn lines_over_the_limit_are_counted() {
+    let outcome = plain(PayloadFormat::LineProtocol).read(TOPIC, "m value=1\n".repeat(20_000).as_bytes(), NOW);
+    let [Content::Dead(row)] = &outcome.contents[..] else { panic!("{} contents", outcome.contents.len()) };
+    assert!(row.detail.contains("20000 readings"), "{}", row.detail);
+}
+
+#[test]
 fn a_senml_pack_is_resolved() {
     let reader = reader("senml/#", PayloadFormat::Senml, |_| {});
     let pack = br#"[{"bn":"urn:dev:ow:10e2:","bt":1.320067464e+09,"bu":"%RH","v":20.5},{"u":"lon","n":"a","t":60,"v":24.3},{"n":"b","t":-1,"vb":true,"x":1},{"bn":"n2/","bt":0,"bv":10,"n":"c","t":-5,"v":1},{"n":"s","s":7}]"#;

@@ -54,7 +54,10 @@ pub(crate) fn from_json(value: &Value, unit: TimeUnit) -> Result<Option<i64>, Fa
         },
         Value::String(text) => match text.parse::<i128>() {
             Ok(number) => millis(number, unit).map(Some),
-            Err(_) => crate::replay::civil_time(text).map(Some).ok_or_else(fault),
+            Err(_) => match text.parse::<f64>() {
+                Ok(number) if number.is_finite() => fractional(number, unit).map(Some),
+                _ => crate::replay::civil_time(text).map(Some).ok_or_else(fault),
+            },
         },
         _ => Err(fault()),
     }
@@ -82,6 +85,7 @@ mod tests {
             (json!(1_700_000_000.123), TimeUnit::Seconds),
             (json!(1_700_000_000_123_i64), TimeUnit::Millis),
             (json!("1700000000123"), TimeUnit::Millis),
+            (json!("1700000000.123"), TimeUnit::Seconds),
             (json!(1_700_000_000_123_999_i64), TimeUnit::Micros),
             (json!(1_700_000_000_123_999_999_i64), TimeUnit::Nanos),
             (json!("2023-11-14T23:13:20.123+01:00"), TimeUnit::Nanos),
@@ -99,6 +103,7 @@ mod tests {
             (json!(u64::MAX), TimeUnit::Millis),
             (json!(1e300), TimeUnit::Nanos),
             (json!("yesterday"), TimeUnit::Millis),
+            (json!("nan"), TimeUnit::Millis),
             (json!(true), TimeUnit::Millis),
             (json!([1]), TimeUnit::Millis),
         ] {

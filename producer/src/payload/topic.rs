@@ -111,6 +111,12 @@ impl FromStr for Template {
         if levels.iter().rev().skip(1).any(|level| *level == Level::Rest) {
             return Err(format!("'{text}' is no topic template: '#' stands at the end only"));
         }
+        let named = |level: &Level| !matches!(level, Level::Exact(_) | Level::Any | Level::Rest);
+        let twice = levels.iter().enumerate().find(|(index, level)| named(level) && levels[..*index].contains(level));
+        if let Some((index, _)) = twice {
+            let part = text.split('/').nth(index).unwrap_or_default();
+            return Err(format!("'{text}' is no topic template: {part} stands in it twice; give each part its own name"));
+        }
         Ok(Self(levels))
     }
 }
@@ -144,7 +150,7 @@ mod tests {
 
     #[test]
     fn what_is_no_template_is_said() {
-        for text in ["", "a/#/b", "a/b+", "a{sensor_id}", "a/{}", "a/{ts}", "a/{ä}", "$share/g/a"] {
+        for text in ["", "a/#/b", "a/b+", "a{sensor_id}", "a/{}", "a/{ts}", "a/{ä}", "$share/g/a", "a/{x}/{x}", "{kind}/{kind}"] {
             assert!(text.parse::<Template>().is_err(), "{text}");
         }
     }

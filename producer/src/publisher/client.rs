@@ -3,6 +3,9 @@
 use common::Settings;
 use rdkafka::ClientConfig;
 
+/// Most bytes of a batch; Kafka's default limit is a little more.
+pub(super) const USUAL_BATCH: u64 = 1_000_000;
+
 /// The house's base configuration, with queues and batches that keep a fast log busy. `[kafka.properties]` wins.
 pub(super) fn config(settings: &Settings) -> ClientConfig {
     let mut config = common::kafka::producer(&settings.kafka, "producer");
@@ -13,12 +16,19 @@ pub(super) fn config(settings: &Settings) -> ClientConfig {
         .set("queue.buffering.max.messages", "200000")
         .set("queue.buffering.max.kbytes", "65536")
         .set("batch.num.messages", "20000")
-        .set("batch.size", "1000000")
+        .set("batch.size", USUAL_BATCH.to_string())
         // Records without a key (dead lines) keep to one partition for a while, so that they share batches.
         .set("sticky.partitioning.linger.ms", "100")
         // A log that swallows packets is asked again over a new connection after this long.
         .set("socket.timeout.ms", "20000");
     common::kafka::apply_properties(&mut config, &settings.kafka);
+    config
+}
+
+/// For records that were refused in company: one in each batch.
+pub(super) fn alone(settings: &Settings) -> ClientConfig {
+    let mut config = config(settings);
+    config.set("batch.num.messages", "1").set("linger.ms", "0");
     config
 }
 

@@ -1,13 +1,15 @@
 //! What becomes of each record: acknowledged, or failed for a reason that people can do something about.
 
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use rdkafka::ClientContext;
 use rdkafka::Message as _;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{BorrowedMessage, OwnedHeaders};
 use rdkafka::producer::{DeliveryResult, ProducerContext};
 
 use crate::metrics::{Metrics, kind};
@@ -15,7 +17,7 @@ use crate::source::{Ack, DeadRow};
 use crate::summary::Summary;
 
 /// Where a record is going.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Lane {
     Input,
     /// With the reason.
@@ -28,21 +30,26 @@ pub(crate) struct InFlight {
     lane: Lane,
     since: Instant,
     ack: Option<Ack>,
+    /// Sent in a batch of its own: a refusal is then about this record and no other.
+    alone: bool,
+    /// A reading that the log found too large, and whose beginning goes into the dead lane.
+    cut: bool,
 }
 
 impl InFlight {
     pub(super) fn new(lane: Lane, ack: Option<Ack>) -> Self {
-        Self { lane, since: Instant::now(), ack }
+        Self { lane, since: Instant::now(), ack, alone: false, cut: false }
     }
+}
 
-    /// A message of a device that keeps it until it is acknowledged would come again and again; a line of a file ends the run.
-    pub(super) fn can_be_set_aside(&self) -> bool {
-        self.ack.is_some()
-    }
-
-    pub(super) fn into_ack(self) -> Option<Ack> {
-        self.ack
-    }
+/// A record on its way to be sent alone.
+#[derive(Debug)]
+pub(super) struct Again {
+    pub(super) topic: String,
+    pub(super) key: Option<Vec<u8>>,
+    pub(super) value: Vec<u8>,
+    pub(super) headers: Option<OwnedHeaders>,
+    pub(super) in_flight: Box<InFlight>,
 }
 
 /// What is known of the run at any moment; read by the status page.
@@ -137,40 +144,75 @@ pub(super) fn is_too_large(error: &KafkaError) -> bool {
     matches!(error.rdkafka_error_code(), Some(RDKafkaErrorCode::MessageSizeTooLarge | RDKafkaErrorCode::InvalidMessageSize))
 }
 
-/// Most bytes of a record that the log found too large; each further refusal takes the half.
+/// Most bytes of a record that the log found too large; where the dead lane refuses them too, each further refusal takes the half.
 const SET_ASIDE: usize = 16 * 1024;
 
 /// librdkafka's callbacks; served by the publisher's own thread in `poll`.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Context {
     metrics: Metrics,
     counts: Arc<Counts>,
+    /// Where the beginning of what is too large goes.
+    dead_topic: String,
     /// Why the last connection broke.
-    last_trouble: Mutex<String>,
-    /// What the log found too large, on its way into the dead lane.
-    aside: Mutex<Vec<(DeadRow, Option<Ack>)>>,
+    last_trouble: Arc<Mutex<String>>,
+    /// What the log refused as too large, to be sent alone.
+    again: Arc<Mutex<VecDeque<Again>>>,
 }
 
 impl Context {
-    pub(super) fn new(metrics: Metrics, counts: Arc<Counts>) -> Self {
-        Self { metrics, counts, last_trouble: Mutex::default(), aside: Mutex::default() }
+    pub(super) fn new(metrics: Metrics, counts: Arc<Counts>, dead_topic: &str) -> Self {
+        Self { metrics, counts, dead_topic: dead_topic.to_owned(), last_trouble: Arc::default(), again: Arc::default() }
     }
 
-    /// Keeps the beginning of a record that the log found too large for the dead lane.
-    pub(super) fn set_aside(&self, topic: &str, mut value: Vec<u8>, in_flight: InFlight, cause: &KafkaError) {
-        let bytes = value.len();
-        value.truncate(SET_ASIDE.min(bytes / 2));
-        let detail = format!("the log refused {bytes} bytes ({cause}); the first {} are kept", value.len());
-        let row = DeadRow { topic: topic.to_owned(), offset: 0, value, reason: "too_large", detail };
-        self.put_back(row, in_flight.ack);
+    fn again(&self) -> MutexGuard<'_, VecDeque<Again>> {
+        self.again.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn put_back(&self, row: DeadRow, ack: Option<Ack>) {
-        self.aside.lock().unwrap_or_else(PoisonError::into_inner).push((row, ack));
+    /// What waits to be sent alone.
+    pub(super) fn take_again(&self) -> VecDeque<Again> {
+        std::mem::take(&mut self.again())
     }
 
-    pub(super) fn take_set_aside(&self) -> Vec<(DeadRow, Option<Ack>)> {
-        std::mem::take(&mut self.aside.lock().unwrap_or_else(PoisonError::into_inner))
+    /// There was no room yet; what was refused meanwhile comes after it.
+    pub(super) fn put_back(&self, mut records: VecDeque<Again>) {
+        let mut again = self.again();
+        records.append(&mut again);
+        *again = records;
+    }
+
+    /// The log refuses a batch as a whole, and most of its records may be small: each is sent again, alone.
+    fn send_alone(&self, record: &BorrowedMessage<'_>, mut in_flight: Box<InFlight>) {
+        in_flight.alone = true;
+        self.again().push_back(Again {
+            topic: record.topic().to_owned(),
+            key: record.key().map(<[u8]>::to_vec),
+            value: record.payload().map(<[u8]>::to_vec).unwrap_or_default(),
+            headers: record.headers().map(rdkafka::message::BorrowedHeaders::detach),
+            in_flight,
+        });
+    }
+
+    /// Keeps the beginning of a record that was refused alone for the dead lane. Returns whether that can be: the line of a file ends the
+    /// run, while a message of a device that keeps it until it is acknowledged would come again and again.
+    pub(super) fn set_aside(&self, topic: &str, value: Option<&[u8]>, in_flight: &mut InFlight, cause: &KafkaError) -> bool {
+        let value = value.unwrap_or_default();
+        let kept = if in_flight.lane == Lane::Input { value.len() } else { value.len() / 2 }.min(SET_ASIDE);
+        if in_flight.ack.is_none() || value.is_empty() {
+            return false;
+        }
+        let detail = format!("the log refused {} bytes ({cause}); the first {kept} are kept", value.len());
+        let row = DeadRow { topic: topic.to_owned(), offset: 0, value: value[..kept].to_vec(), reason: "too_large", detail };
+        let cut = in_flight.cut || in_flight.lane == Lane::Input;
+        let fate = InFlight { alone: true, cut, ..InFlight::new(Lane::Dead(row.reason), in_flight.ack.take()) };
+        let headers = Some(super::headers(&row));
+        self.again().push_back(Again { topic: self.dead_topic.clone(), key: None, value: row.value, headers, in_flight: Box::new(fate) });
+        true
+    }
+
+    fn failed(&self, error: &KafkaError) {
+        self.metrics.errors.with_label_values(&[kind::DELIVERY]).inc();
+        self.counts.fail(error);
     }
 
     fn acknowledged(&self, in_flight: InFlight) {
@@ -185,8 +227,10 @@ impl Context {
             }
         }
         self.metrics.latency.observe(in_flight.since.elapsed().as_secs_f64());
-        if let Some(ack) = in_flight.ack {
-            ack.give();
+        match in_flight.ack {
+            Some(ack) if in_flight.cut => ack.give_as_dead(),
+            Some(ack) => ack.give(),
+            None => {}
         }
         if self.counts.away.load(Ordering::Relaxed) {
             self.counts.away.store(false, Ordering::Relaxed);
@@ -230,18 +274,18 @@ impl ClientContext for Context {
 impl ProducerContext for Context {
     type DeliveryOpaque = Box<InFlight>;
 
-    fn delivery(&self, result: &DeliveryResult<'_>, in_flight: Box<InFlight>) {
+    fn delivery(&self, result: &DeliveryResult<'_>, mut in_flight: Box<InFlight>) {
         match result {
             Ok(_) => self.acknowledged(*in_flight),
             Err(_) if self.counts.given_up.load(Ordering::Relaxed) => {}
-            Err((error, record)) if is_too_large(error) && in_flight.can_be_set_aside() => {
-                let payload = record.payload().map(<[u8]>::to_vec).unwrap_or_default();
-                self.set_aside(record.topic(), payload, *in_flight, error);
+            Err((error, record)) if is_too_large(error) => {
+                if !in_flight.alone {
+                    self.send_alone(record, in_flight);
+                } else if !self.set_aside(record.topic(), record.payload(), &mut in_flight, error) {
+                    self.failed(error);
+                }
             }
-            Err((error, _)) => {
-                self.metrics.errors.with_label_values(&[kind::DELIVERY]).inc();
-                self.counts.fail(error);
-            }
+            Err((error, _)) => self.failed(error),
         }
     }
 }
@@ -252,7 +296,39 @@ mod tests {
     use super::*;
 
     fn context() -> Context {
-        Context::new(Metrics::register(&prometheus::Registry::new()).unwrap(), Arc::default())
+        Context::new(Metrics::register(&prometheus::Registry::new()).unwrap(), Arc::default(), "iot.dead")
+    }
+
+    fn too_large() -> KafkaError {
+        KafkaError::MessageProduction(RDKafkaErrorCode::MessageSizeTooLarge)
+    }
+
+    #[test]
+    fn a_small_record_is_kept_whole_and_only_the_dead_lane_halves_it() {
+        let context = context();
+        let mut in_flight = InFlight::new(Lane::Input, Some(Ack::new(|| {})));
+        assert!(context.set_aside("iot", Some(&[b'x'; 137]), &mut in_flight, &too_large()));
+        let mut row = context.take_again().pop_front().unwrap();
+        assert_eq!((row.topic.as_str(), row.value.len()), ("iot.dead", 137));
+        // The dead lane refuses it, too, until nothing is left: then it is a failure, not an endless loop.
+        let mut lengths = Vec::new();
+        while context.set_aside("iot.dead", Some(&row.value), &mut row.in_flight, &too_large()) {
+            row = context.take_again().pop_front().unwrap();
+            lengths.push(row.value.len());
+        }
+        assert_eq!(lengths, [68, 34, 17, 8, 4, 2, 1, 0]);
+    }
+
+    #[test]
+    fn a_reading_that_was_cut_is_acknowledged_as_dead() {
+        let context = context();
+        let dead = Arc::new(AtomicBool::new(false));
+        let flag = dead.clone();
+        let ack = Ack::telling(move |as_dead| flag.store(as_dead, Ordering::Relaxed));
+        let mut in_flight = InFlight::new(Lane::Input, Some(ack));
+        assert!(context.set_aside("iot", Some(b"x"), &mut in_flight, &too_large()));
+        context.acknowledged(*context.take_again().pop_front().unwrap().in_flight);
+        assert!(dead.load(Ordering::Relaxed));
     }
 
     #[test]

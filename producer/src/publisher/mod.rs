@@ -5,7 +5,9 @@
 
 mod client;
 mod delivery;
+mod limits;
 
+use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
@@ -19,7 +21,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 
-use self::delivery::{Context, InFlight, Lane};
+use self::delivery::{Again, Context, InFlight, Lane};
 use crate::error::ProducerError;
 use crate::metrics::Metrics;
 use crate::source::{BATCH, Content, DeadRow, Delivery, Next, Progress, Source};
@@ -35,6 +37,7 @@ const REPORT_EVERY: Duration = Duration::from_millis(500);
 const SILENCE: Duration = Duration::from_secs(10);
 
 pub(crate) use self::delivery::Counts;
+pub(crate) use self::limits::fit_batches;
 
 type Record<'a> = BaseRecord<'a, [u8], [u8], Box<InFlight>>;
 
@@ -57,6 +60,10 @@ impl Surroundings {
 
 pub(crate) struct Publisher {
     producer: BaseProducer<Context>,
+    /// Sends alone what was refused in company; made when it is needed.
+    alone: Option<BaseProducer<Context>>,
+    /// More waits to be sent alone than there is room for.
+    crowded: bool,
     settings: Settings,
     /// Apart from the settings, so that a record can borrow a name while the publisher turns.
     topics: Arc<Topics>,
@@ -78,12 +85,14 @@ struct Silence {
 
 impl Publisher {
     pub(crate) fn new(settings: Settings, around: Surroundings) -> Result<Self, ProducerError> {
-        let context = Context::new(around.metrics.clone(), around.counts.clone());
+        let context = Context::new(around.metrics.clone(), around.counts.clone(), &settings.topics.dead);
         let producer = client::config(&settings).create_with_context(context).map_err(ProducerError::Client)?;
         let now = Instant::now();
         let topics = Arc::new(settings.topics.clone());
         Ok(Self {
             producer,
+            alone: None,
+            crowded: false,
             settings,
             topics,
             around,
@@ -144,7 +153,7 @@ impl Publisher {
                 Next::End => return Ok(true),
                 Next::More => self.turn(Duration::ZERO)?,
                 Next::Wait(time) => {
-                    let longest = if self.producer.in_flight_count() > 0 { source.ack_turn() } else { IDLE_TURN };
+                    let longest = if self.in_flight() > 0 { source.ack_turn() } else { IDLE_TURN };
                     // Sleeping in `poll` would cost a core: rdkafka spins through the last millisecond of each poll.
                     source.rest(time.min(longest), &self.around.shutdown);
                     self.turn(Duration::ZERO)?;
@@ -177,16 +186,15 @@ impl Publisher {
 
     fn hand_over(&mut self, mut record: Record<'_>) -> Result<bool, ProducerError> {
         loop {
-            // The Kafka timestamp is left to librdkafka: now, the time of receipt.
-            match self.producer.send(record) {
-                Ok(()) => return Ok(true),
-                Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), back)) => record = back,
-                Err((error, record)) if delivery::is_too_large(&error) && record.delivery_opaque.can_be_set_aside() => {
-                    let payload = record.payload.map(<[u8]>::to_vec).unwrap_or_default();
-                    self.producer.context().set_aside(record.topic, payload, *record.delivery_opaque, &error);
-                    return Ok(true);
+            if !self.crowded {
+                // The Kafka timestamp is left to librdkafka: now, the time of receipt.
+                match self.producer.send(record) {
+                    Ok(()) => return Ok(true),
+                    Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), back)) => record = back,
+                    Err((error, mut back)) => {
+                        return if self.set_aside(&error, &mut back) { Ok(true) } else { Err(self.refused(&error, &back)) };
+                    }
                 }
-                Err((error, record)) => return Err(self.refused(&error, &record)),
             }
             self.turn(FULL_QUEUE_TURN)?;
             if self.around.stopped() {
@@ -195,19 +203,50 @@ impl Publisher {
         }
     }
 
-    /// Puts into the dead lane what the log found too large, cut until it fits: one message must not hold up its neighbours.
-    fn set_aside(&mut self) -> Result<(), ProducerError> {
-        let rows = self.producer.context().take_set_aside();
-        let topics = self.topics.clone();
-        for (row, ack) in rows {
-            let in_flight = Box::new(InFlight::new(Lane::Dead(row.reason), ack));
-            let record = BaseRecord::with_opaque_to(&topics.dead, in_flight);
-            let ack = match self.producer.send(record.payload(row.value.as_slice()).headers(headers(&row))) {
+    /// Whether a record that the client itself found too large goes into the dead lane: one message must not hold up its neighbours.
+    fn set_aside(&self, error: &KafkaError, record: &mut Record<'_>) -> bool {
+        delivery::is_too_large(error) && self.producer.context().set_aside(record.topic, record.payload, &mut record.delivery_opaque, error)
+    }
+
+    /// Sends what the log refused, each record in a batch of its own.
+    fn send_alone(&mut self) -> Result<(), ProducerError> {
+        let mut records = self.producer.context().take_again();
+        self.crowded = false;
+        if records.is_empty() {
+            return Ok(());
+        }
+        let alone = match self.alone.take() {
+            Some(alone) => alone,
+            None => {
+                let context = Context::clone(self.producer.context());
+                client::alone(&self.settings).create_with_context(context).map_err(ProducerError::Client)?
+            }
+        };
+        let sent = self.send_all(&alone, &mut records);
+        self.alone = Some(alone);
+        self.crowded = !records.is_empty();
+        self.producer.context().put_back(records);
+        sent
+    }
+
+    /// As many as there is room for.
+    fn send_all(&self, alone: &BaseProducer<Context>, records: &mut VecDeque<Again>) -> Result<(), ProducerError> {
+        while let Some(Again { topic, key, value, headers, in_flight }) = records.pop_front() {
+            let mut record = Record::with_opaque_to(&topic, in_flight).payload(value.as_slice());
+            record.key = key.as_deref();
+            record.headers = headers.clone();
+            let (error, mut record) = match alone.send(record) {
                 Ok(()) => continue,
-                Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), record)) => record.delivery_opaque.into_ack(),
-                Err((error, record)) => return Err(self.refused(&error, &record)),
+                Err(back) => back,
             };
-            self.producer.context().put_back(row, ack);
+            if matches!(error, KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull)) {
+                let in_flight = record.delivery_opaque;
+                records.push_front(Again { topic, key, value, headers, in_flight });
+                return Ok(());
+            }
+            if !self.set_aside(&error, &mut record) {
+                return Err(self.refused(&error, &record));
+            }
         }
         Ok(())
     }
@@ -227,8 +266,9 @@ impl Publisher {
         if !time.is_zero() {
             self.around.shutdown.wait_timeout(time);
         }
-        self.serve();
-        self.set_aside()?;
+        serve(&self.producer);
+        self.alone.iter().for_each(serve);
+        self.send_alone()?;
         self.around.part.beat();
         let now = Instant::now();
         if now >= self.next_report {
@@ -243,24 +283,15 @@ impl Publisher {
         }
     }
 
-    /// Serves the acknowledgements that are there. A poll without a timeout serves one event, the acknowledgement of one batch.
-    fn serve(&self) {
-        let mut left = self.producer.in_flight_count();
-        loop {
-            self.producer.poll(Duration::ZERO);
-            let now_left = self.producer.in_flight_count();
-            if now_left == 0 || now_left >= left {
-                return;
-            }
-            left = now_left;
-        }
+    fn in_flight(&self) -> i32 {
+        self.producer.in_flight_count() + self.alone.as_ref().map_or(0, |alone| alone.in_flight_count())
     }
 
     /// Whether the log owes acknowledgements for longer than it should; said once.
     fn is_silent(&mut self, now: Instant) -> bool {
         let counts = &self.around.counts;
         let acknowledged = counts.published.load(Ordering::Relaxed) + counts.dead.load(Ordering::Relaxed);
-        let in_flight = self.producer.in_flight_count();
+        let in_flight = self.in_flight();
         if in_flight == 0 || acknowledged != self.silence.acknowledged {
             if self.silence.said {
                 tracing::info!("the log acknowledges again");
@@ -288,7 +319,7 @@ impl Publisher {
         let seconds = now.duration_since(before).as_secs_f64();
         let rate = if seconds > 0.0 { (published - then) as f64 / seconds } else { 0.0 };
         counts.set_rate(rate);
-        self.around.metrics.in_flight.set(i64::from(self.producer.in_flight_count()));
+        self.around.metrics.in_flight.set(i64::from(self.in_flight()));
         let away = counts.away.load(Ordering::Relaxed);
         let silent = self.is_silent(now);
         self.around.part.set_ready(!away && !silent);
@@ -302,22 +333,23 @@ impl Publisher {
     fn drain(&mut self, mut patient: bool) -> Result<(), ProducerError> {
         let (drain, request) = (self.settings.producer.drain_timeout.duration(), self.settings.kafka.request_timeout.duration());
         let mut since = Instant::now();
-        let mut left = self.producer.in_flight_count();
-        while self.producer.in_flight_count() > 0 {
+        let mut left = self.in_flight();
+        while self.in_flight() > 0 {
             if patient && self.around.stopped() {
                 (patient, since) = (false, Instant::now());
             }
             let (limit, setting) = if patient { (request.max(drain), "kafka.request_timeout") } else { (drain, "producer.drain_timeout") };
             if since.elapsed() >= limit {
-                let count = u64::try_from(self.producer.in_flight_count()).unwrap_or(0);
+                let count = u64::try_from(self.in_flight()).unwrap_or(0);
                 let servers = self.settings.kafka.bootstrap_servers.clone();
                 return Err(ProducerError::Undelivered { servers, count, waited: limit, setting });
             }
             // `flush` sends at once what lingers; its own timeout is only the length of this turn.
             let flushed = self.producer.flush(DRAIN_TURN);
+            self.alone.iter().for_each(serve);
             tracing::trace!(?flushed, "draining");
             self.turn(Duration::ZERO)?;
-            let now_left = self.producer.in_flight_count();
+            let now_left = self.in_flight();
             if patient && now_left != left {
                 (left, since) = (now_left, Instant::now());
             }
@@ -326,6 +358,19 @@ impl Publisher {
         self.turn(Duration::ZERO)?;
         self.report(Instant::now());
         Ok(())
+    }
+}
+
+/// Serves the acknowledgements that are there. A poll without a timeout serves one event, the acknowledgement of one batch.
+fn serve(producer: &BaseProducer<Context>) {
+    let mut left = producer.in_flight_count();
+    loop {
+        producer.poll(Duration::ZERO);
+        let now_left = producer.in_flight_count();
+        if now_left == 0 || now_left >= left {
+            return;
+        }
+        left = now_left;
     }
 }
 
