@@ -90,7 +90,7 @@ fn comparable(query: &Query, call: Call, exact: bool) -> Exact {
     // The rows of a group are folded in the order of one log.
     let in_order = query.is_keyed() && tumbling;
     match call.exact {
-        Exact::Always if call.column != "value" || exact || in_order => Exact::Always,
+        Exact::Always if !["value", "one_zero"].contains(&call.column) || exact || in_order => Exact::Always,
         Exact::InOrder if in_order || (exact && call.column == "value" && ["sum", "avg"].contains(&call.name)) => Exact::Always,
         Exact::Nearly if in_order && exact => Exact::Nearly,
         _ => Exact::Never,
@@ -139,6 +139,8 @@ fn batch(query: &Query, cells: &[Cell], rows: &[(usize, &Reading)]) -> RecordBat
     columns.extend([
         ("one".to_owned(), ints(&|_| Some(1))),
         ("value".to_owned(), floats(&|row| row.value)),
+        // Both zeros are one value of a DISTINCT.
+        ("one_zero".to_owned(), floats(&|row| row.value.map(|value| value + 0.0))),
         ("root".to_owned(), floats(&|row| row.value.map(f64::sqrt))),
         ("seq".to_owned(), ints(&|(_, row)| row.seq)),
         ("kind".to_owned(), texts(&|row| row.kind.clone())),

@@ -57,7 +57,7 @@ pub(super) const CALLS: &[Call] = &[
     call("count(*)", "count", "one", Exact::Always),
     call("count(value)", "count", "value", Exact::Always),
     Call { distinct: true, ..call("count(DISTINCT kind)", "count", "kind", Exact::Always) },
-    Call { distinct: true, ..call("count(DISTINCT value)", "count", "value", Exact::Always) },
+    Call { distinct: true, ..call("count(DISTINCT value)", "count", "one_zero", Exact::Always) },
     call("sum(value)", "sum", "value", Exact::InOrder),
     call("sum(seq)", "sum", "seq", Exact::Always),
     call("avg(value)", "avg", "value", Exact::InOrder),
