@@ -73,6 +73,15 @@ pub(crate) struct Recounted {
     pub(crate) failed: Vec<String>,
 }
 
+/// Rows that cannot be read with the query as it is, and could be before.
+pub(crate) struct NewDead {
+    pub(crate) count: u64,
+    /// Where the first one is, and what is wrong with it.
+    pub(crate) partition: i32,
+    pub(crate) offset: i64,
+    pub(crate) detail: String,
+}
+
 pub(crate) struct Recount {
     query: Arc<StreamQuery>,
     /// By key, the starts of its windows.
@@ -80,8 +89,9 @@ pub(crate) struct Recount {
     /// Of a query without a grouping: the records that are chosen.
     records: HashSet<(i32, i64)>,
     partitions: BTreeMap<i32, Partition>,
-    /// Rows that cannot be read with the query as it is, by partition and offset, with what is wrong with them.
-    pub(crate) dead: BTreeMap<(i32, i64), String>,
+    /// Of a changed query: the rows that were dead under the old one.
+    known_dead: Option<HashSet<(i32, i64)>>,
+    new_dead: Option<NewDead>,
     /// Event times of the readings that were folded, by partition and the columns that name a reading.
     folded: HashMap<(i32, RowBytes), i64>,
 }
@@ -92,7 +102,17 @@ impl Recount {
         for (start, key) in targets {
             by_key.entry(key).or_default().insert(start);
         }
-        Self { query, targets: by_key, records, partitions: BTreeMap::new(), dead: BTreeMap::new(), folded: HashMap::new() }
+        Self { query, targets: by_key, records, partitions: BTreeMap::new(), known_dead: None, new_dead: None, folded: HashMap::new() }
+    }
+
+    /// Looks for dead rows, by partition and offset, other than `known`.
+    pub(crate) fn watch_dead(&mut self, known: HashSet<(i32, i64)>) {
+        self.known_dead = Some(known);
+    }
+
+    /// The dead rows that [`Recount::watch_dead`] did not know.
+    pub(crate) fn new_dead(&self) -> Option<&NewDead> {
+        self.new_dead.as_ref()
     }
 
     /// Takes the next records of a partition, in log order. Gives the results of a query without a grouping. `offset` gives that of the
@@ -105,7 +125,12 @@ impl Recount {
         let number = input.partition;
         let partition = self.partitions.entry(number).or_default();
         let judged = judge(&query, partition, input, Lateness::Waived)?;
-        self.dead.extend(judged.dead.iter().map(|row| ((number, offset(row.index)), row.detail.clone())));
+        if let Some(known) = &self.known_dead {
+            for row in judged.dead.iter().filter(|row| !known.contains(&(number, offset(row.index)))) {
+                let first = || NewDead { count: 0, partition: number, offset: offset(row.index), detail: row.detail.clone() };
+                self.new_dead.get_or_insert_with(first).count += 1;
+            }
+        }
         let Some(grouping) = &query.groups else {
             let chosen = |row: &u32| self.records.contains(&(number, offset(input.decoded.rows[*row as usize])));
             let mask = judged.used.rows.values().iter().map(chosen).collect();

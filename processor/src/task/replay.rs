@@ -24,7 +24,7 @@ use super::owner::Owner;
 use super::results::with_window;
 use super::revisions::RESTATED;
 use super::scan::{fault, scan};
-use crate::engine::recount::{Placed, Recount, Target, first_time, place};
+use crate::engine::recount::{NewDead, Placed, Recount, Target, first_time, place};
 use crate::engine::{Input, PartitionTime};
 use crate::format::decode::Decoder;
 use crate::format::encode::{JsonRows, key_text};
@@ -387,6 +387,9 @@ impl Replay<'_> {
         }
         let mut rows: Vec<NewRow> = Vec::new();
         let mut recount = Recount::new(Arc::clone(&self.query), chosen.targets.iter().cloned(), chosen.records.clone());
+        if !report.changes.is_empty() {
+            recount.watch_dead(self.known_dead()?);
+        }
         let mut decoder = Decoder::new(Arc::clone(&self.query.schema));
         for (partition, bounds) in bounds {
             let mut history = self.history(*partition, bounds.position).map_err(fault)?;
@@ -398,7 +401,9 @@ impl Replay<'_> {
                 }
             }
         }
-        self.refuse_new_dead(&recount, report)?;
+        if let Some(new) = recount.new_dead() {
+            return Err(self.refuse_new_dead(new));
+        }
         let recounted = recount.finish().map_err(|cause| fault(self.broken(&cause)))?;
         (report.windows.without_row, report.windows.failed) = (recounted.without as u64, recounted.failed.len() as u64);
         rows.extend(window_rows(&recounted).map_err(fault)?);
@@ -407,28 +412,28 @@ impl Replay<'_> {
         self.send(&rows, &held, journals, report)
     }
 
-    /// A changed query that no longer reads rows which it has used would take them out of results that are right.
-    fn refuse_new_dead(&self, recount: &Recount, report: &Report) -> Result<(), ProcessorError> {
-        if report.changes.is_empty() || recount.dead.is_empty() {
-            return Ok(());
-        }
+    /// The rows of the query's input that are in its dead lane, by partition and offset.
+    fn known_dead(&self) -> Result<HashSet<(i32, i64)>, ProcessorError> {
         let file = &self.query.file;
-        let mut known: HashSet<(i32, i64)> = HashSet::new();
+        let mut known = HashSet::new();
         let wanted = Wanted { lane: Some(Lane::Dead), stage: Some(file.name.clone()), reason: None };
         lanes::each(self.settings, &wanted, self.owner, |row| {
             if row.topic.as_deref() == Some(file.source.topic.as_str()) {
                 known.extend(row.partition.zip(row.offset));
             }
         })?;
-        let mut new = recount.dead.iter().filter(|(place, _)| !known.contains(place));
-        let Some(((partition, offset), detail)) = new.next() else { return Ok(()) };
-        Err(ProcessorError::Task(format!(
-            "the lanes of query '{}' cannot be replayed with the query as it is now: {} rows that it could read before are dead under it, the \
+        Ok(known)
+    }
+
+    /// A changed query that no longer reads rows which it has used would take them out of results that are right.
+    fn refuse_new_dead(&self, new: &NewDead) -> ProcessorError {
+        let NewDead { count, partition, offset, detail } = new;
+        let file = &self.query.file;
+        ProcessorError::Task(format!(
+            "the lanes of query '{}' cannot be replayed with the query as it is now: {count} rows that it could read before are dead under it, the \
              first in {}-{partition} at offset {offset} ({detail}), and the windows would lose them; write a schema that reads both",
-            file.name,
-            new.count() + 1,
-            file.source.topic
-        )))
+            file.name, file.source.topic
+        ))
     }
 
     fn send(
