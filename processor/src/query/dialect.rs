@@ -30,32 +30,30 @@ pub(crate) fn statements(sql: &str) -> Result<Vec<Statement>, ParserError> {
 /// `INTERVAL '1 hour'` is `INTERVAL '1' hour`, the one form that the parser takes.
 fn intervals(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
     let mut out: Vec<TokenWithSpan> = Vec::with_capacity(tokens.len());
+    let mut after_interval = false;
     for mut token in tokens {
-        let after_interval = || {
-            let before = out.iter().rev().find(|token| !matches!(token.token, Token::Whitespace(_)));
-            before.is_some_and(|token| matches!(&token.token, Token::Word(word) if word.keyword == Keyword::INTERVAL))
-        };
-        let Token::SingleQuotedString(text) = &mut token.token else {
-            out.push(token);
-            continue;
-        };
-        let parts: Vec<&str> = text.split_whitespace().collect();
-        let &[number, unit] = parts.as_slice() else {
-            out.push(token);
-            continue;
-        };
-        let is_length = number.parse::<f64>().is_ok() && unit.chars().all(|letter| letter.is_ascii_alphabetic());
-        if !is_length || !after_interval() {
-            out.push(token);
-            continue;
+        let mut unit = None;
+        if let Token::SingleQuotedString(text) = &mut token.token
+            && after_interval
+            && let Some((number, name)) = number_and_unit(text)
+        {
+            unit = Some(TokenWithSpan::new(Token::make_keyword(name), token.span));
+            *text = number.to_owned();
         }
-        let span = token.span;
-        let unit = Token::make_keyword(unit);
-        *text = number.to_owned();
+        if !matches!(token.token, Token::Whitespace(_)) {
+            after_interval = matches!(&token.token, Token::Word(word) if word.keyword == Keyword::INTERVAL);
+        }
         out.push(token);
-        out.push(TokenWithSpan::new(unit, span));
+        out.extend(unit);
     }
     out
+}
+
+fn number_and_unit(text: &str) -> Option<(&str, &str)> {
+    let mut parts = text.split_whitespace();
+    let (number, unit) = (parts.next()?, parts.next()?);
+    let is_one = parts.next().is_none() && number.parse::<f64>().is_ok() && unit.chars().all(|letter| letter.is_ascii_alphabetic());
+    is_one.then_some((number, unit))
 }
 
 /// `1.5D` is a DOUBLE: the number with an exponent, which is one as well. `1.5BD` is a DECIMAL, as it is without.
