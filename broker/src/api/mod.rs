@@ -21,6 +21,8 @@ mod transaction_admin;
 mod transactions;
 mod versions;
 
+use std::collections::HashSet;
+use std::hash::Hash;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
@@ -288,6 +290,12 @@ pub(crate) fn frame(key: ApiKey, version: i16, body: &[u8]) -> Bytes {
     }
     out.extend(body);
     out.into()
+}
+
+/// What a request names more than once.
+fn doubled<K: Eq + Hash + Copy>(named: impl Iterator<Item = K>) -> HashSet<K> {
+    let mut seen = HashSet::new();
+    named.filter(|one| !seen.insert(*one)).collect()
 }
 
 /// What tests of the requests share.

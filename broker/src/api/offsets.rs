@@ -1,6 +1,6 @@
 //! Questions about offsets: ListOffsets, OffsetForLeaderEpoch; and DeleteRecords, which moves the first one.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use kafka_protocol::error::ResponseError;
@@ -12,7 +12,7 @@ use kafka_protocol::messages::{
     OffsetForLeaderEpochResponse,
 };
 
-use super::{Request, blocking};
+use super::{Request, blocking, doubled};
 use crate::auth::users::Act;
 use crate::batch::LEADER_EPOCH;
 use crate::broker::Shared;
@@ -32,21 +32,18 @@ pub(super) async fn list_offsets(broker: &Arc<Shared>, header: &Request, request
     let (shared, version, principal) = (broker.clone(), header.version, header.client.principal());
     let isolation = if request.isolation_level == 0 { Isolation::Uncommitted } else { Isolation::Committed };
     let work = move || {
-        let mut named: HashMap<_, usize> = HashMap::new();
-        for topic in &request.topics {
-            topic.partitions.iter().for_each(|wanted| *named.entry((topic.name.clone(), wanted.partition_index)).or_default() += 1);
-        }
+        let asked = request.topics.iter().flat_map(|topic| topic.partitions.iter().map(|wanted| (&topic.name, wanted.partition_index)));
+        let doubled = doubled(asked);
         let mut answered = HashSet::new();
-        let topics = request.topics.into_iter().map(|topic| {
+        let topics = request.topics.iter().map(|topic| {
             let allowed = principal.may(Act::See(&topic.name));
             // A partition that is asked about twice is answered once.
-            let first = topic.partitions.iter().filter(|wanted| answered.insert((topic.name.clone(), wanted.partition_index)));
+            let first = topic.partitions.iter().filter(|wanted| answered.insert((&topic.name, wanted.partition_index)));
             let partitions = first.map(|wanted| {
                 let index = wanted.partition_index;
-                let twice = named.get(&(topic.name.clone(), index)).is_some_and(|times| *times > 1);
                 let found = match shared.topics.partition(&topic.name, index) {
                     _ if !allowed => Err(ResponseError::TopicAuthorizationFailed),
-                    _ if twice => Err(ResponseError::InvalidRequest),
+                    _ if doubled.contains(&(&topic.name, index)) => Err(ResponseError::InvalidRequest),
                     _ if !is_known(wanted.timestamp, version) => Err(ResponseError::UnsupportedVersion),
                     found => found.ok_or(ResponseError::UnknownTopicOrPartition),
                 };
@@ -59,7 +56,7 @@ pub(super) async fn list_offsets(broker: &Arc<Shared>, header: &Request, request
                     Err(error) => answer.with_error_code(error.code()),
                 }
             });
-            ListOffsetsTopicResponse::default().with_partitions(partitions.collect()).with_name(topic.name)
+            ListOffsetsTopicResponse::default().with_partitions(partitions.collect()).with_name(topic.name.clone())
         });
         topics.filter(|topic: &ListOffsetsTopicResponse| !topic.partitions.is_empty()).collect()
     };

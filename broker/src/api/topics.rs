@@ -1,6 +1,6 @@
 //! CreateTopics and DeleteTopics.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use kafka_protocol::error::ResponseError;
@@ -9,7 +9,7 @@ use kafka_protocol::messages::create_topics_response::{CreatableTopicConfigs, Cr
 use kafka_protocol::messages::delete_topics_response::DeletableTopicResult;
 use kafka_protocol::messages::{CreateTopicsRequest, CreateTopicsResponse, DeleteTopicsRequest, DeleteTopicsResponse};
 
-use super::{NODE, Request, blocking, text};
+use super::{NODE, Request, blocking, doubled, text};
 use crate::auth::users::Act;
 use crate::broker::Shared;
 use crate::ids::wire_id;
@@ -24,15 +24,12 @@ type Refused = (ResponseError, String);
 pub(super) async fn create(broker: &Arc<Shared>, header: &Request, request: CreateTopicsRequest) -> CreateTopicsResponse {
     let (shared, principal) = (broker.clone(), header.client.principal());
     let work = move || {
-        let mut named: HashMap<_, usize> = HashMap::new();
-        for topic in &request.topics {
-            *named.entry(&topic.name).or_default() += 1;
-        }
+        let doubled = doubled(request.topics.iter().map(|topic| &topic.name));
         let mut answered = HashSet::new();
         // A name that is there twice is answered once: nobody can tell which of the two is meant.
         let created = request.topics.iter().filter(|topic| answered.insert(&topic.name)).map(|topic| {
             let answer = CreatableTopicResult::default().with_name(topic.name.clone());
-            let created = if named.get(&topic.name).is_some_and(|times| *times > 1) {
+            let created = if doubled.contains(&topic.name) {
                 Err((ResponseError::InvalidRequest, "Duplicate topic name.".to_owned()))
             } else if !principal.may(Act::Manage(&topic.name)) {
                 Err((ResponseError::TopicAuthorizationFailed, "this user may not create topics".to_owned()))
