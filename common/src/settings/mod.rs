@@ -83,10 +83,9 @@ impl Settings {
                 &format!("log.level: '{part}' is none of off, error, warn, info, debug and trace, nor PART=LEVEL with one of them"),
             );
         }
-        let servers: Vec<&str> = self.kafka.bootstrap_servers.split(',').map(str::trim).collect();
-        for server in &servers {
+        for server in self.kafka.bootstrap_servers.split(',').map(str::trim) {
             // As librdkafka has it: PROTOCOL://HOST:PORT, of which only the host must be there.
-            let address = server.split_once("://").map_or(*server, |(_, address)| address);
+            let address = server.split_once("://").map_or(server, |(_, address)| address);
             let port = address.rsplit_once(':').filter(|_| !address.ends_with(']')).map(|(_, port)| port);
             let is_one = !address.is_empty() && port.is_none_or(|port| port.parse::<u16>().is_ok_and(|port| port > 0));
             check(is_one, &format!("kafka.bootstrap_servers: '{server}' is no HOST:PORT such as 127.0.0.1:9092"));
@@ -96,15 +95,10 @@ impl Settings {
                 check(false, &format!("topics: {fault}"));
             }
         }
-        for (key, name, others) in [
-            ("topics.late", &self.topics.late, [&self.topics.input, &self.topics.dead]),
-            ("topics.dead", &self.topics.dead, [&self.topics.input, &self.topics.late]),
-        ] {
+        let Topics { input, late, dead, .. } = &self.topics;
+        for (key, name, is_own) in [("topics.late", late, late != input), ("topics.dead", dead, dead != input && dead != late)] {
             let own = "what is set aside would be read or judged again";
-            check(
-                !others.contains(&name),
-                &format!("{key} is '{name}', which another of the topics is as well; {own}: give it a name of its own"),
-            );
+            check(is_own, &format!("{key} is '{name}', which another of the topics is as well; {own}: give it a name of its own"));
         }
         faults.extend(self.sink.faults());
         faults

@@ -213,9 +213,10 @@ impl Connection<'_> {
                     self.door.filters()
                 ));
             }
-            Event::Message(message) if !self.leaving && !self.overflowed => {
+            Event::Message(message) if !self.leaving => {
+                let overflowed = self.overflowed;
                 self.take(message);
-                if self.overflowed {
+                if self.overflowed && !overflowed {
                     legacy.ahead = self.fitting();
                     tracing::warn!(
                         ahead = legacy.ahead,
@@ -223,7 +224,6 @@ impl Connection<'_> {
                     );
                 }
             }
-            Event::Message(message) if !self.leaving => self.take(message),
             _ => {}
         }
         Ok(())
