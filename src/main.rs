@@ -149,7 +149,7 @@ fn load(cli: &Cli) -> Result<Loaded, Faults> {
 fn start(cli: &Cli) -> anyhow::Result<ExitCode> {
     let loaded = load(cli)?;
     match &cli.command {
-        Some(Command::Config(command)) => config_command(command, &loaded),
+        Some(Command::Config(command)) => config_command(command, &loaded, sink::check)?,
         Some(Command::Why(args)) => why(args, &loaded.settings.http, run::LISTEN)?,
         Some(Command::Sql(args)) => sql(args, &loaded.settings, run::LISTEN)?,
         Some(Command::Setup(args)) => setup::setup(args, &loaded.settings)?,

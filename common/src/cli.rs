@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 use serde_json::Value;
 
+use crate::Settings;
 use crate::settings::{Faults, Flag, Loaded, load};
 
 /// Flags that every binary takes; flatten them into its own.
@@ -68,11 +69,21 @@ impl CommonArgs {
 }
 
 /// `config show|check` of any binary.
-pub fn config_command(command: &ConfigCommand, loaded: &Loaded) {
+///
+/// # Errors
+/// [`Faults`] of a check: those that `check` finds, which looks closer than loading the settings does.
+pub fn config_command(command: &ConfigCommand, loaded: &Loaded, check: impl FnOnce(&Settings) -> Vec<String>) -> anyhow::Result<()> {
     match command {
         ConfigCommand::Show => print!("{}", loaded.show()),
-        ConfigCommand::Check => println!("the settings are fine"),
+        ConfigCommand::Check => {
+            let faults = check(&loaded.settings);
+            if !faults.is_empty() {
+                return Err(Faults(faults).into());
+            }
+            println!("the settings are fine");
+        }
     }
+    Ok(())
 }
 
 /// Usage and settings faults end with 2, as clap's own do; faults at work with 1.

@@ -10,6 +10,7 @@
 //! | [`reading`] | the reading on the wire |
 //! | [`topics`] | names of topics and of record headers |
 //! | [`kafka`] | client configuration, explicit creation of topics |
+//! | [`headers`] | headers of records, whatever bytes their names are |
 //! | [`mqtt`] | a client's connection to an MQTT broker |
 //! | [`telemetry`] | metrics registry, health, status, logs, and the HTTP listener that shows them |
 //! | [`shutdown`] | one signal to stop, with a deadline |
@@ -22,6 +23,7 @@
 //! | `http_tls` | TLS for that listener |
 
 pub mod cli;
+pub mod headers;
 pub mod healthcheck;
 mod http_tls;
 pub mod kafka;

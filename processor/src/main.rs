@@ -75,7 +75,7 @@ fn start(args: Args) -> anyhow::Result<ExitCode> {
     flags.set("processor.rebuild", "--rebuild", (!args.rebuild.is_empty()).then(|| args.rebuild.clone()));
     let loaded = args.common.load(flags)?;
     match &args.command {
-        Some(Command::Config(command)) => config_command(command, &loaded),
+        Some(Command::Config(command)) => config_command(command, &loaded, |_| Vec::new())?,
         Some(Command::Check(args)) => return check(*args, &loaded.settings),
         Some(Command::Why(args)) => why(args, &loaded.settings.http, LISTEN)?,
         Some(Command::Sql(args)) => sql(args, &loaded.settings, LISTEN)?,

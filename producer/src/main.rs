@@ -27,7 +27,7 @@ fn start(args: &Args) -> anyhow::Result<ExitCode> {
     let loaded = args.common.load(args.flags())?;
     producer::check(&loaded.settings)?;
     if let Some(Command::Config { command }) = &args.command {
-        config_command(command, &loaded);
+        config_command(command, &loaded, |_| Vec::new())?;
         return Ok(ExitCode::SUCCESS);
     }
     if let Some(Command::Healthcheck(args)) = &args.command {

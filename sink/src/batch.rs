@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::time::Instant;
 
+use common::headers::Native;
 use rdkafka::message::{Message, OwnedMessage};
 
+use crate::ahead::Draft;
 use crate::mapping::Unreadable;
 use crate::point::Point;
 use crate::records::Records;
@@ -32,15 +34,25 @@ pub(crate) struct Batch {
     pub(crate) pieces: Vec<Range<usize>>,
     /// The points have their types, and their series are admitted.
     pub(crate) admitted: bool,
+    /// The bytes of all `points`, when they are made already.
+    pub(crate) prepared: Option<Draft>,
+    /// The reading thread has done for it what it can.
+    pub(crate) looked_at: bool,
     since: Option<Instant>,
 }
 
 impl Batch {
     /// Takes a record in; `detach` makes a copy of it when it belongs into the dead lane.
-    pub(crate) fn push<M: Message>(&mut self, record: &M, detach: impl FnOnce(&M) -> OwnedMessage, mapped: Result<Point, Unreadable>) {
+    pub(crate) fn push<M: Message<Headers: Native>>(
+        &mut self,
+        record: &M,
+        detach: impl FnOnce(&M) -> OwnedMessage,
+        mapped: Result<Point, Unreadable>,
+    ) {
         self.since.get_or_insert_with(Instant::now);
         self.rows += 1;
         self.reach(record);
+        (self.admitted, self.prepared, self.looked_at) = (false, None, false);
         match mapped {
             Ok(point) => {
                 self.points.push(point);
@@ -76,6 +88,7 @@ impl Batch {
     /// Takes the points at `at` out, for the dead lane.
     pub(crate) fn reject(&mut self, rejected: impl IntoIterator<Item = (usize, Unreadable)>) {
         let reasons: BTreeMap<usize, Unreadable> = rejected.into_iter().collect();
+        self.prepared = None;
         let moved = |at: usize| at - reasons.range(..at).count();
         for piece in &mut self.pieces {
             *piece = moved(piece.start)..moved(piece.end);

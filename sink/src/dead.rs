@@ -8,7 +8,7 @@ use common::Settings;
 use common::topics::lane_header;
 use rdkafka::ClientContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{Header, Headers as _, Message as _, OwnedHeaders, OwnedMessage};
+use rdkafka::message::{Header, Message as _, OwnedHeaders, OwnedMessage};
 use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer as _, ProducerContext};
 
 use crate::SinkError;
@@ -115,10 +115,8 @@ impl DeadLane for KafkaDeadLane {
 
 /// The record's own headers, then where it came from and why it is here.
 fn headers(record: &OwnedMessage, why: &Unreadable) -> OwnedHeaders {
-    let mut headers = OwnedHeaders::new();
-    for header in record.headers().into_iter().flat_map(|headers| headers.iter()) {
-        headers = headers.insert(header);
-    }
+    // A copy as a whole: a name may be any bytes.
+    let headers = record.headers().cloned().unwrap_or_default();
     let (partition, offset) = (record.partition().to_string(), record.offset().to_string());
     let ours = [
         (lane_header::TOPIC, record.topic()),

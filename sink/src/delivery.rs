@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::SinkError;
+use crate::ahead::{self, SharedGuard};
 use crate::backoff::Backoff;
 use crate::batch::{Batch, Offsets};
 use crate::dead::DeadLane;
-use crate::guard::Guard;
 use crate::mapping::Unreadable;
 use crate::status::Status;
 use crate::writer::{WriteError, WriteOutcome, Writer};
@@ -50,7 +50,7 @@ enum Hindrance {
 pub(crate) struct Delivery {
     writer: Box<dyn Writer>,
     lane: Box<dyn DeadLane>,
-    guard: Option<Guard>,
+    guard: Option<SharedGuard>,
     batch: Batch,
     /// Batches that the database has confirmed and may still lose: when, how many rows, how far they reach.
     settling: VecDeque<(Instant, usize, Offsets)>,
@@ -63,7 +63,7 @@ pub(crate) struct Delivery {
 }
 
 impl Delivery {
-    pub(crate) fn new(writer: Box<dyn Writer>, guard: Option<Guard>, lane: Box<dyn DeadLane>, status: Arc<Status>) -> Self {
+    pub(crate) fn new(writer: Box<dyn Writer>, guard: Option<SharedGuard>, lane: Box<dyn DeadLane>, status: Arc<Status>) -> Self {
         Self {
             writer,
             lane,
@@ -80,6 +80,14 @@ impl Delivery {
     /// Takes a batch over, when the one before it is written or forgotten.
     pub(crate) fn accept(&mut self, batch: Batch) {
         self.batch = batch;
+        if self.batch.admitted {
+            self.begin();
+        }
+    }
+
+    fn begin(&mut self) {
+        self.batch.pieces.clear();
+        self.batch.pieces.push(0..self.batch.points.len());
     }
 
     /// Forgets rows whose partitions are somebody else's now.
@@ -147,8 +155,7 @@ impl Delivery {
                 return Ok(Some(hindrance));
             }
             self.batch.admitted = true;
-            self.batch.pieces.clear();
-            self.batch.pieces.push(0..self.batch.points.len());
+            self.begin();
         }
         let any = !self.batch.points.is_empty();
         loop {
@@ -162,7 +169,12 @@ impl Delivery {
                 continue;
             }
             let started = Instant::now();
-            match self.writer.write(&self.batch.points[piece.clone()]) {
+            let points = &self.batch.points[piece.clone()];
+            let written = match &self.batch.prepared {
+                Some(prepared) if points.len() == self.batch.points.len() => self.writer.write_prepared(points, prepared),
+                _ => self.writer.write(points),
+            };
+            match written {
                 Ok(outcome) => {
                     self.status.metrics.write_seconds.observe(started.elapsed().as_secs_f64());
                     self.count(&outcome);
@@ -235,6 +247,7 @@ impl Delivery {
             }
             WriteError::Refused { .. } => {
                 let middle = piece.start + piece.len() / 2;
+                self.batch.prepared = None;
                 self.batch.pieces.pop();
                 self.batch.pieces.extend([middle..piece.end, piece.start..middle]);
                 Ok(Some(Hindrance::Searching))
@@ -245,12 +258,9 @@ impl Delivery {
 
     /// Types and series, once a batch.
     fn admit(&mut self) -> Result<Option<Hindrance>, SinkError> {
-        let Some(guard) = &mut self.guard else { return Ok(None) };
-        match guard.admit(&mut self.batch.points, &self.status.metrics) {
-            Ok(refused) => {
-                self.batch.reject(refused);
-                Ok(None)
-            }
+        let Some(guard) = &self.guard else { return Ok(None) };
+        match ahead::admit(&mut ahead::lock(guard), &mut self.batch, &self.status.metrics) {
+            Ok(()) => Ok(None),
             Err(WriteError::Retry { detail, after }) => Ok(Some(Hindrance::Away { detail, after })),
             Err(error) => Err(error.into()),
         }

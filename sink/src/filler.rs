@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use rdkafka::message::{Headers as _, Message, OwnedMessage};
+use common::headers::{self, Native};
+use rdkafka::message::{Message, OwnedMessage};
 
 use crate::batch::Batch;
 use crate::mapping::Mapper;
@@ -24,9 +25,8 @@ impl Filler {
     }
 
     /// Takes a record in; `detach` copies it when it must outlive its consumer.
-    pub(crate) fn push<M: Message>(&mut self, record: &M, detach: impl FnOnce(&M) -> OwnedMessage) {
-        let headers = record.headers().into_iter().flat_map(|headers| headers.iter());
-        let headers = headers.filter_map(|header| Some((header.key, header.value?)));
+    pub(crate) fn push<M: Message<Headers: Native>>(&mut self, record: &M, detach: impl FnOnce(&M) -> OwnedMessage) {
+        let headers = headers::named(record).filter_map(|(name, value)| Some((name, value?)));
         let mut mapped = self.mapper.map(record.topic(), headers, record.payload());
         if let Ok(point) = &mut mapped {
             if *self.topic != *record.topic() {
@@ -51,6 +51,11 @@ impl Filler {
     /// Since when the oldest row waits.
     pub(crate) fn since(&self) -> Option<Instant> {
         self.batch.since()
+    }
+
+    /// What fills, to be made ready for its write.
+    pub(crate) fn batch(&mut self) -> &mut Batch {
+        &mut self.batch
     }
 
     pub(crate) fn take(&mut self) -> Batch {

@@ -14,6 +14,7 @@ use rdkafka::message::BorrowedMessage;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use crate::SinkError;
+use crate::ahead::Ahead;
 use crate::batch::Offsets;
 use crate::client_stats::ClientStats;
 use crate::delivery::{Committer, Delivery};
@@ -37,11 +38,18 @@ const RIVALRY: Duration = Duration::from_secs(60);
 /// What is read, and the way to the database.
 struct Desk {
     filler: Filler,
+    ahead: Ahead,
     dispatch: Dispatch,
 }
 
 impl Desk {
+    /// Makes what is held ready for its write.
+    fn prepare(&mut self) {
+        self.ahead.prepare(self.filler.batch());
+    }
+
     fn hand_over(&mut self) {
+        self.prepare();
         let batch = self.filler.take();
         self.dispatch.send(batch);
     }
@@ -212,15 +220,14 @@ impl Intake {
     pub(crate) fn new(
         settings: &Settings,
         output: &Output,
-        filler: Filler,
-        delivery: Delivery,
+        (filler, ahead, delivery): (Filler, Ahead, Delivery),
         status: Arc<Status>,
         part: Part,
     ) -> Result<Self, SinkError> {
         let (dispatch, worker) = Dispatch::new(delivery);
         let handover = Arc::new(Handover {
             shared: dispatch.shared(),
-            desk: Mutex::new(Desk { filler, dispatch }),
+            desk: Mutex::new(Desk { filler, ahead, dispatch }),
             fatal: Mutex::default(),
             assigned: AtomicBool::new(false),
             status,
@@ -324,6 +331,9 @@ impl Intake {
     fn hand_over_if_due(&self) -> bool {
         let mut desk = self.context().desk();
         if desk.dispatch.is_busy() {
+            if self.is_full(&desk.filler) {
+                desk.prepare();
+            }
             return false;
         }
         if self.is_full(&desk.filler) || desk.filler.since().is_some_and(|since| since.elapsed() >= self.batch_wait) {

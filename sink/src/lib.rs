@@ -19,6 +19,7 @@
 //! | `line`, `ndjson`, `web` | what several of them need: line protocol, JSON lines, a kept HTTP client and what its answers mean |
 //! | `newest` | of a batch only the newest row of each identity |
 //! | `guard` | types of fields, and how many series there may be |
+//! | [`ahead`] | what of a write is done while the one before is on its way |
 //! | [`verify`] | a database against the log |
 //! | [`store`] | the read side of that database, for a page |
 //! | `intake`, `filler`, `batch`, `records` | batches from Kafka |
@@ -26,6 +27,7 @@
 //! | `dead` | rows that no database takes, whole, into the dead lane |
 //! | `run`, `metrics`, `status`, `client_stats`, `error` | wiring, and what can be seen from outside |
 
+pub mod ahead;
 mod backoff;
 mod batch;
 mod client_stats;
@@ -61,4 +63,5 @@ mod web;
 pub mod writer;
 
 pub use error::SinkError;
+pub use outputs::check;
 pub use run::{Summary, run, run_with};

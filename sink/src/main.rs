@@ -80,7 +80,7 @@ fn start(cli: &Cli) -> anyhow::Result<ExitCode> {
         .set("sink.to", "--to", list(&cli.to));
     let loaded = cli.common.load(flags)?;
     if let Some(Command::Config(command)) = &cli.command {
-        config_command(command, &loaded);
+        config_command(command, &loaded, sink::check)?;
         return Ok(ExitCode::SUCCESS);
     }
     if let Some(Command::Healthcheck(args)) = &cli.command {

@@ -1,7 +1,8 @@
 //! Of a batch only the newest row of each identity has to reach a database that overwrites.
 
 use std::borrow::Borrow;
-use std::collections::HashMap;
+
+use hashbrown::HashMap;
 
 use crate::point::Point;
 
@@ -9,13 +10,16 @@ use crate::point::Point;
 pub(crate) struct Newest {
     /// Places of the rows that stay. No two of them have one identity.
     pub(crate) places: Vec<usize>,
+    /// [`Point::series_hash`] of each of them.
+    pub(crate) hashes: Vec<u64>,
     /// Rows that came after one of a larger revision.
     pub(crate) stale: u64,
 }
 
 impl Newest {
     pub(crate) fn of<P: Borrow<Point>>(points: &[P]) -> Self {
-        let mut newest = Self { places: Vec::with_capacity(points.len()), stale: 0 };
+        let (places, hashes) = (Vec::with_capacity(points.len()), Vec::with_capacity(points.len()));
+        let mut newest = Self { places, hashes, stale: 0 };
         let mut held: HashMap<(u64, i64), usize> = HashMap::with_capacity(points.len());
         for (at, point) in points.iter().map(P::borrow).enumerate() {
             let key = (point.series_hash(), point.time_ms);
@@ -30,6 +34,7 @@ impl Newest {
                 _ => {
                     held.insert(key, newest.places.len());
                     newest.places.push(at);
+                    newest.hashes.push(key.0);
                 }
             }
         }

@@ -1,5 +1,6 @@
 //! From the settings of an output to its writer.
 
+use common::Settings;
 use common::settings::{Database, Lake, Output};
 
 use crate::console::ConsoleWriter;
@@ -44,6 +45,20 @@ pub(crate) fn open(output: &Output) -> Result<Box<dyn Writer>, WriteError> {
         Database::Delta => Box::new(lake(output, &output.delta, true)?),
     };
     Ok(writer)
+}
+
+/// What is wrong with the outputs and can be known without asking a database: a token that is missing, files that cannot be read. One sentence
+/// each.
+pub fn check(settings: &Settings) -> Vec<String> {
+    let look = |output: &Output| match output.to {
+        Database::Influxdb => InfluxWriter::open(&output.influxdb).map(drop),
+        Database::Victoriametrics => VictoriaWriter::open(&output.victoriametrics).map(drop),
+        Database::Http => PostWriter::open(&output.http).map(drop),
+        // Opening these would make them.
+        Database::Sqlite | Database::Delta | Database::Parquet | Database::Console => Ok(()),
+    };
+    let fault = |output: Output| Some(format!("sink output '{}': {}", output.name(), look(&output).err()?));
+    settings.sink.all_outputs().into_iter().filter_map(fault).collect()
 }
 
 fn lake(output: &Output, settings: &Lake, compacts: bool) -> Result<LakeWriter, WriteError> {

@@ -2,9 +2,10 @@
 
 use common::settings::Post;
 
+use crate::ahead::{Draft, Prepare};
 use crate::ndjson;
 use crate::point::Point;
-use crate::web::{Address, Client, Scheme, Secret};
+use crate::web::{Address, Body, Client, Scheme, Secret};
 use crate::writer::{WriteError, WriteOutcome, Writer};
 
 /// What a receiver may answer when it has taken the whole of a request.
@@ -15,7 +16,21 @@ const SUCCESS: &[u16] = &[200, 201, 202, 204];
 #[derive(Debug)]
 pub struct PostWriter {
     client: Client,
-    body: Vec<u8>,
+    form: Form,
+}
+
+#[derive(Debug, Clone)]
+struct Form {
+    gzip: bool,
+}
+
+impl Prepare for Form {
+    fn prepare(&mut self, points: &[Point]) -> Draft {
+        let mut rows = Vec::new();
+        ndjson::write(points, &mut rows);
+        let outcome = WriteOutcome { written: points.len() as u64, ..WriteOutcome::default() };
+        Draft { body: Body::new(rows, self.gzip), outcome, ..Draft::default() }
+    }
 }
 
 impl PostWriter {
@@ -30,10 +45,9 @@ impl PostWriter {
             secret: Secret { scheme: Scheme::Bearer, token: settings.token.clone(), file: settings.token_file.clone() },
             ca_file: settings.ca_file.clone(),
             identity: settings.cert_file.clone().zip(settings.key_file.clone()),
-            gzip: settings.gzip,
             timeout: settings.timeout.duration(),
         };
-        Ok(Self { client: Client::new(address)?, body: Vec::new() })
+        Ok(Self { client: Client::new(address)?, form: Form { gzip: settings.gzip.is_for(&settings.url) } })
     }
 }
 
@@ -43,10 +57,17 @@ impl Writer for PostWriter {
     }
 
     fn write(&mut self, points: &[Point]) -> Result<WriteOutcome, WriteError> {
-        self.body.clear();
-        ndjson::write(points, &mut self.body);
-        let answer = self.client.post("", "application/x-ndjson", &self.body)?;
+        let prepared = self.form.prepare(points);
+        self.write_prepared(points, &prepared)
+    }
+
+    fn preparer(&self) -> Option<Box<dyn Prepare>> {
+        Some(Box::new(self.form.clone()))
+    }
+
+    fn write_prepared(&mut self, _points: &[Point], prepared: &Draft) -> Result<WriteOutcome, WriteError> {
+        let answer = self.client.post("", "application/x-ndjson", &prepared.body)?;
         answer.judge(self.client.database(), self.client.url(), SUCCESS)?;
-        Ok(WriteOutcome { written: points.len() as u64, ..WriteOutcome::default() })
+        Ok(prepared.outcome.clone())
     }
 }

@@ -2,17 +2,23 @@
 //!
 //! Hardly any is ever looked at again: only those that the database refuses. So keeping one costs a copy of its bytes, and no allocation.
 
+use common::headers::{self, Native};
 use rdkafka::Timestamp;
-use rdkafka::message::{Header, Headers as _, Message, OwnedHeaders, OwnedMessage};
+use rdkafka::message::{Message, OwnedHeaders, OwnedMessage};
 
 #[derive(Debug, Default)]
 pub(crate) struct Records {
-    /// Per record: key, payload, then name and value of each header; each as its length and its bytes.
+    /// Per record: key, payload, then of each header the place of its name and its value; parts are their length and their bytes.
     bytes: Vec<u8>,
     places: Vec<Place>,
     /// Names that occur; there are few.
     topics: Vec<String>,
+    /// Of headers. Once there are many, the rest stands in the bytes.
+    names: Vec<Vec<u8>>,
 }
+
+/// Most names of headers that are kept apart.
+const NAMES: usize = 32;
 
 #[derive(Debug)]
 struct Place {
@@ -28,15 +34,13 @@ struct Place {
 const ABSENT: u32 = u32::MAX;
 
 impl Records {
-    pub(crate) fn push(&mut self, record: &impl Message) {
+    pub(crate) fn push(&mut self, record: &impl Message<Headers: Native>) {
         let begin = self.bytes.len();
         self.part(record.key());
         self.part(record.payload());
-        if let Some(headers) = record.headers() {
-            for header in headers.iter() {
-                self.part(Some(header.key.as_bytes()));
-                self.part(header.value);
-            }
+        for (name, value) in headers::raw(record) {
+            self.name(name);
+            self.part(value);
         }
         let topic = match self.topics.iter().position(|known| known == record.topic()) {
             Some(at) => at,
@@ -61,9 +65,13 @@ impl Records {
         let (key, payload) = (take(&mut rest)?, take(&mut rest)?);
         let mut headers = None;
         while !rest.is_empty() {
-            let (name, value) = (take(&mut rest)??, take(&mut rest)?);
-            let header = Header { key: std::str::from_utf8(name).ok()?, value };
-            headers = Some(headers.unwrap_or_else(OwnedHeaders::new).insert(header));
+            let (at, after) = rest.split_first()?;
+            rest = after;
+            let name = match self.names.get(usize::from(*at)) {
+                Some(name) => name.as_slice(),
+                None => take(&mut rest)??,
+            };
+            headers = Some(headers::insert(headers.unwrap_or_else(OwnedHeaders::new), name, take(&mut rest)?));
         }
         let owned = |part: Option<&[u8]>| part.map(<[u8]>::to_vec);
         let topic = self.topics.get(place.topic)?.clone();
@@ -77,6 +85,20 @@ impl Records {
             at += 1;
             keep(at - 1)
         });
+    }
+
+    /// One byte for a name that is known.
+    fn name(&mut self, name: &[u8]) {
+        let known = self.names.iter().position(|known| known == name);
+        let at = known.unwrap_or(self.names.len());
+        if known.is_none() && at < NAMES {
+            self.names.push(name.to_owned());
+        }
+        // At most `NAMES`, which stands for a name that follows.
+        self.bytes.push(u8::try_from(at).unwrap_or(u8::MAX));
+        if at >= NAMES {
+            self.part(Some(name));
+        }
     }
 
     fn part(&mut self, part: Option<&[u8]>) {
@@ -107,8 +129,12 @@ mod tests {
 
     #[test]
     fn a_record_comes_back_as_it_was() {
+        let with = |all: OwnedHeaders, name: &[u8], value: Option<&str>| headers::insert(all, name, value.map(str::as_bytes));
         let headers = [("a", Some("1")), ("a", None), ("", Some(""))];
-        let headers = headers.iter().fold(OwnedHeaders::new(), |all, (key, value)| all.insert(Header { key, value: *value }));
+        let headers = headers.iter().fold(OwnedHeaders::new(), |all, (name, value)| with(all, name.as_bytes(), *value));
+        let headers = with(headers, b"\xff no text", Some("odd"));
+        // More names than are kept apart.
+        let headers = (0..40).fold(headers, |all, at| with(all, format!("name {at}").as_bytes(), Some("x")));
         let make = |topic: &str, offset, key: Option<&str>, payload: Option<&str>, headers| {
             let bytes = |part: Option<&str>| part.map(|part| part.as_bytes().to_vec());
             OwnedMessage::new(bytes(payload), bytes(key), topic.into(), Timestamp::CreateTime(offset), 3, offset, headers)
@@ -119,7 +145,7 @@ mod tests {
         all.iter().for_each(|record| records.push(record));
         // The headers' own form shows their address.
         let headers =
-            |record: &OwnedMessage| record.headers().map(|headers| headers.iter().map(|header| format!("{header:?}")).collect::<Vec<_>>());
+            |record: &OwnedMessage| record.headers().map(|_| headers::raw(record).map(|one| format!("{one:?}")).collect::<Vec<_>>());
         let form = |record: &OwnedMessage| format!("{:?} {:?}", record.clone().replace_headers(None), headers(record));
         for (at, record) in all.iter().enumerate() {
             assert_eq!(form(&records.get(at).unwrap()), form(record));

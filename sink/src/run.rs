@@ -1,6 +1,6 @@
 //! Wiring: for each output a database, a consumer group, a thread.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use common::kafka::{LogError, TopicSpec, ensure_topics};
@@ -11,6 +11,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
 use crate::SinkError;
+use crate::ahead::Ahead;
 use crate::dead::KafkaDeadLane;
 use crate::delivery::Delivery;
 use crate::disk::Disk;
@@ -119,11 +120,12 @@ fn set_up(
         let status = Arc::clone(&status);
         move || status.json()
     });
-    let guard = Guard::open(&settings.sink.state_path, output)?;
+    let guard = Guard::open(&settings.sink.state_path, output)?.map(|guard| Arc::new(Mutex::new(guard)));
+    let ahead = Ahead::new(guard.clone(), writer.preparer(), Arc::clone(&status));
     let lane = Box::new(KafkaDeadLane::new(settings));
     let delivery = Delivery::new(writer, guard, lane, Arc::clone(&status));
     let filler = Filler::new(Mapper::new(&output.mapping), Arc::clone(&status));
-    let intake = Intake::new(settings, output, filler, delivery, Arc::clone(&status), part.clone())?;
+    let intake = Intake::new(settings, output, (filler, ahead, delivery), Arc::clone(&status), part.clone())?;
     Ok(Ready { intake, part, status })
 }
 

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use crate::ahead::{Draft, Prepare};
 use crate::point::Point;
 
 /// What a write did.
@@ -70,6 +71,19 @@ pub trait Writer: Send + fmt::Debug {
     /// # Errors
     /// [`WriteError`] says whether trying again can help.
     fn write(&mut self, points: &[Point]) -> Result<WriteOutcome, WriteError>;
+
+    /// What makes the bytes of a write before its turn; `None` for a database that is not written by bytes.
+    fn preparer(&self) -> Option<Box<dyn Prepare>> {
+        None
+    }
+
+    /// As [`Writer::write`], with what its preparer has made of the same points.
+    ///
+    /// # Errors
+    /// As [`Writer::write`].
+    fn write_prepared(&mut self, points: &[Point], _prepared: &Draft) -> Result<WriteOutcome, WriteError> {
+        self.write(points)
+    }
 
     /// How long the database may lose a confirmed write when its process dies. The offsets of such rows are committed only after that.
     fn settles_after(&self) -> Duration {

@@ -42,6 +42,40 @@ fn config_shows_where_a_value_comes_from() {
 }
 
 #[test]
+fn a_check_tells_what_can_be_known_without_the_databases() {
+    let influx = [("TIDEMARK_SINK__TO", "influxdb"), ("TIDEMARK_SINK__INFLUXDB__BUCKET", "b")];
+    let check = |more: &[(&str, &str)]| {
+        let output = sink(&["config", "check"], &[&influx[..], more].concat());
+        (output.status.code(), stderr(&output))
+    };
+    let (code, text) = check(&[]);
+    assert_eq!(code, Some(2), "{text}");
+    assert!(text.contains("sink output 'influxdb': influxdb.token_file is missing") && text.contains("token = \"\""), "{text}");
+    assert_eq!(check(&[("TIDEMARK_SINK__INFLUXDB__TOKEN", "")]).0, Some(0), "an empty one is the word for none");
+    assert_eq!(check(&[("TIDEMARK_SINK__INFLUXDB__TOKEN", "t")]).0, Some(0));
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("token");
+    let with_file = || check(&[("TIDEMARK_SINK__INFLUXDB__TOKEN_FILE", file.to_str().unwrap())]);
+    assert!(with_file().1.contains("cannot be read"), "{}", with_file().1);
+    std::fs::write(&file, "\n").unwrap();
+    assert!(with_file().1.contains("is empty; write the token into its first line"), "{}", with_file().1);
+    std::fs::write(&file, "t\n").unwrap();
+    assert_eq!(with_file().0, Some(0));
+    // A start says the same, before the log is asked.
+    let output = sink(&["--http-listen", "127.0.0.1:0", "--bootstrap-servers", &dead_port()], &influx);
+    assert!(output.status.code() == Some(1) && stderr(&output).contains("influxdb.token_file is missing"), "{}", stderr(&output));
+}
+
+#[test]
+fn outputs_that_are_no_json_are_one_clear_sentence() {
+    let output = sink(&["config", "check"], &[("TIDEMARK_SINK__OUTPUTS", r#"[{"to":"influxdb","influxdb":{"token":"hunter2"}"#)]);
+    let text = stderr(&output);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text.contains("sink.outputs (environment TIDEMARK_SINK__OUTPUTS): is no list in JSON (EOF"), "{text}");
+    assert!(text.lines().count() == 2 && !text.contains("hunter2"), "{text}");
+}
+
+#[test]
 fn faulty_settings_end_with_2_and_name_all_faults() {
     let output = sink(&[], &[("TIDEMARK_SINK__BATCH_WAIT", "5"), ("TIDEMARK_SINK__BATCH_ROW", "5")]);
     assert_eq!(output.status.code(), Some(2));

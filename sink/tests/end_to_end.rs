@@ -148,6 +148,29 @@ async fn rows_become_points_poison_goes_to_the_dead_lane_and_a_restart_goes_on()
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn headers_whose_names_are_no_text_end_nothing_and_stay_with_a_dead_row() {
+    let log = Log::start().await;
+    log.create(&[TOPIC, "iot.dead"]).await;
+    let (_dir, path) = folder();
+    let odd: [(&[u8], &[u8]); 2] = [(b"\xff\xfe", b"odd"), (b"tidemark-\xe9", b"")];
+    log.produce_odd(TOPIC, &row("a", 0, 1.0, 1), &odd).await;
+    log.produce_odd(TOPIC, &Row { value: "poison".into(), ..row("a", 0, 1.0, 1) }, &odd).await;
+    log.produce(TOPIC, &[row("a", 10_000, 2.0, 2)]).await;
+    let settings = settings(&log, &path);
+    let running = start(settings.clone(), None);
+    until("both rows are there", || count(&path) == 2).await;
+    until("the poison is buried", || running.status("rejected") == 1).await;
+    running.stop().await;
+    let dead = log.read("iot.dead", 1).await.remove(0);
+    let headers: Vec<_> = common::headers::raw(&dead).collect();
+    assert!(odd.iter().all(|(name, value)| headers.contains(&(*name, Some(*value)))), "{headers:?}");
+    assert_eq!(common::headers::text(&dead, lane_header::REASON), Some("not_json"));
+    let report = tokio::task::spawn_blocking(move || sink::verify::verify(&settings, None, sink::verify::Span::default(), 5));
+    let report = report.await.unwrap().unwrap();
+    assert!(report.is_equal() && report.equal == 2, "{report}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_topic_that_appears_later_is_read() {
     let log = Log::start().await;
     log.create(&["iot.dead"]).await;

@@ -9,7 +9,7 @@ use std::net::TcpListener;
 use std::sync::{Arc, Mutex};
 
 use common::Settings;
-use common::settings::{Database as To, InfluxApi};
+use common::settings::{Database as To, Gzip, InfluxApi};
 use common::topics::result_header;
 use log::Log;
 use rows::{row, start, with_value};
@@ -75,7 +75,7 @@ async fn its_own_way_is_taken_bad_lines_are_dead_and_nothing_is_deleted() {
     settings.sink.influxdb.api = InfluxApi::V3;
     settings.sink.influxdb.bucket = "plant b".into();
     settings.sink.influxdb.token = Some("secret".into());
-    settings.sink.influxdb.gzip = false;
+    settings.sink.influxdb.gzip = Gzip::Off;
     log.produce(TOPIC, &(0..30).map(|i| row(&format!("s-{i:02}"), 1_000, i as f64, i, true)).collect::<Vec<_>>()).await;
     let running = start(&settings);
     running.done(30).await;

@@ -1,7 +1,8 @@
 //! How many points a second each database gets from the log, beside plain posts of the same lines, and in how much memory.
 //!
 //! `cargo test --release -p sink --test throughput -- --ignored --nocapture` prints a line for each; `TIDEMARK_TEST_POINTS` (1,000,000) is how
-//! many points each one gets. The settings are the program's own, but for those that begin with `TIDEMARK_SINK__`, which are taken over.
+//! many points each one gets, `TIDEMARK_TEST_ROUNDS` (3) how often posts and sink take turns, `TIDEMARK_TEST_ONLY` names databases with commas.
+//! The settings are the program's own, but for those that begin with `TIDEMARK_SINK__`, which are taken over.
 #![allow(clippy::unwrap_used, dead_code)]
 
 mod database;
@@ -15,10 +16,9 @@ use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
 use database::{Database, Kind, TOKEN};
-use flate2::Compression;
-use flate2::write::GzEncoder;
 use log::{Log, Row};
 use rows::{binary_at, until, with_value};
+use serde_json::json;
 
 const TOPIC: &str = "iot.agg.q";
 const BEGIN: i64 = 1_700_000_000_000;
@@ -47,26 +47,23 @@ fn line(i: i64, out: &mut Vec<u8>) {
     writeln!(out, "q,sensor_id=s-{sensor:04} n={:?},avg={avg:?},min={min:?},max={max:?} {start}", n as f64).unwrap();
 }
 
-/// 5,000 lines a post, one after the other over one connection, made before the clock starts. The better of plain and compressed.
-fn plain_posts(url: &str, total: i64, gzip: bool) -> f64 {
+/// Lines of a post: the rows of the sink's batch, so that both send bodies of one size.
+const BODY: i64 = 5_000;
+
+/// One post after the other over one connection; the bodies, plain as the sink's are towards this machine, are made before the clock starts.
+fn plain_posts(url: &str, total: i64) -> f64 {
     let bodies: Vec<Vec<u8>> = (0..total)
-        .step_by(5_000)
+        .step_by(BODY as usize)
         .map(|from| {
             let mut body = Vec::new();
-            (from..(from + 5_000).min(total)).for_each(|i| line(i, &mut body));
-            if !gzip {
-                return body;
-            }
-            let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
-            encoder.write_all(&body).unwrap();
-            encoder.finish().unwrap()
+            (from..(from + BODY).min(total)).for_each(|i| line(i, &mut body));
+            body
         })
         .collect();
     let agent = ureq::Agent::new_with_defaults();
     let began = Instant::now();
     for body in &bodies {
         let request = agent.post(url).header("authorization", format!("Token {TOKEN}"));
-        let request = if gzip { request.header("content-encoding", "gzip") } else { request };
         assert_eq!(request.send(body).unwrap().status(), 204);
     }
     total as f64 / began.elapsed().as_secs_f64()
@@ -79,12 +76,12 @@ struct Sink {
 }
 
 impl Sink {
-    fn start(log: &Log, dir: &Path, to: &str, settings: &[(&str, String)]) -> Self {
+    /// `output` is one of `sink.outputs`; by its name it reads the topic from the beginning.
+    fn start(log: &Log, dir: &Path, output: &serde_json::Value) -> Self {
         let address = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).unwrap();
         let mut command: Command = binary_at(&log.servers(), &address.to_string());
         command.envs(std::env::vars().filter(|(name, _)| name.starts_with("TIDEMARK_SINK__")));
-        command.args(["--to", to]).env("TIDEMARK_SINK__STATE_PATH", dir.join(format!("state-{to}")));
-        command.envs(settings.iter().map(|(name, value)| (format!("TIDEMARK_SINK__{name}"), value)));
+        command.env("TIDEMARK_SINK__OUTPUTS", json!([output]).to_string()).env("TIDEMARK_SINK__STATE_PATH", dir.join("state"));
         let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         Self { child, status: format!("http://{address}/status") }
     }
@@ -126,6 +123,7 @@ impl Sink {
 #[ignore = "a measurement"]
 async fn throughput() {
     let total: i64 = std::env::var("TIDEMARK_TEST_POINTS").map_or(1_000_000, |text| text.parse().unwrap());
+    let rounds: usize = std::env::var("TIDEMARK_TEST_ROUNDS").map_or(3, |text| text.parse().unwrap());
     let only = std::env::var("TIDEMARK_TEST_ONLY").unwrap_or_default();
     let wanted = |name: &str| only.is_empty() || only.split(',').any(|one| one == name);
     let log = Log::start().await;
@@ -134,33 +132,47 @@ async fn throughput() {
     for from in (0..total).step_by(50_000) {
         log.produce(TOPIC, &(from..(from + 50_000).min(total)).map(row).collect::<Vec<_>>()).await;
     }
-    let path = |name: &str| dir.path().join(name).to_string_lossy().into_owned();
+    let path = |name: &str| dir.path().join(name);
     if wanted("sqlite") {
-        Sink::start(&log, dir.path(), "sqlite", &[("SQLITE__PATH", path("p.sqlite"))]).measure("SQLite", total).await;
+        Sink::start(&log, dir.path(), &json!({ "to": "sqlite", "sqlite": { "path": path("p.sqlite") } })).measure("SQLite", total).await;
     }
     if wanted("delta") {
-        Sink::start(&log, dir.path(), "delta", &[("DELTA__PATH", path("lake"))]).measure("Delta Lake", total).await;
+        Sink::start(&log, dir.path(), &json!({ "to": "delta", "delta": { "path": path("lake") } })).measure("Delta Lake", total).await;
     }
     let influx = wanted("influxdb").then(|| Database::start(Kind::Influxdb, "throughput", &[])).flatten();
     if let Some(influx) = influx {
-        influx.create_bucket("raw", 0);
-        influx.create_bucket("packed", 0);
-        let url = |bucket: &str| format!("{}/api/v2/write?org=o&bucket={bucket}&precision=ms", influx.url());
-        let (raw, packed) = (plain_posts(&url("raw"), total, false), plain_posts(&url("packed"), total, true));
-        println!("InfluxDB, posts of the same lines, 5,000 each: {raw:.0} points/s plain, {packed:.0} points/s compressed");
-        let place = [("URL", influx.url()), ("TOKEN", TOKEN.into()), ("ORG", "o".into()), ("BUCKET", "b".into())];
-        let place = place.map(|(name, value)| (format!("INFLUXDB__{name}"), value));
-        let place: Vec<(&str, String)> = place.iter().map(|(name, value)| (name.as_str(), value.clone())).collect();
-        let sink = Sink::start(&log, dir.path(), "influxdb", &place).measure("InfluxDB, the sink", total).await;
-        println!("InfluxDB: the sink has {:.0} % of the better one of the posts", 100.0 * sink / raw.max(packed));
+        let mut pairs = Vec::new();
+        for round in 0..rounds {
+            let (posts, name) = (format!("posts-{round}"), format!("sink-{round}"));
+            influx.create_bucket(&posts, 0);
+            influx.create_bucket(&name, 0);
+            let raw = plain_posts(&format!("{}/api/v2/write?org=o&bucket={posts}&precision=ms", influx.url()), total);
+            let place = json!({ "url": influx.url(), "token": TOKEN, "org": "o", "bucket": name });
+            let output = json!({ "name": name, "to": "influxdb", "influxdb": place });
+            pairs.push((raw, Sink::start(&log, dir.path(), &output).measure("InfluxDB", total).await));
+        }
+        tell("InfluxDB", &pairs);
     }
     let flags = ["-dedup.minScrapeInterval=1ms"];
     let victoria = wanted("victoriametrics").then(|| Database::start(Kind::Victoriametrics, "throughput", &flags)).flatten();
     if let Some(victoria) = victoria {
-        let url = format!("{}/api/v2/write?precision=ms", victoria.url());
-        let (raw, packed) = (plain_posts(&url, total, false), plain_posts(&url, total, true));
-        println!("VictoriaMetrics, posts of the same lines, 5,000 each: {raw:.0} points/s plain, {packed:.0} points/s compressed");
-        let settings = [("VICTORIAMETRICS__URL", victoria.url())];
-        Sink::start(&log, dir.path(), "victoriametrics", &settings).measure("VictoriaMetrics, the sink", total).await;
+        let mut pairs = Vec::new();
+        for round in 0..rounds {
+            let raw = plain_posts(&format!("{}/api/v2/write?precision=ms", victoria.url()), total);
+            let place = json!({ "url": victoria.url() });
+            let output = json!({ "name": format!("sink-v{round}"), "to": "victoriametrics", "victoriametrics": place });
+            pairs.push((raw, Sink::start(&log, dir.path(), &output).measure("VictoriaMetrics", total).await));
+        }
+        tell("VictoriaMetrics", &pairs);
     }
+}
+
+/// Posts and sink in each round, and the sink's share over all of them.
+fn tell(database: &str, pairs: &[(f64, f64)]) {
+    for (raw, sink) in pairs {
+        println!("{database}: {raw:.0} points/s by posts, {sink:.0} points/s by the sink, {:.0} %", 100.0 * sink / raw);
+    }
+    let time = |speeds: &mut dyn Iterator<Item = f64>| speeds.map(|speed| 1.0 / speed).sum::<f64>();
+    let share = time(&mut pairs.iter().map(|pair| pair.0)) / time(&mut pairs.iter().map(|pair| pair.1));
+    println!("{database}: the sink has {:.0} % of what the posts have", 100.0 * share);
 }

@@ -71,7 +71,12 @@ pub fn load(file: Option<&Path>, environment: impl IntoIterator<Item = (String, 
             Err(fault) => faults.push(fault),
         }
     }
-    given.extend(read_environment(environment, &defaults));
+    for one in read_environment(environment, &defaults) {
+        match one {
+            Ok(one) => given.push(one),
+            Err(fault) => faults.push(fault),
+        }
+    }
     given.extend(flags.iter().map(|flag| Given {
         key: flag.key.to_owned(),
         value: flag.value.clone(),
@@ -170,35 +175,49 @@ fn to_json(kind: ValueKind) -> Value {
 }
 
 /// `TIDEMARK_KAFKA__BOOTSTRAP_SERVERS` sets `kafka.bootstrap_servers`. `TIDEMARK_CONFIG` names the file and is read by the flags.
-fn read_environment(environment: impl IntoIterator<Item = (String, String)>, defaults: &Value) -> Vec<Given> {
-    let mut given: Vec<Given> = environment
+fn read_environment(environment: impl IntoIterator<Item = (String, String)>, defaults: &Value) -> Vec<Result<Given, String>> {
+    let mut given: Vec<(String, String, String)> = environment
         .into_iter()
         .filter_map(|(name, text)| {
             let key = name.strip_prefix(ENV_PREFIX)?.strip_prefix('_')?;
-            if key == "CONFIG" {
-                return None;
-            }
             let key = key.to_ascii_lowercase().replace("__", ".");
-            let value = from_text(&text, &key, lookup(defaults, &key));
-            Some(Given { key, value, origin: Origin::Environment(name) })
+            (key != "config").then_some((key, name, text))
         })
         .collect();
-    given.sort_by(|a, b| a.key.cmp(&b.key));
-    given
+    given.sort();
+    let read = |(key, name, text): (String, String, String)| {
+        let origin = Origin::Environment(name);
+        match from_text(&text, &key, lookup(defaults, &key)) {
+            Ok(value) => Ok(Given { key, value, origin }),
+            Err(fault) => Err(format!("{key} ({origin}): {fault}")),
+        }
+    };
+    given.into_iter().map(read).collect()
 }
 
 /// The environment has only text: the key's default says whether it means a number, a list or text.
-fn from_text(text: &str, key: &str, default: Option<&Value>) -> Value {
+///
+/// # Errors
+/// When a list is no JSON; what stands in it may be secret and is not repeated.
+fn from_text(text: &str, key: &str, default: Option<&Value>) -> Result<Value, String> {
     let parsed = || serde_json::from_str::<Value>(text).ok();
-    match default {
+    Ok(match default {
         // A list of tables has no other spelling here.
-        Some(Value::Array(_)) if text.trim_start().starts_with('[') => parsed().unwrap_or_else(|| text.into()),
+        Some(Value::Array(_)) if text.trim_start().starts_with(['[', '{']) => match serde_json::from_str(text) {
+            Ok(list @ Value::Array(_)) => list,
+            Ok(_) => return Err("is one table in JSON and not a list; put it into [ ]".into()),
+            Err(error) => return Err(format!("is no list in JSON ({error}); look there for a comma, a quote or a bracket")),
+        },
+        // Its items are tables, for which a list of words has no place.
+        Some(Value::Array(_)) if key == "sink.outputs" && !text.trim().is_empty() => {
+            return Err(r#"is no list in JSON; write one such as [{"to":"console","topics":["iot"]}]"#.into());
+        }
         Some(Value::Array(_)) => text.split(',').map(str::trim).filter(|item| !item.is_empty()).collect(),
         Some(Value::Number(_) | Value::Bool(_)) => parsed().unwrap_or_else(|| text.into()),
         // An unset option shows no type; only these are numbers.
         Some(Value::Null) if matches!(key.rsplit('.').next(), Some("count" | "max_series")) => parsed().unwrap_or_else(|| text.into()),
         _ => text.into(),
-    }
+    })
 }
 
 fn lookup<'a>(tree: &'a Value, key: &str) -> Option<&'a Value> {

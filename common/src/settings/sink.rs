@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
+use serde::de::{self, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::units::{Size, Span};
 
@@ -21,7 +22,7 @@ pub struct Sink {
     /// Topics to write; every topic that begins with `iot.agg.` when empty. A name that begins with `^` is a pattern.
     pub topics: Vec<String>,
     pub instance_id: Option<String>,
-    /// Most rows that one database transaction or request covers. Left as it is, SQLite gets 12,000 and a lake 20,000.
+    /// Most rows that one database transaction or request covers. Left as it is, SQLite and a lake get 12,000.
     pub batch_rows: usize,
     /// A batch is written when its records have this size, however few they are.
     pub batch_size: Size,
@@ -186,8 +187,7 @@ impl Output {
     /// request does, unless the settings say otherwise.
     pub fn batch_rows(&self, sink: &Sink) -> usize {
         let usual = match self.to {
-            Database::Sqlite => 12_000,
-            Database::Delta | Database::Parquet => 20_000,
+            Database::Sqlite | Database::Delta | Database::Parquet => 12_000,
             _ => BATCH_ROWS,
         };
         self.batch_rows.unwrap_or(if sink.batch_rows == BATCH_ROWS { usual } else { sink.batch_rows })
@@ -302,6 +302,75 @@ impl Default for Sqlite {
     }
 }
 
+/// Whether the bodies of requests are compressed: `true`, `false` or `"auto"`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Gzip {
+    /// Unless the database is on this machine: compressing costs both sides more than the loopback does.
+    #[default]
+    Auto,
+    On,
+    Off,
+}
+
+impl Gzip {
+    /// Whether requests to `url` are compressed.
+    pub fn is_for(self, url: &str) -> bool {
+        match self {
+            Self::Auto => !is_loopback(url),
+            Self::On => true,
+            Self::Off => false,
+        }
+    }
+}
+
+fn is_loopback(url: &str) -> bool {
+    let authority = url.split_once("://").map_or(url, |(_, rest)| rest).split(['/', '?', '#']).next().unwrap_or_default();
+    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    let host = match host.strip_prefix('[') {
+        Some(address) => address.split(']').next().unwrap_or_default(),
+        None => host.split(':').next().unwrap_or_default(),
+    };
+    host.eq_ignore_ascii_case("localhost") || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+impl Serialize for Gzip {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Auto => serializer.serialize_str("auto"),
+            Self::On => serializer.serialize_bool(true),
+            Self::Off => serializer.serialize_bool(false),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Gzip {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Word;
+        impl Visitor<'_> for Word {
+            type Value = Gzip;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("true, false or \"auto\"")
+            }
+
+            fn visit_bool<E>(self, on: bool) -> Result<Gzip, E> {
+                Ok(if on { Gzip::On } else { Gzip::Off })
+            }
+
+            // The environment has only text.
+            fn visit_str<E: de::Error>(self, word: &str) -> Result<Gzip, E> {
+                match word {
+                    "auto" => Ok(Gzip::Auto),
+                    "true" => Ok(Gzip::On),
+                    "false" => Ok(Gzip::Off),
+                    other => Err(E::invalid_value(de::Unexpected::Str(other), &self)),
+                }
+            }
+        }
+        deserializer.deserialize_any(Word)
+    }
+}
+
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum InfluxApi {
@@ -328,7 +397,7 @@ pub struct Influxdb {
     /// Our own certificate (PEM) with its key, for a server that asks for one.
     pub cert_file: Option<PathBuf>,
     pub key_file: Option<PathBuf>,
-    pub gzip: bool,
+    pub gzip: Gzip,
     /// Longest time for one request.
     pub timeout: Span,
 }
@@ -345,7 +414,7 @@ impl Default for Influxdb {
             ca_file: None,
             cert_file: None,
             key_file: None,
-            gzip: true,
+            gzip: Gzip::Auto,
             timeout: Span::from_secs(30),
         }
     }
@@ -362,7 +431,7 @@ pub struct Victoriametrics {
     pub ca_file: Option<PathBuf>,
     pub cert_file: Option<PathBuf>,
     pub key_file: Option<PathBuf>,
-    pub gzip: bool,
+    pub gzip: Gzip,
     pub timeout: Span,
 }
 
@@ -375,7 +444,7 @@ impl Default for Victoriametrics {
             ca_file: None,
             cert_file: None,
             key_file: None,
-            gzip: true,
+            gzip: Gzip::Auto,
             timeout: Span::from_secs(30),
         }
     }
@@ -391,7 +460,7 @@ pub struct Post {
     pub ca_file: Option<PathBuf>,
     pub cert_file: Option<PathBuf>,
     pub key_file: Option<PathBuf>,
-    pub gzip: bool,
+    pub gzip: Gzip,
     pub timeout: Span,
 }
 
@@ -404,7 +473,7 @@ impl Default for Post {
             ca_file: None,
             cert_file: None,
             key_file: None,
-            gzip: false,
+            gzip: Gzip::Off,
             timeout: Span::from_secs(30),
         }
     }
@@ -451,6 +520,7 @@ impl Default for Lake {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use super::Gzip;
     use crate::settings::load;
 
     fn faults(file: &str) -> Vec<String> {
@@ -485,6 +555,45 @@ mod tests {
     }
 
     #[test]
+    fn bodies_are_compressed_unless_the_database_is_here() {
+        for (url, compressed) in [
+            ("http://127.0.0.1:8086", false),
+            ("http://localhost", false),
+            ("https://user:pw@LOCALHOST:1/x", false),
+            ("http://[::1]:8086/a", false),
+            ("http://influxdb:8086", true),
+            ("https://localhost.example.org", true),
+            ("http://10.0.0.1:8086?at=localhost", true),
+            ("http://[fe80::1]", true),
+        ] {
+            assert_eq!(Gzip::Auto.is_for(url), compressed, "{url}");
+            assert!(Gzip::On.is_for(url) && !Gzip::Off.is_for(url));
+        }
+        let gzip = |text: &str| {
+            let environment = [("TIDEMARK_SINK__INFLUXDB__GZIP".to_owned(), text.to_owned())];
+            load(None, environment, &[]).map(|loaded| loaded.settings.sink.influxdb.gzip).map_err(|faults| faults.to_string())
+        };
+        assert_eq!((gzip("auto"), gzip("true"), gzip("false")), (Ok(Gzip::Auto), Ok(Gzip::On), Ok(Gzip::Off)));
+        assert!(gzip("yes").unwrap_err().contains("true, false or \"auto\""));
+    }
+
+    #[test]
+    fn a_list_that_is_no_json_is_one_sentence_without_its_secrets() {
+        let fault = |text: &str| {
+            let environment = [("TIDEMARK_SINK__OUTPUTS".to_owned(), text.to_owned())];
+            load(None, environment, &[]).unwrap_err().0
+        };
+        let broken = fault(r#"[{"to":"influxdb","influxdb":{"token":"hunter2"}]"#);
+        assert!(broken.len() == 1 && broken[0].contains("environment TIDEMARK_SINK__OUTPUTS"), "{broken:?}");
+        assert!(broken[0].contains("is no list in JSON") && broken[0].contains("column 49"), "{broken:?}");
+        assert!(!broken[0].contains("hunter2"), "{broken:?}");
+        let one = fault(r#"{"to":"influxdb","influxdb":{"token":"hunter2"}}"#);
+        assert!(one.len() == 1 && one[0].contains("put it into [ ]") && !one[0].contains("hunter2"), "{one:?}");
+        let word = fault("influxdb, console");
+        assert!(word.len() == 1 && word[0].contains("environment TIDEMARK_SINK__OUTPUTS") && word[0].contains(r#"[{"to""#), "{word:?}");
+    }
+
+    #[test]
     fn batches_are_as_large_as_the_database_likes_them_unless_told() {
         let rows = |text: &str| {
             let path = tempfile::NamedTempFile::new().unwrap();
@@ -492,7 +601,7 @@ mod tests {
             let sink = load(Some(path.path()), [], &[]).unwrap().settings.sink;
             sink.all_outputs().iter().map(|output| output.batch_rows(&sink)).collect::<Vec<_>>()
         };
-        assert_eq!(rows("[sink]\nto = ['sqlite', 'http', 'delta']\nhttp.url = 'http://h'\n"), [12_000, 5_000, 20_000]);
+        assert_eq!(rows("[sink]\nto = ['sqlite', 'http', 'delta']\nhttp.url = 'http://h'\n"), [12_000, 5_000, 12_000]);
         assert_eq!(rows("[sink]\nbatch_rows = 10\nto = ['sqlite', 'delta']\n"), [10, 10]);
     }
 

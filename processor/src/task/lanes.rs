@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, HashSet, VecDeque};
 
 use clap::ValueEnum;
 use common::Settings;
+use common::headers::{self, Native};
 use common::topics::lane_header as header;
 use rdkafka::Message;
-use rdkafka::message::Headers as _;
 use serde::Serialize;
 
 use super::error::ProcessorError;
@@ -57,11 +57,11 @@ pub(crate) struct LaneRow {
 }
 
 impl LaneRow {
-    fn of(lane: Lane, message: &impl Message) -> Self {
+    fn of(lane: Lane, message: &impl Message<Headers: Native>) -> Self {
         // A row that was in a lane before has the older headers first: the last one counts.
         let mut told: BTreeMap<&str, String> = BTreeMap::new();
-        for one in message.headers().into_iter().flat_map(|headers| headers.iter()) {
-            told.insert(one.key, String::from_utf8_lossy(one.value.unwrap_or_default()).into_owned());
+        for (name, value) in headers::named(message) {
+            told.insert(name, String::from_utf8_lossy(value.unwrap_or_default()).into_owned());
         }
         let mut take = |name: &str| told.remove(name);
         Self {
@@ -155,4 +155,21 @@ pub(crate) fn newest(settings: &Settings, wanted: &Wanted, limit: usize, owner: 
     })?;
     rows.make_contiguous().sort_by_key(|row| row.time);
     Ok(rows.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use rdkafka::Timestamp;
+    use rdkafka::message::{Header, OwnedHeaders, OwnedMessage};
+
+    use super::*;
+
+    #[test]
+    fn a_row_with_a_header_whose_name_is_no_text_is_read_like_any_other() {
+        let headers = OwnedHeaders::new().insert(Header { key: header::TOPIC, value: Some("iot") });
+        let headers = headers::insert(headers, b"\xff", Some(b"odd")).insert(Header { key: header::REASON, value: Some("not_json") });
+        let message = OwnedMessage::new(None, None, "iot.dead".into(), Timestamp::CreateTime(7), 0, 0, Some(headers));
+        let row = LaneRow::of(Lane::Dead, &message);
+        assert_eq!((row.topic.as_deref(), row.reason.as_str(), row.time), (Some("iot"), "not_json", 7));
+    }
 }

@@ -6,9 +6,9 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
+use common::headers::{self, Native};
 use common::topics::result_header as header;
 use common::{Settings, topics};
-use rdkafka::message::Headers as _;
 use rdkafka::producer::BaseRecord;
 use rdkafka::{Message, message::OwnedHeaders};
 use serde::Serialize;
@@ -101,12 +101,8 @@ pub(crate) enum Identity {
 
 impl Identity {
     /// That of a record in the result topic.
-    pub(crate) fn of(message: &impl Message) -> Option<Self> {
-        let told = |name: &str| {
-            let mut headers = message.headers()?.iter();
-            let found = headers.find(|one| one.key == name)?.value;
-            std::str::from_utf8(found?).ok()
-        };
+    pub(crate) fn of(message: &impl Message<Headers: Native>) -> Option<Self> {
+        let told = |name: &str| headers::text(message, name);
         if let Some(place) = told(header::ROW) {
             return Some(Self::Record(place.to_owned()));
         }
@@ -133,10 +129,7 @@ pub(crate) fn newest_rows(
 ) -> Result<HashMap<Identity, Held>, ProcessorError> {
     let mut found: HashMap<Identity, Held> = HashMap::new();
     scan(settings, &query.file.output_topic(), owner, |message| {
-        let told = |name: &str| {
-            let value = message.headers()?.iter().find(|one| one.key == name)?.value;
-            std::str::from_utf8(value?).ok()
-        };
+        let told = |name: &str| headers::text(message, name);
         if told(header::QUERY) != Some(query.file.name.as_str()) {
             return;
         }

@@ -5,6 +5,7 @@ use rdkafka::Timestamp;
 use rdkafka::message::{Message as _, OwnedMessage};
 
 use super::*;
+use crate::ahead::{Ahead, Draft, Prepare};
 use crate::batch::DeadRow;
 use crate::filler::Filler;
 use crate::mapping::Mapper;
@@ -215,4 +216,78 @@ fn three_bad_rows_among_many_are_found_and_all_others_are_written() {
     assert_eq!(dead, ["dead 0 refused", "dead 4321 refused", "dead 9999 refused"]);
     assert_eq!((bench.status.metrics.written.get(), bench.status.metrics.rejected_total()), (9_997, 3));
     assert_eq!(bench.diary().last().unwrap(), "commit iot.agg.q/0=10000");
+}
+
+/// Writes what was made ahead, and says so; its preparer finds the same fault that the writer knows.
+#[derive(Debug)]
+struct Hasty(Picky);
+
+#[derive(Debug)]
+struct Ready(Vec<i64>);
+
+impl Prepare for Ready {
+    fn prepare(&mut self, points: &[Point]) -> Draft {
+        let bad = |(at, point): (usize, &Point)| {
+            self.0.contains(&point.time_ms).then(|| Rejection { index: at, reason: "known", detail: "bad".into() })
+        };
+        Draft { faults: points.iter().enumerate().filter_map(bad).collect(), ..Draft::default() }
+    }
+}
+
+impl Writer for Hasty {
+    fn name(&self) -> &'static str {
+        "hasty"
+    }
+
+    fn write(&mut self, points: &[Point]) -> Result<WriteOutcome, WriteError> {
+        self.0.write(points)
+    }
+
+    fn write_prepared(&mut self, points: &[Point], prepared: &Draft) -> Result<WriteOutcome, WriteError> {
+        self.0.diary.lock().unwrap().push(format!("prepared {}", points.len()));
+        if prepared.faults.is_empty() { self.0.write(points) } else { Err(WriteError::Rejected(prepared.faults.clone())) }
+    }
+}
+
+/// `known`: bad rows that the preparer finds; `bad`: those that only the database does.
+fn hasty(known: Vec<i64>, bad: Vec<i64>) -> (Bench, Ahead) {
+    let mut bench = bench(vec![], true, true);
+    bench.delivery.writer = Box::new(Hasty(Picky { diary: Arc::clone(&bench.diary), bad }));
+    let ahead = Ahead::new(None, Some(Box::new(Ready(known))), Arc::clone(&bench.status));
+    (bench, ahead)
+}
+
+#[test]
+fn bytes_that_were_made_ahead_are_written_as_long_as_they_are_of_these_points() {
+    let (mut bench, mut ahead) = hasty(vec![2], vec![]);
+    (0..3).for_each(|at| bench.push(record(0, at, &row(at))));
+    ahead.prepare(bench.filler.batch());
+    // One more row comes: what was made is not of it.
+    bench.push(record(0, 3, &row(3)));
+    assert!(bench.filler.batch().prepared.is_none());
+    ahead.prepare(bench.filler.batch());
+    assert_eq!(bench.deliver(), Delivered::All);
+    assert_eq!(bench.diary(), ["prepared 4", "dead 2 known", "write 3", "commit iot.agg.q/0=4"]);
+}
+
+#[test]
+fn a_refusal_of_what_was_made_ahead_is_searched_without_it() {
+    let (mut bench, mut ahead) = hasty(vec![], vec![1]);
+    (0..4).for_each(|at| bench.push(record(0, at, &row(at))));
+    ahead.prepare(bench.filler.batch());
+    while bench.deliver() != Delivered::All {}
+    assert_eq!(bench.diary(), ["prepared 4", "write 1", "dead 1 refused", "write 2", "commit iot.agg.q/0=4"]);
+}
+
+#[test]
+fn a_database_that_is_away_gets_what_was_made_ahead_again() {
+    let (mut bench, mut ahead) = hasty(vec![], vec![]);
+    bench.push(record(0, 0, &row(0)));
+    ahead.prepare(bench.filler.batch());
+    bench.delivery.accept(bench.filler.take());
+    let lane = FakeLane(Arc::clone(&bench.diary), false);
+    bench.delivery.lane = Box::new(lane);
+    assert!(matches!(bench.delivery.deliver(&bench.committer).unwrap(), Delivered::Waits(_)));
+    assert_eq!(bench.delivery.deliver(&bench.committer).unwrap(), Delivered::All);
+    assert_eq!(bench.diary(), ["prepared 1", "write 1", "commit iot.agg.q/0=1"]);
 }

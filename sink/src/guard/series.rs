@@ -1,6 +1,6 @@
 //! The series budget: how many series an output may make.
 
-use std::collections::HashSet;
+use hashbrown::HashSet;
 
 use crate::mapping::Unreadable;
 use crate::point::Point;

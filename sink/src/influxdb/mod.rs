@@ -11,10 +11,11 @@ mod recent;
 
 use common::settings::{InfluxApi, Influxdb};
 
+use crate::ahead::{Draft, Prepare};
 use crate::line::{self, Dialect};
 use crate::newest::Newest;
 use crate::point::Point;
-use crate::web::{Address, Client, Scheme, Secret, percent};
+use crate::web::{Address, Body, Client, Scheme, Secret, percent};
 use crate::writer::{Rejection, WriteError, WriteOutcome, Writer};
 pub use prepare::{Access, Administrator, PrepareError, Prepared, prepare};
 pub(crate) use read::InfluxReader;
@@ -23,29 +24,63 @@ use recent::Recent;
 /// The one code that means: all of it is kept.
 const SUCCESS: &[u16] = &[204];
 const LINES: &str = "text/plain; charset=utf-8";
+const NO_TOKEN: &str = "influxdb.token_file is missing, and InfluxDB 2 takes nothing without a token; name the file with one that may write \
+    the bucket, or set token = \"\" for a server that asks for none";
 
 /// Writes points as line protocol, one request a batch, deletions one request each.
 #[derive(Debug)]
 pub struct InfluxWriter {
     client: Client,
-    /// A second connection: the halves of a batch are written side by side.
-    other: Client,
     write_path: String,
     /// `None`: this server deletes nothing.
     delete_path: Option<String>,
-    bodies: [Vec<u8>; 2],
+    form: Form,
     recent: Recent,
 }
 
-/// A batch of fewer lines is one request.
-const WORTH_TWO: usize = 1_000;
+/// Lines of the newest row of each identity.
+#[derive(Debug, Clone)]
+struct Form {
+    gzip: bool,
+}
+
+impl Prepare for Form {
+    fn prepare(&mut self, points: &[Point]) -> Draft {
+        let faults: Vec<Rejection> =
+            points.iter().enumerate().filter_map(|(at, point)| line::fault(at, point, Dialect::Influxdb)).collect();
+        if !faults.is_empty() {
+            return Draft { faults, ..Draft::default() };
+        }
+        let newest = Newest::of(points);
+        let outcome = WriteOutcome { written: newest.written(points), stale: newest.stale, ..WriteOutcome::default() };
+        Draft { faults, body: self.body(newest.places.iter().map(|at| &points[*at])), newest, outcome }
+    }
+}
+
+impl Form {
+    fn body<'a>(&self, points: impl Iterator<Item = &'a Point>) -> Body {
+        let mut lines = Vec::new();
+        for point in points.filter(|point| is_line(point)) {
+            line::write(point, Dialect::Influxdb, &mut lines);
+        }
+        Body::new(lines, self.gzip)
+    }
+}
+
+/// Whether the row is a point, and no order to delete one.
+fn is_line(point: &Point) -> bool {
+    !point.deleted && !point.fields.is_empty()
+}
 
 impl InfluxWriter {
     /// Asks nobody yet: a database that is away is waited for.
     ///
     /// # Errors
-    /// [`WriteError::Fatal`] when a file that the settings name cannot be read.
+    /// [`WriteError::Fatal`] when there is no token, or a file that the settings name cannot be read.
     pub fn open(settings: &Influxdb) -> Result<Self, WriteError> {
+        if settings.api == InfluxApi::V2 && settings.token.is_none() && settings.token_file.is_none() {
+            return Err(WriteError::Fatal(NO_TOKEN.into()));
+        }
         let place = format!("org={}&bucket={}", percent(&settings.org), percent(&settings.bucket));
         let (write_path, delete_path) = match settings.api {
             InfluxApi::V2 => (format!("/api/v2/write?{place}&precision=ms"), Some(format!("/api/v2/delete?{place}"))),
@@ -54,60 +89,24 @@ impl InfluxWriter {
                 (format!("/api/v3/write_lp?db={}&precision=millisecond&accept_partial=false", percent(&settings.bucket)), None)
             }
         };
-        Ok(Self {
-            client: Client::new(address(settings))?,
-            other: Client::new(address(settings))?,
-            write_path,
-            delete_path,
-            bodies: [Vec::new(), Vec::new()],
-            recent: Recent::default(),
-        })
+        let form = Form { gzip: settings.gzip.is_for(&settings.url) };
+        Ok(Self { client: Client::new(address(settings))?, write_path, delete_path, form, recent: Recent::default() })
     }
 
-    /// Writes points of different identities: their order does not matter, so the second half becomes lines while the first is on its way.
-    fn post_lines(&mut self, points: &[&Point]) -> Result<(), WriteError> {
-        let half = if points.len() < WORTH_TWO { points.len() } else { points.len() / 2 };
-        let Self { client, other, write_path, bodies: [first, second], .. } = self;
-        fill(first, &points[..half]);
-        if half == points.len() {
-            return post(client, write_path, first);
+    fn post(&mut self, body: &Body) -> Result<(), WriteError> {
+        if body.is_empty() {
+            return Ok(());
         }
-        let (first, second) = std::thread::scope(|scope| {
-            let first = scope.spawn(|| post(client, write_path, first));
-            fill(second, &points[half..]);
-            let second = post(other, write_path, second);
-            let gone = || WriteError::Fatal("a thread of the sink ended unexpectedly; the log above says why".into());
-            (first.join().unwrap_or_else(|_| Err(gone())), second)
-        });
-        match (first, second) {
-            // Bad rows are looked for when the database is there; what nothing helps comes first.
-            (Err(fatal @ WriteError::Fatal(_)), _) | (_, Err(fatal @ WriteError::Fatal(_))) => Err(fatal),
-            (Err(retry @ WriteError::Retry { .. }), _) | (_, Err(retry @ WriteError::Retry { .. })) => Err(retry),
-            (first, second) => first.and(second),
-        }
+        self.client.post(&self.write_path, LINES, body)?.judge(self.client.database(), self.client.url(), SUCCESS)
     }
 
     /// `false` when InfluxDB has no way to delete just this point.
     fn delete(&mut self, point: &Point) -> Result<bool, WriteError> {
         let Some(delete_path) = &self.delete_path else { return Ok(false) };
         let Some(body) = delete::request(point) else { return Ok(false) };
-        let answer = self.client.post(delete_path, "application/json", body.as_bytes())?;
+        let answer = self.client.post(delete_path, "application/json", &Body::new(body.into_bytes(), false))?;
         answer.judge(self.client.database(), self.client.url(), SUCCESS).map(|()| true)
     }
-}
-
-fn fill(body: &mut Vec<u8>, points: &[&Point]) {
-    body.clear();
-    for point in points {
-        line::write(point, Dialect::Influxdb, body);
-    }
-}
-
-fn post(client: &mut Client, path: &str, body: &[u8]) -> Result<(), WriteError> {
-    if body.is_empty() {
-        return Ok(());
-    }
-    client.post(path, LINES, body)?.judge(client.database(), client.url(), SUCCESS)
 }
 
 pub(crate) fn address(settings: &Influxdb) -> Address {
@@ -121,7 +120,6 @@ pub(crate) fn address(settings: &Influxdb) -> Address {
         secret: Secret { scheme, token: settings.token.clone(), file: settings.token_file.clone() },
         ca_file: settings.ca_file.clone(),
         identity: settings.cert_file.clone().zip(settings.key_file.clone()),
-        gzip: settings.gzip,
         timeout: settings.timeout.duration(),
     }
 }
@@ -132,34 +130,46 @@ impl Writer for InfluxWriter {
     }
 
     fn write(&mut self, points: &[Point]) -> Result<WriteOutcome, WriteError> {
-        let faults: Vec<Rejection> =
-            points.iter().enumerate().filter_map(|(at, point)| line::fault(at, point, Dialect::Influxdb)).collect();
-        if !faults.is_empty() {
-            return Err(WriteError::Rejected(faults));
+        let prepared = self.form.prepare(points);
+        self.write_prepared(points, &prepared)
+    }
+
+    fn preparer(&self) -> Option<Box<dyn Prepare>> {
+        Some(Box::new(self.form.clone()))
+    }
+
+    /// What was written lately decides here, as the batch before may have been on its way when the bytes were made.
+    fn write_prepared(&mut self, points: &[Point], prepared: &Draft) -> Result<WriteOutcome, WriteError> {
+        if !prepared.faults.is_empty() {
+            return Err(WriteError::Rejected(prepared.faults.clone()));
         }
-        let newest = Newest::of(points);
-        let mut outcome = WriteOutcome { written: newest.written(points), stale: newest.stale, ..WriteOutcome::default() };
-        let fresh: Vec<&Point> = newest.places.iter().map(|at| &points[*at]).filter(|point| !self.recent.is_stale(point)).collect();
-        let late = (newest.places.len() - fresh.len()) as u64;
-        outcome.written -= late;
-        outcome.stale += late;
-        let mut lines = Vec::with_capacity(fresh.len());
+        let mut outcome = prepared.outcome.clone();
+        let mut fresh: Vec<(u64, &Point)> = Vec::with_capacity(prepared.newest.places.len());
         let (mut empty, mut undeletable) = (0, 0);
-        for point in &fresh {
-            if !point.deleted && !point.fields.is_empty() {
-                // A write leaves the fields that it does not name as they are: the older row goes as a whole.
-                if self.recent.loses_a_field(point) {
-                    undeletable += u64::from(!self.delete(point)?);
-                }
-                lines.push(*point);
+        for (at, series) in prepared.newest.places.iter().zip(&prepared.newest.hashes) {
+            let point = &points[*at];
+            let held = self.recent.held(*series, point);
+            if held.is_some_and(|held| held.is_newer_than(point)) {
                 continue;
             }
-            // InfluxDB has no point without a field either; what an earlier row of this identity left there goes.
-            empty += u64::from(!point.deleted);
-            undeletable += u64::from(!self.delete(point)?);
+            fresh.push((*series, point));
+            // InfluxDB has no point without a field; what an earlier row of this identity left there goes. A write leaves the fields that it
+            // does not name as they are: there the older row goes as a whole, too.
+            empty += u64::from(!point.deleted && point.fields.is_empty());
+            if !is_line(point) || self.recent.loses_a_field(held, point) {
+                undeletable += u64::from(!self.delete(point)?);
+            }
         }
-        self.post_lines(&lines)?;
-        fresh.iter().for_each(|point| self.recent.wrote(point));
+        let late = prepared.newest.places.len() - fresh.len();
+        if late == 0 {
+            self.post(&prepared.body)?;
+        } else {
+            let body = self.form.body(fresh.iter().map(|(_, point)| *point));
+            self.post(&body)?;
+        }
+        fresh.iter().for_each(|(series, point)| self.recent.wrote(*series, point));
+        outcome.written -= late as u64;
+        outcome.stale += late as u64;
         outcome.leave_out("no_fields", empty);
         outcome.leave_out("undeletable", undeletable);
         Ok(outcome)

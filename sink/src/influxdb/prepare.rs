@@ -4,7 +4,7 @@ use common::settings::Influxdb;
 use serde_json::{Value, json};
 
 use super::address;
-use crate::web::{Answer, Client, Scheme, Secret, percent};
+use crate::web::{Answer, Body, Client, Scheme, Secret, percent};
 use crate::writer::WriteError;
 
 const JSON: &str = "application/json";
@@ -146,7 +146,7 @@ fn read(client: &Client, path: &str, what: &'static str) -> Result<Value, Prepar
 }
 
 fn create(client: &mut Client, path: &str, body: &Value, what: &'static str) -> Result<Value, PrepareError> {
-    let answer = client.post(path, JSON, body.to_string().as_bytes()).map_err(|error| away(client.url(), &error))?;
+    let answer = client.post(path, JSON, &Body::new(body.to_string().into_bytes(), false)).map_err(|error| away(client.url(), &error))?;
     parse(client, &answer, 201, what)
 }
 

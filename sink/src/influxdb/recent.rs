@@ -1,6 +1,6 @@
 //! What was written lately, of which revision and with which fields: what InfluxDB itself cannot be asked for at every write.
 
-use std::collections::HashMap;
+use hashbrown::HashMap;
 
 use crate::point::Point;
 
@@ -11,7 +11,7 @@ const REMEMBERED: usize = 200_000;
 const SHARED: usize = 63;
 
 #[derive(Debug, Clone, Copy)]
-struct Held {
+pub(super) struct Held {
     revision: Option<i64>,
     /// A bit for each field that the point has, see [`Recent::bits`].
     fields: u64,
@@ -33,35 +33,38 @@ impl Default for Recent {
     }
 }
 
-fn key(point: &Point) -> u64 {
-    point.series_hash() ^ point.time_ms.cast_unsigned().wrapping_mul(0x9e37_79b9_7f4a_7c15)
+/// A point by its series' hash and its time.
+fn key(series: u64, point: &Point) -> u64 {
+    series ^ point.time_ms.cast_unsigned().wrapping_mul(0x9e37_79b9_7f4a_7c15)
+}
+
+impl Held {
+    /// Whether it is of a larger revision than `point`.
+    pub(super) fn is_newer_than(self, point: &Point) -> bool {
+        point.revision.zip(self.revision).is_some_and(|(new, held)| new < held)
+    }
 }
 
 impl Recent {
-    fn held(&self, point: &Point) -> Option<Held> {
-        let key = key(point);
+    /// What is remembered of a point, whose series has the hash `series`.
+    pub(super) fn held(&self, series: u64, point: &Point) -> Option<Held> {
+        let key = key(series, point);
         self.young.get(&key).or_else(|| self.old.get(&key)).copied()
     }
 
-    /// Whether a larger revision of the point was written.
-    pub(super) fn is_stale(&self, point: &Point) -> bool {
-        let held = self.held(point).and_then(|held| held.revision);
-        point.revision.zip(held).is_some_and(|(new, held)| new < held)
-    }
-
     /// Whether the point in the database has a field that this row has no value for.
-    pub(super) fn loses_a_field(&self, point: &Point) -> bool {
+    pub(super) fn loses_a_field(&self, held: Option<Held>, point: &Point) -> bool {
         let bit = |name: &str| self.place(name).map_or(0, |place| 1_u64 << place);
         let nulls = point.nulls.iter().fold(0, |bits, name| bits | bit(name));
-        nulls != 0 && self.held(point).is_some_and(|held| held.fields & nulls != 0)
+        nulls != 0 && held.is_some_and(|held| held.fields & nulls != 0)
     }
 
-    pub(super) fn wrote(&mut self, point: &Point) {
+    pub(super) fn wrote(&mut self, series: u64, point: &Point) {
         let held = Held { revision: point.revision, fields: self.bits(point) };
         if self.young.len() >= self.capacity {
             self.old = std::mem::take(&mut self.young);
         }
-        self.young.insert(key(point), held);
+        self.young.insert(key(series, point), held);
     }
 
     fn place(&self, name: &str) -> Option<usize> {
@@ -90,26 +93,38 @@ mod tests {
     #[test]
     fn a_smaller_revision_is_stale_as_long_as_the_larger_is_remembered() {
         let mut recent = Recent { capacity: 2, ..Recent::default() };
-        recent.wrote(&point("a", 0, 1.0, Some(5)));
-        assert!(recent.is_stale(&point("a", 0, 1.0, Some(4))));
-        assert!(!recent.is_stale(&point("a", 0, 1.0, Some(5))) && !recent.is_stale(&point("a", 1, 1.0, Some(4))));
-        assert!(!recent.is_stale(&point("a", 0, 1.0, None)));
+        let is_stale = |recent: &Recent, time, revision| {
+            let point = point("a", time, 1.0, revision);
+            recent.held(point.series_hash(), &point).is_some_and(|held| held.is_newer_than(&point))
+        };
+        wrote(&mut recent, &point("a", 0, 1.0, Some(5)));
+        assert!(is_stale(&recent, 0, Some(4)));
+        assert!(!is_stale(&recent, 0, Some(5)) && !is_stale(&recent, 1, Some(4)));
+        assert!(!is_stale(&recent, 0, None));
         for time in 1..5 {
-            recent.wrote(&point("a", time, 1.0, Some(5)));
+            wrote(&mut recent, &point("a", time, 1.0, Some(5)));
         }
-        assert!(!recent.is_stale(&point("a", 0, 1.0, Some(4))), "forgotten");
-        assert!(recent.is_stale(&point("a", 4, 1.0, Some(4))));
+        assert!(!is_stale(&recent, 0, Some(4)), "forgotten");
+        assert!(is_stale(&recent, 4, Some(4)));
+    }
+
+    fn wrote(recent: &mut Recent, point: &Point) {
+        recent.wrote(point.series_hash(), point);
     }
 
     #[test]
     fn a_null_where_a_value_was_is_noticed() {
         let mut recent = Recent::default();
         let null = |name: &str| Point { nulls: vec![name.into()], ..point("a", 0, 1.0, None) };
-        assert!(!recent.loses_a_field(&null("avg")));
-        recent.wrote(&point("a", 0, 1.0, None));
-        assert!(recent.loses_a_field(&null("avg")) && !recent.loses_a_field(&null("max")));
+        let loses = |recent: &Recent, name: &str| {
+            let point = null(name);
+            recent.loses_a_field(recent.held(point.series_hash(), &point), &point)
+        };
+        assert!(!loses(&recent, "avg"));
+        wrote(&mut recent, &point("a", 0, 1.0, None));
+        assert!(loses(&recent, "avg") && !loses(&recent, "max"));
         let gone = Point { fields: vec![], deleted: true, ..point("a", 0, 1.0, None) };
-        recent.wrote(&gone);
-        assert!(!recent.loses_a_field(&null("avg")));
+        wrote(&mut recent, &gone);
+        assert!(!loses(&recent, "avg"));
     }
 }

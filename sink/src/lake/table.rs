@@ -151,11 +151,14 @@ impl Table {
             let id = self.state.id.clone().unwrap_or_else(new_id);
             actions.push(self.state.metadata(&id, &columns, &tags, now));
         }
-        let newest = Newest::of(rows);
         let mut stale = 0;
         let chosen: Vec<&Point> = match self.mode {
             LakeMode::Append => rows.to_vec(),
-            LakeMode::Upsert => newest.places.iter().map(|at| rows[*at]).collect(),
+            LakeMode::Upsert => {
+                let newest = Newest::of(rows);
+                stale = newest.stale;
+                newest.places.iter().map(|at| rows[*at]).collect()
+            }
         };
         for (day, rows) in by_day(&chosen) {
             if self.mode == LakeMode::Append {
@@ -169,7 +172,7 @@ impl Table {
         }
         actions.extend(self.positions(rows, now));
         self.log.commit(&mut self.state, &actions)?;
-        Ok(if self.mode == LakeMode::Upsert { stale + newest.stale } else { 0 })
+        Ok(stale)
     }
 
     pub(super) fn new_rows(&self, day: &str, columns: &Columns, rows: &[&Point]) -> Result<DataFile, Fault> {

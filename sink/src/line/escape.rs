@@ -25,6 +25,10 @@ pub(super) fn key(text: &str, dialect: Dialect, out: &mut Vec<u8>) {
 
 fn escape(text: &str, dialect: Dialect, special: &[u8], out: &mut Vec<u8>) {
     let bytes = text.as_bytes();
+    // Hardly any text needs it.
+    if !bytes.iter().any(|byte| matches!(byte, b'\n' | b'\r' | b'\\') || special.contains(byte)) {
+        return out.extend_from_slice(bytes);
+    }
     let backslash: &[u8] = if dialect == Dialect::Victoriametrics { b"\\\\" } else { b"\\" };
     for (at, byte) in bytes.iter().enumerate() {
         match byte {

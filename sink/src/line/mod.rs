@@ -2,14 +2,13 @@
 
 mod escape;
 
-use std::io::Write as _;
+use serde::Serialize;
 
 use crate::point::{FieldValue, Point};
 use crate::writer::Rejection;
 pub(crate) use escape::{Dialect, readable, stored};
 
-/// Appends `point` as a line with its time in milliseconds. `false`, and nothing appended, when it has no field, or no name where one is
-/// needed.
+/// Appends `point` as a line with its time in milliseconds. `false`, and nothing appended, when it has no field that this database can hold.
 pub(crate) fn write(point: &Point, dialect: Dialect, out: &mut Vec<u8>) -> bool {
     let begin = out.len();
     escape::name(&point.measurement, dialect, out);
@@ -24,7 +23,9 @@ pub(crate) fn write(point: &Point, dialect: Dialect, out: &mut Vec<u8>) -> bool 
         escape::key(value, dialect, out);
     }
     let mut separator = b' ';
-    for (name, value) in &point.fields {
+    // VictoriaMetrics would take a text as 0.
+    let holds = |value: &FieldValue| dialect != Dialect::Victoriametrics || !matches!(value, FieldValue::Text(_));
+    for (name, value) in point.fields.iter().filter(|(_, value)| holds(value)) {
         out.push(separator);
         separator = b',';
         escape::key(name, dialect, out);
@@ -35,25 +36,34 @@ pub(crate) fn write(point: &Point, dialect: Dialect, out: &mut Vec<u8>) -> bool 
         out.truncate(begin);
         return false;
     }
-    // Writing into a Vec cannot fail.
-    let written = writeln!(out, " {}", point.time_ms);
-    debug_assert!(written.is_ok());
+    out.push(b' ');
+    number(&point.time_ms, out);
+    out.push(b'\n');
     true
 }
 
-fn field(value: &FieldValue, out: &mut Vec<u8>) {
-    let written = match value {
-        FieldValue::Int(value) => write!(out, "{value}i"),
-        FieldValue::UInt(value) => write!(out, "{value}u"),
-        // With an exponent where that is shorter; every digit that the number needs, and none more.
-        FieldValue::Float(value) => write!(out, "{value:?}"),
-        FieldValue::Bool(value) => write!(out, "{value}"),
-        FieldValue::Text(value) => {
-            escape::text(value, out);
-            Ok(())
-        }
-    };
+/// JSON's spelling of a finite number is that of line protocol, and its writer is several times as fast as the standard library's.
+fn number(value: &impl Serialize, out: &mut Vec<u8>) {
+    // A number serialises, and memory takes it.
+    let written = serde_json::to_writer(out, value);
     debug_assert!(written.is_ok());
+}
+
+fn field(value: &FieldValue, out: &mut Vec<u8>) {
+    match value {
+        FieldValue::Int(value) => {
+            number(value, out);
+            out.push(b'i');
+        }
+        FieldValue::UInt(value) => {
+            number(value, out);
+            out.push(b'u');
+        }
+        // With an exponent where that is shorter; every digit that the number needs, and none more. The guard has left out what is not finite.
+        FieldValue::Float(value) => number(value, out),
+        FieldValue::Bool(value) => out.extend_from_slice(if *value { b"true" } else { b"false" }),
+        FieldValue::Text(value) => escape::text(value, out),
+    }
 }
 
 /// Why a point can never be a line; what the protocol would silently take for something else.

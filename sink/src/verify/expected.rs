@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use common::Settings;
+use common::headers;
 use common::settings::Output;
 use common::topics::lane_header;
-use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
+use rdkafka::message::{BorrowedMessage, Message as _};
 
 use super::{Span, VerifyError, log::Log};
 use crate::mapping::Mapper;
@@ -43,8 +44,7 @@ impl Expected {
             Self { output: output.name().to_owned(), points: HashMap::new(), pending: BTreeSet::new(), measurements: BTreeSet::new() };
         log.scan(&topics, |record| {
             let place = (record.topic().to_owned(), record.partition(), record.offset());
-            let headers = record.headers().into_iter().flat_map(|headers| headers.iter());
-            let headers = headers.filter_map(|header| Some((header.key, header.value?)));
+            let headers = headers::named(record).filter_map(|(name, value)| Some((name, value?)));
             // What cannot be read is in the dead lane, or will be.
             let Ok(point) = mapper.map(record.topic(), headers, record.payload()) else { return };
             if dead.contains(&place) {
@@ -85,11 +85,10 @@ fn dead_places(log: &Log, lane: &str) -> Result<BTreeSet<Place>, VerifyError> {
 }
 
 fn place(record: &BorrowedMessage<'_>) -> Option<Place> {
-    let headers = record.headers()?;
     let header = |name: &str| {
         // The newest of that name: a row may have been through a lane before.
-        let found = headers.iter().filter(|header| header.key == name).last()?;
-        std::str::from_utf8(found.value?).ok()
+        let (_, value) = headers::named(record).filter(|(known, _)| *known == name).last()?;
+        std::str::from_utf8(value?).ok()
     };
     if header(lane_header::STAGE)? != "sink" {
         return None;

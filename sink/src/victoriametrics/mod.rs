@@ -15,10 +15,11 @@ use std::time::{Duration, Instant};
 
 use common::settings::Victoriametrics;
 
+use crate::ahead::{Draft, Prepare};
 use crate::line::{self, Dialect};
 use crate::newest::Newest;
 use crate::point::{FieldValue, Point};
-use crate::web::{Address, Client, Scheme, Secret};
+use crate::web::{Address, Body, Client, Scheme, Secret};
 use crate::writer::{Rejection, WriteError, WriteOutcome, Writer};
 use limits::Limits;
 pub(crate) use read::VictoriaReader;
@@ -35,7 +36,13 @@ pub struct VictoriaWriter {
     limits: Limits,
     limits_due: Option<Instant>,
     warned: bool,
-    body: Vec<u8>,
+    form: Form,
+}
+
+/// Lines of the rows that stand for good.
+#[derive(Debug, Clone)]
+struct Form {
+    gzip: bool,
 }
 
 impl VictoriaWriter {
@@ -45,7 +52,8 @@ impl VictoriaWriter {
     /// [`WriteError::Fatal`] when a file that the settings name cannot be read.
     pub fn open(settings: &Victoriametrics) -> Result<Self, WriteError> {
         let client = Client::new(address(settings))?;
-        Ok(Self { client, limits: Limits::default(), limits_due: None, warned: false, body: Vec::new() })
+        let form = Form { gzip: settings.gzip.is_for(&settings.url) };
+        Ok(Self { client, limits: Limits::default(), limits_due: None, warned: false, form })
     }
 
     /// VictoriaMetrics drops what is beyond its limits without a word, so they are kept here.
@@ -87,7 +95,6 @@ pub(crate) fn address(settings: &Victoriametrics) -> Address {
         secret: Secret { scheme: Scheme::Bearer, token: settings.token.clone(), file: settings.token_file.clone() },
         ca_file: settings.ca_file.clone(),
         identity: settings.cert_file.clone().zip(settings.key_file.clone()),
-        gzip: settings.gzip,
         timeout: settings.timeout.duration(),
     }
 }
@@ -124,40 +131,59 @@ impl Writer for VictoriaWriter {
     }
 
     fn write(&mut self, points: &[Point]) -> Result<WriteOutcome, WriteError> {
+        let prepared = self.form.prepare(points);
+        self.write_prepared(points, &prepared)
+    }
+
+    fn preparer(&self) -> Option<Box<dyn Prepare>> {
+        Some(Box::new(self.form.clone()))
+    }
+
+    /// The limits decide here: the database may have been started anew with others.
+    fn write_prepared(&mut self, points: &[Point], prepared: &Draft) -> Result<WriteOutcome, WriteError> {
         self.learn_limits()?;
-        let check =
-            |(at, point): (usize, &Point)| line::fault(at, point, Dialect::Victoriametrics).or_else(|| self.limits.fault(at, point));
-        let stand = |point: &&Point| left_out(point).is_none();
-        let faults: Vec<Rejection> = points.iter().enumerate().filter(|(_, point)| stand(point)).filter_map(check).collect();
+        let mut faults = prepared.faults.clone();
+        let is_known = |at: usize| prepared.faults.iter().any(|fault| fault.index == at);
+        let beyond = standing(points).filter_map(|(at, point)| self.limits.fault(at, point));
+        faults.extend(beyond.filter(|fault| !is_known(fault.index)));
         if !faults.is_empty() {
             return Err(WriteError::Rejected(faults));
+        }
+        if !prepared.body.is_empty() {
+            let answer = self.client.post(WRITE, "text/plain; charset=utf-8", &prepared.body);
+            // It was away: it may come back with other limits.
+            let answer = answer.inspect_err(|_| self.limits_due = None)?;
+            answer.judge(self.client.database(), self.client.url(), SUCCESS)?;
+        }
+        Ok(prepared.outcome.clone())
+    }
+}
+
+impl Prepare for Form {
+    fn prepare(&mut self, points: &[Point]) -> Draft {
+        let faults: Vec<Rejection> = standing(points).filter_map(|(at, point)| line::fault(at, point, Dialect::Victoriametrics)).collect();
+        if !faults.is_empty() {
+            return Draft { faults, ..Draft::default() };
         }
         let mut outcome = WriteOutcome::default();
         for reason in ["undeletable", "restated", "not_final"] {
             outcome.leave_out(reason, points.iter().filter(|point| left_out(point) == Some(reason)).count() as u64);
         }
-        let standing: Vec<Point> = points.iter().filter(stand).map(samples).collect();
-        let texts = points.iter().filter(stand).flat_map(|point| &point.fields).filter(|(_, value)| !is_sample(value)).count();
+        let standing: Vec<&Point> = standing(points).map(|(_, point)| point).collect();
+        let texts = standing.iter().flat_map(|point| &point.fields).filter(|(_, value)| !is_sample(value)).count();
         outcome.leave_out("text", texts as u64);
         let newest = Newest::of(&standing);
-        self.body.clear();
-        let lines = newest.places.iter().filter(|at| line::write(&standing[**at], Dialect::Victoriametrics, &mut self.body)).count();
-        outcome.leave_out("no_fields", (newest.places.len() - lines) as u64);
-        outcome.written = newest.written(&standing) - (newest.places.len() - lines) as u64;
+        let mut lines = Vec::new();
+        let written = newest.places.iter().filter(|at| line::write(standing[**at], Dialect::Victoriametrics, &mut lines)).count();
+        let empty = (newest.places.len() - written) as u64;
+        outcome.leave_out("no_fields", empty);
+        outcome.written = standing.len() as u64 - newest.stale - empty;
         outcome.stale = newest.stale;
-        if !self.body.is_empty() {
-            let answer = self.client.post(WRITE, "text/plain; charset=utf-8", &self.body);
-            // It was away: it may come back with other limits.
-            let answer = answer.inspect_err(|_| self.limits_due = None)?;
-            answer.judge(self.client.database(), self.client.url(), SUCCESS)?;
-        }
-        Ok(outcome)
+        Draft { faults, body: Body::new(lines, self.gzip), outcome, ..Draft::default() }
     }
 }
 
-/// The point with the fields that become samples.
-fn samples(point: &Point) -> Point {
-    let mut point = point.clone();
-    point.fields.retain(|(_, value)| is_sample(value));
-    point
+/// The rows that are written, with their places.
+fn standing(points: &[Point]) -> impl Iterator<Item = (usize, &Point)> {
+    points.iter().enumerate().filter(|(_, point)| left_out(point).is_none())
 }

@@ -22,6 +22,8 @@ pub(crate) use answer::Answer;
 const WORDS: u64 = 1 << 20;
 /// Most of an answer to a question.
 const RESULT: u64 = 4 << 30;
+/// Bytes that fill a packet are sent as they are.
+const WORTH_PACKING: usize = 1024;
 const CONNECT: Duration = Duration::from_secs(5);
 /// Least patience with an answer that is all that a database holds.
 const READING: Duration = Duration::from_secs(600);
@@ -39,7 +41,6 @@ pub(crate) struct Address {
     pub(crate) ca_file: Option<PathBuf>,
     /// Our own certificate and its key.
     pub(crate) identity: Option<(PathBuf, PathBuf)>,
-    pub(crate) gzip: bool,
     pub(crate) timeout: Duration,
 }
 
@@ -81,14 +82,46 @@ impl Secret {
                 let text = std::fs::read_to_string(path).map_err(|error| {
                     WriteError::Fatal(format!("the token file {} cannot be read ({error}); check token_file", path.display()))
                 })?;
-                Some(text.lines().next().unwrap_or_default().trim().to_owned())
+                let token = text.lines().next().unwrap_or_default().trim().to_owned();
+                if token.is_empty() {
+                    return Err(WriteError::Fatal(format!(
+                        "the token file {} is empty; write the token into its first line",
+                        path.display()
+                    )));
+                }
+                Some(token)
             }
         };
         let scheme = match self.scheme {
             Scheme::Token => "Token",
             Scheme::Bearer => "Bearer",
         };
-        Ok(token.map(|token| format!("{scheme} {token}")))
+        // An empty one is the word for none.
+        Ok(token.filter(|token| !token.is_empty()).map(|token| format!("{scheme} {token}")))
+    }
+}
+
+/// A body as it is sent.
+#[derive(Debug, Default)]
+pub(crate) struct Body {
+    bytes: Vec<u8>,
+    is_packed: bool,
+}
+
+impl Body {
+    /// Compressed when `gzip` says so and it is worth it.
+    pub(crate) fn new(bytes: Vec<u8>, gzip: bool) -> Self {
+        if !gzip || bytes.len() <= WORTH_PACKING {
+            return Self { bytes, is_packed: false };
+        }
+        let mut encoder = GzEncoder::new(Vec::with_capacity(bytes.len() / 4), Compression::fast());
+        // Writing into memory cannot fail; an empty body would be refused by the database and seen.
+        let packed = encoder.write_all(&bytes).and_then(|()| encoder.finish()).unwrap_or_default();
+        Self { bytes: packed, is_packed: true }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
     }
 }
 
@@ -96,7 +129,6 @@ pub(crate) struct Client {
     agent: Agent,
     address: Address,
     authorization: Option<String>,
-    packed: Vec<u8>,
 }
 
 impl std::fmt::Debug for Client {
@@ -121,7 +153,7 @@ impl Client {
             .user_agent(concat!("tidemark-sink/", env!("CARGO_PKG_VERSION")))
             .tls_config(tls(&address)?)
             .build();
-        Ok(Self { agent: config.into(), address, authorization, packed: Vec::new() })
+        Ok(Self { agent: config.into(), address, authorization })
     }
 
     pub(crate) fn database(&self) -> &'static str {
@@ -132,20 +164,16 @@ impl Client {
         &self.address.url
     }
 
-    /// Sends `body` to `path` (with its query), compressed when the settings say so.
+    /// Sends `body` to `path` (with its query).
     ///
     /// # Errors
     /// [`WriteError::Retry`] when no answer came.
-    pub(crate) fn post(&mut self, path: &str, content_type: &str, body: &[u8]) -> Result<Answer, WriteError> {
-        let gzip = self.address.gzip && body.len() > 1024;
-        if gzip {
-            self.pack(body);
-        }
-        let answer = self.send(path, content_type, if gzip { &self.packed } else { body }, gzip, WORDS)?;
+    pub(crate) fn post(&mut self, path: &str, content_type: &str, body: &Body) -> Result<Answer, WriteError> {
+        let answer = self.send(path, content_type, &body.bytes, body.is_packed, WORDS)?;
         if answer.code != 401 || !self.read_token_again()? {
             return Ok(answer);
         }
-        self.send(path, content_type, if gzip { &self.packed } else { body }, gzip, WORDS)
+        self.send(path, content_type, &body.bytes, body.is_packed, WORDS)
     }
 
     /// As [`Client::post`], for a question with a long answer.
@@ -210,14 +238,6 @@ impl Client {
             _ => "",
         };
         WriteError::Retry { detail: format!("{database} at {url} does not answer ({error}){advice}{KEEPS_TRYING}"), after: None }
-    }
-
-    fn pack(&mut self, body: &[u8]) {
-        let mut packed = std::mem::take(&mut self.packed);
-        packed.clear();
-        let mut encoder = GzEncoder::new(packed, Compression::fast());
-        // Writing into memory cannot fail; an empty body would be refused by the database and seen.
-        self.packed = encoder.write_all(body).and_then(|()| encoder.finish()).unwrap_or_default();
     }
 
     /// A token that was changed while the sink runs is taken from its file.

@@ -16,6 +16,10 @@ pub(crate) struct Row {
     pub(crate) headers: Vec<(&'static str, String)>,
 }
 
+fn headers_of(row: &Row) -> OwnedHeaders {
+    row.headers.iter().fold(OwnedHeaders::new(), |all, (key, value)| all.insert(Header { key, value: Some(value) }))
+}
+
 pub(crate) struct Log {
     broker: Broker,
     _dir: tempfile::TempDir,
@@ -54,8 +58,7 @@ impl Log {
     fn send(&self, topic: &str, rows: &[Row], with_value: bool) {
         let producer: BaseProducer = ClientConfig::new().set("bootstrap.servers", self.servers()).create().unwrap();
         for row in rows {
-            let headers = row.headers.iter().fold(OwnedHeaders::new(), |all, (key, value)| all.insert(Header { key, value: Some(value) }));
-            let mut record = BaseRecord::to(topic).key(&row.key).headers(headers);
+            let mut record = BaseRecord::to(topic).key(&row.key).headers(headers_of(row));
             if with_value {
                 record = record.payload(&row.value);
             }
@@ -65,6 +68,14 @@ impl Log {
                 record = back;
             }
         }
+        producer.flush(Duration::from_secs(10)).unwrap();
+    }
+
+    /// One record with these headers, whose names may be any bytes.
+    pub(crate) async fn produce_odd(&self, topic: &str, row: &Row, odd: &[(&[u8], &[u8])]) {
+        let producer: BaseProducer = ClientConfig::new().set("bootstrap.servers", self.servers()).create().unwrap();
+        let headers = odd.iter().fold(headers_of(row), |all, (name, value)| common::headers::insert(all, name, Some(*value)));
+        producer.send(BaseRecord::to(topic).key(&row.key).payload(&row.value).headers(headers)).unwrap();
         producer.flush(Duration::from_secs(10)).unwrap();
     }
 
