@@ -102,7 +102,7 @@ fn send(asset: &'static Asset, request: &HeaderMap) -> Response {
     set(header::VARY, "accept-encoding");
     if takes_gzip(request) {
         set(header::CONTENT_ENCODING, "gzip");
-        return (headers, asset.gzipped.as_ref()).into_response();
+        return (headers, &*asset.gzipped).into_response();
     }
     // Only tools ask so, and seldom: not worth a second copy in memory.
     match gunzip(&asset.gzipped) {
