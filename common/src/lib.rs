@@ -11,6 +11,7 @@
 //! | [`topics`] | names of topics and of record headers |
 //! | [`kafka`] | client configuration, explicit creation of topics |
 //! | [`headers`] | headers of records, whatever bytes their names are |
+//! | [`lifeline`] | leads a client back to a log that it has lost |
 //! | [`mqtt`] | a client's connection to an MQTT broker |
 //! | [`telemetry`] | metrics registry, health, status, logs, and the HTTP listener that shows them |
 //! | [`shutdown`] | one signal to stop, with a deadline |
@@ -27,6 +28,7 @@ pub mod headers;
 pub mod healthcheck;
 mod http_tls;
 pub mod kafka;
+pub mod lifeline;
 pub mod mqtt;
 pub mod progress;
 pub mod reading;

@@ -20,7 +20,7 @@ import {
   thresholds,
   variable,
 } from './house.js';
-import { STRANGE, above, colour, deviation, strength } from './palette.js';
+import { EXACT, PER_SECOND, STRANGE, above, colour, deviation, strength } from './palette.js';
 
 export const query = () => variable('query', 'Query', QUERIES, INFLUXDB).description('The query whose windows are shown.');
 
@@ -85,7 +85,7 @@ function arrivals(place: Place) {
     .withTarget(flux(rate))
     .graphMode(common.BigValueGraphMode.None)
     .reduceOptions(new common.ReduceDataOptionsBuilder().calcs(['mean']).fields('').values(false))
-    .unit('recps')
+    .unit(PER_SECOND)
     .decimals(1)
     .noValue('0')
     .colorScheme(scheme(FieldColorModeId.Fixed).fixedColor(colour.producer));
@@ -103,7 +103,7 @@ union(tables: [zero, late]) |> sum()`;
     .datasource(INFLUXDB)
     .withTarget(flux(count))
     .graphMode(common.BigValueGraphMode.None)
-    .unit('short')
+    .unit(EXACT)
     .decimals(0)
     .colorScheme(scheme(FieldColorModeId.Thresholds))
     .thresholds(thresholds(above([[1, colour.late]])));
@@ -144,7 +144,7 @@ strangest
     .noValue('–')
     .overrideByName('Sensor', [toSensor('__value.text'), property('custom.width', 90)])
     .overrideByName('Deviation', [
-      property('unit', 'suffix: σ'),
+      property('unit', 'suffix:σ'),
       property('decimals', 1),
       property('min', 0),
       property('max', 6),
@@ -180,7 +180,7 @@ function deviationHistory(place: Place) {
     .datasource(INFLUXDB)
     .withTarget(flux(deviations(24)))
     .maxDataPoints(60)
-    .unit('suffix: σ')
+    .unit('suffix:σ')
     .decimals(1)
     .displayName('${__field.labels.sensor_id}')
     .colorScheme(scheme(FieldColorModeId.Thresholds))
@@ -204,7 +204,7 @@ function fiveStrangest(place: Place) {
   )
     .datasource(INFLUXDB)
     .withTarget(flux(deviations(5)))
-    .unit('suffix: σ')
+    .unit('suffix:σ')
     .decimals(1)
     .fillOpacity(0)
     .axisSoftMin(-4)
@@ -249,7 +249,7 @@ function reporting(place: Place) {
     .overrideByName('Sensors', [coloured(colour.used), property('unit', 'short'), property('decimals', 0)])
     .overrideByName('Readings', [
       coloured(colour.producer),
-      property('unit', 'recps'),
+      property('unit', PER_SECOND),
       property('custom.axisPlacement', 'right'),
       property('custom.fillOpacity', 0),
     ]);

@@ -22,6 +22,12 @@ export const colour = {
   plain: 'text',
 } as const;
 
+/** Of readings, rows and points alike; the panel's title says of what. */
+export const PER_SECOND = 'count:/s';
+
+/** A count that is read to the last digit, with separators: 11,978 and not 12 K. */
+export const EXACT = 'locale';
+
 export interface Step {
   value: number | null;
   color: string;

@@ -18,7 +18,7 @@ import {
   thresholds,
   variable,
 } from './house.js';
-import { above, colour, diskFree, watermarkLag } from './palette.js';
+import { EXACT, PER_SECOND, above, colour, diskFree, watermarkLag } from './palette.js';
 
 const ALL = 'query=~"$query"';
 const OUTCOMES = ['used', 'late', 'dead', 'filtered'] as const;
@@ -46,13 +46,13 @@ function ledger(place: Place) {
 
 const arriving = (place: Place) =>
   single('Readings in', 'Readings that the log has acknowledged, per second.', place, 'sum(job:tidemark_producer_published:rate1m)')
-    .unit('recps')
-    .decimals(0)
+    .unit(PER_SECOND)
+    .decimals(1)
     .colorScheme(scheme(FieldColorModeId.Fixed).fixedColor(colour.producer));
 
 const written = (place: Place) =>
   single('Points out', 'Points that the databases have confirmed, per second.', place, 'sum(output:tidemark_sink_points_written:rate1m)')
-    .unit('wps')
+    .unit(PER_SECOND)
     .decimals(1)
     .colorScheme(scheme(FieldColorModeId.Fixed).fixedColor(colour.sink));
 
@@ -76,7 +76,6 @@ const waiting = (place: Place) =>
     `sum(query:tidemark_processor_lag_rows:sum{${ALL}}) + sum(output:tidemark_sink_lag_rows:sum)`,
   )
     .unit('short')
-    .decimals(0)
     .colorScheme(scheme(FieldColorModeId.Thresholds))
     .thresholds(
       thresholds(
@@ -109,7 +108,7 @@ function flow(place: Place) {
     .withTarget(prom(`sum(rate(tidemark_processor_rows_total{${ALL}}[$__rate_interval]))`, 'Rows processed', 'B'))
     .withTarget(prom(`sum(rate(tidemark_processor_results_total{${ALL}}[$__rate_interval]))`, 'Results', 'C'))
     .withTarget(prom('sum(rate(tidemark_sink_points_written_total[$__rate_interval]))', 'Points written', 'D'))
-    .unit('rowsps')
+    .unit(PER_SECOND)
     .min(0)
     .overrideByName('Readings published', [coloured(colour.producer)])
     .overrideByName('Rows processed', [coloured(colour.processor)])
@@ -120,7 +119,7 @@ function flow(place: Place) {
 function outcomes(place: Place) {
   const panel = bars('What became of the readings', 'The ledger of the chosen range: each reading is used, late, dead or filtered.', place)
     .datasource(PROMETHEUS)
-    .unit('short')
+    .unit(EXACT)
     .decimals(0)
     .min(0)
     .colorScheme(scheme(FieldColorModeId.Fixed).fixedColor(colour.plain));
@@ -141,7 +140,7 @@ function lost(place: Place) {
   )
     .datasource(PROMETHEUS)
     .withTarget(prom(`sum by (outcome) (rate(tidemark_processor_rows_total{${ALL}, outcome!="used"}[$__rate_interval]))`, '{{outcome}}'))
-    .unit('rowsps')
+    .unit(PER_SECOND)
     .min(0)
     .fillOpacity(30)
     .stacking(new common.StackingConfigBuilder().mode(common.StackingMode.Normal).group('A'));
@@ -220,6 +219,8 @@ function errors(place: Place) {
     'Errors',
     'What went wrong, in each step of the chart. Retries come right by themselves; rows that were rejected or could not be read are in the dead lane.',
     place,
+    // While all is well the chart is empty, and these columns say so.
+    ['lastNotNull', 'max'],
   )
     .datasource(PROMETHEUS)
     .withTarget(prom(sum('tidemark_producer_errors_total'), 'Producer errors', 'A'))
@@ -300,7 +301,7 @@ export function pipeline() {
     .withPanel(backlog([16, 13, 8, 8]))
     .withPanel(commits([0, 21, 8, 8]))
     .withPanel(state([8, 21, 8, 8]))
-    .withPanel(errors([16, 21, 8, 8]))
-    .withPanel(room([0, 29, 12, 8]))
-    .withPanel(parts([12, 29, 12, 8]));
+    .withPanel(errors([0, 29, 14, 8]))
+    .withPanel(room([16, 21, 8, 8]))
+    .withPanel(parts([14, 29, 10, 8]));
 }

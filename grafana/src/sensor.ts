@@ -20,7 +20,7 @@ import {
   thresholds,
   variable,
 } from './house.js';
-import { STRANGE, above, colour, deviation } from './palette.js';
+import { EXACT, STRANGE, above, colour, deviation } from './palette.js';
 
 const SENSOR = '${sensor:json}';
 
@@ -54,14 +54,14 @@ sensors |> map(fn: (r) => ({"Latest": r.latest, "Deviation": r.deviation, "Minim
     .withTransformation(inOrder('Latest', 'Deviation', 'Minimum', 'Maximum', 'Readings', 'Late'))
     .overrideByName('Latest', [coloured(colour.average)])
     .overrideByName('Deviation', [
-      property('unit', 'suffix: σ'),
+      property('unit', 'suffix:σ'),
       property('decimals', 1),
       property('color', { mode: 'thresholds' }),
       stepped(deviation),
     ])
-    .overrideByName('Readings', [property('unit', 'short'), property('decimals', 0)])
+    .overrideByName('Readings', [property('unit', EXACT), property('decimals', 0)])
     .overrideByName('Late', [
-      property('unit', 'short'),
+      property('unit', EXACT),
       property('decimals', 0),
       property('color', { mode: 'thresholds' }),
       stepped(above([[1, colour.late]])),
@@ -139,7 +139,7 @@ closed
   )
     .datasource(INFLUXDB)
     .withTarget(flux(deviations))
-    .unit('suffix: σ')
+    .unit('suffix:σ')
     .decimals(1)
     .fillOpacity(0)
     .axisSoftMin(-4)

@@ -1,5 +1,6 @@
 //! What is served as it is.
 
+use std::borrow::Cow;
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash as _, Hasher as _};
 use std::io::{Read as _, Write as _};
@@ -29,7 +30,8 @@ const FILES: [(&str, &str, &str); 12] = [
     ("ask.js", JS, include_str!("assets/ask.js")),
 ];
 const JS: &str = "text/javascript; charset=utf-8";
-const LIBRARY: &str = "plotly.js";
+/// The charting library, compressed by `build.rs`.
+const LIBRARY: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/plotly.js.gz"));
 
 /// Scripts and data from this server only. Plotly sets styles on elements, hence `unsafe-inline` for those; it needs no `eval` for lines.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; \
@@ -38,53 +40,40 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'u
 /// A file in the form it is sent in.
 struct Asset {
     mime: &'static str,
-    gzipped: Vec<u8>,
+    gzipped: Cow<'static, [u8]>,
     /// Changes with the content.
     tag: String,
 }
 
 impl Asset {
     fn new(mime: &'static str, content: &str) -> Self {
+        Self::gzipped(mime, gzip(content.as_bytes()).into())
+    }
+
+    fn gzipped(mime: &'static str, gzipped: Cow<'static, [u8]>) -> Self {
         let mut hasher = DefaultHasher::new();
-        content.hash(&mut hasher);
-        Self { mime, gzipped: gzip(content.as_bytes()), tag: format!("{:016x}", hasher.finish()) }
+        gzipped.hash(&mut hasher);
+        Self { mime, tag: format!("{:016x}", hasher.finish()), gzipped }
     }
 }
 
-/// Level 4: a tenth larger than the best, and in a fraction of the time; the page should be there soon after the start.
 fn gzip(content: &[u8]) -> Vec<u8> {
     let mut encoder = GzEncoder::new(Vec::with_capacity(content.len() / 3), Compression::new(4));
     // Writing into memory does not fail; an empty answer would be seen at once by every test.
     encoder.write_all(content).and_then(|()| encoder.finish()).unwrap_or_default()
 }
 
-static LIBRARY_ASSET: LazyLock<Asset> = LazyLock::new(|| Asset::new(JS, &super::plotly::source().unwrap_or_default()));
-static ASSETS: LazyLock<Vec<(&'static str, Asset)>> =
-    LazyLock::new(|| FILES.iter().map(|(name, mime, content)| (*name, Asset::new(mime, content))).collect());
+static ASSETS: LazyLock<Vec<(&'static str, Asset)>> = LazyLock::new(|| {
+    let library = ("plotly.js", Asset::gzipped(JS, Cow::Borrowed(LIBRARY)));
+    FILES.iter().map(|(name, mime, content)| (*name, Asset::new(mime, content))).chain([library]).collect()
+});
 static INDEX: LazyLock<Asset> = LazyLock::new(|| Asset::new("text/html; charset=utf-8", HTML));
-
-/// Compresses the library now, on a thread of its own, so that the first visitor does not wait for it.
-pub(super) fn warm_up() {
-    let work = || {
-        LazyLock::force(&LIBRARY_ASSET);
-    };
-    if let Err(error) = std::thread::Builder::new().name("page-assets".into()).spawn(work) {
-        tracing::debug!(%error, "the page's assets are compressed at the first request");
-    }
-}
 
 pub(super) async fn index(headers: HeaderMap) -> Response {
     send(&INDEX, &headers)
 }
 
 pub(super) async fn asset(Path(path): Path<String>, headers: HeaderMap) -> Response {
-    if path == LIBRARY {
-        // The first request may come before the library is compressed; that takes too long for a thread of the runtime.
-        return match tokio::task::spawn_blocking(|| &*LIBRARY_ASSET).await {
-            Ok(asset) => send(asset, &headers),
-            Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
-        };
-    }
     match ASSETS.iter().find(|(name, _)| *name == path) {
         Some((_, asset)) => send(asset, &headers),
         None => (StatusCode::NOT_FOUND, "no such file\n").into_response(),
@@ -113,7 +102,7 @@ fn send(asset: &'static Asset, request: &HeaderMap) -> Response {
     set(header::VARY, "accept-encoding");
     if takes_gzip(request) {
         set(header::CONTENT_ENCODING, "gzip");
-        return (headers, asset.gzipped.as_slice()).into_response();
+        return (headers, &*asset.gzipped).into_response();
     }
     // Only tools ask so, and seldom: not worth a second copy in memory.
     match gunzip(&asset.gzipped) {

@@ -13,8 +13,7 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | `assets` | what is served as it is: compressed once, cached by the browser |
-//! | `plotly` | the charting library, cut out of the crate `plotly` |
+//! | `assets` | what is served as it is: compressed once, the charting library by `build.rs`; cached by the browser |
 //! | `overview`, `points`, `events` | one route each |
 //! | `changes` | which points are new to a listener |
 //! | `reader` | the store, for many requests at a time |
@@ -25,7 +24,6 @@ mod changes;
 mod events;
 mod overview;
 mod pipeline;
-mod plotly;
 mod points;
 mod reader;
 
@@ -56,7 +54,6 @@ struct Shared {
 
 /// The page's routes. They never end an event stream by themselves: the server that they are given to does, when it stops.
 pub(crate) fn router(state: PageState) -> Router {
-    assets::warm_up();
     let shared = Shared { reader: Reader::new(&state.sqlite), pipeline: Pipeline::new(state.telemetry) };
     Router::new()
         .route("/", get(assets::index))

@@ -101,6 +101,9 @@ async fn the_page_and_all_it_names_are_served_from_here() {
         assert!(!head.contains("content-encoding"), "{name}: {head}");
         assert!(!plain.is_empty() && unzip(&body).as_bytes() == plain, "{name}");
     }
+    let library = String::from_utf8(page.get("/assets/plotly.js", "").await.1).unwrap();
+    assert!(library.len() > 1_000_000 && library.starts_with("/**") && library.trim_end().ends_with(';'), "not plotly.js as a whole");
+    assert!(!library.contains("MathJax.loader"), "more than plotly.js");
     let outside = html.matches("http").count() - html.matches("http://www.w3.org/2000/svg").count();
     assert_eq!(outside, 0, "nothing is fetched from elsewhere");
     assert!(page.get("/assets/other.js", "").await.0.starts_with("http/1.1 404"));

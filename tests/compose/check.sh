@@ -5,7 +5,8 @@
 #
 #   tests/compose/check.sh [--binaries DIR] [STEP...]
 #
-# Needs root, Go, and the programs built; TLS is checked when they were built with `--features tidemark/tls`. The engine and the stand-ins for
+# An image may have 60 MB beyond its base, which the programs of `cargo build --profile image` keep to, in target/image; those of target/release
+# are larger, and only told. Needs root, Go, and the programs built; TLS is checked when they were built with `--features tidemark/tls`. The engine and the stand-ins for
 # official images are of the tests' own (engine.sh, images.sh).
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -81,6 +82,17 @@ balances() {
     await "that InfluxDB holds what the log gives" agrees
     ledger
     grep equal "$work/verify"
+}
+
+# What each image adds to its base.
+sizes() {
+    local base name bytes limit=60000000
+    base=$(docker image inspect --format '{{.Size}}' debian:bookworm-slim)
+    for name in "${programs[@]}"; do
+        bytes=$(($(docker image inspect --format '{{.Size}}' "tidemark/$name:check") - base))
+        printf '%s: %d.%d MB beyond the base\n' "$name" $((bytes / 1000000)) $((bytes % 1000000 / 100000))
+        [[ $bytes -le $limit || $binaries != */image ]] || die "the image of $name is larger than $((limit / 1000000)) MB"
+    done
 }
 
 start() {
@@ -320,7 +332,7 @@ scraped_over_tls() {
 
 step "images of the programs in $binaries"
 compose build >"$work/build.log" 2>&1 || { tail -30 "$work/build.log"; die "the images cannot be built"; }
-docker images --format '{{.Repository}} {{.Size}}' --filter reference='tidemark/*:check'
+sizes
 
 for name in ${*:-$all}; do
     step "$name"

@@ -13,6 +13,7 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use common::Shutdown;
+use common::lifeline::Lifeline;
 use common::progress::{Show, Unit};
 use common::settings::{Settings, Topics};
 use common::telemetry::Part;
@@ -73,6 +74,7 @@ pub(crate) struct Publisher {
     next_report: Instant,
     reported: (Instant, u64),
     silence: Silence,
+    lifeline: Lifeline,
 }
 
 /// A log that takes nothing: away, hanging, or full. Only the first of these the client can tell.
@@ -89,6 +91,7 @@ impl Publisher {
         let producer = client::config(&settings).create_with_context(context).map_err(ProducerError::Client)?;
         let now = Instant::now();
         let topics = Arc::new(settings.topics.clone());
+        let lifeline = Lifeline::new(&settings.kafka.bootstrap_servers);
         Ok(Self {
             producer,
             alone: None,
@@ -101,6 +104,7 @@ impl Publisher {
             next_report: now,
             reported: (now, 0),
             silence: Silence { since: now, acknowledged: 0, said: false },
+            lifeline,
         })
     }
 
@@ -323,6 +327,10 @@ impl Publisher {
         let away = counts.away.load(Ordering::Relaxed);
         let silent = self.is_silent(now);
         self.around.part.set_ready(!away && !silent);
+        if self.lifeline.is_due(away || silent, now) {
+            self.lifeline.throw(self.producer.client());
+            self.alone.iter().for_each(|alone| self.lifeline.throw(alone.client()));
+        }
         if let Some(Progress { done, total }) = self.progress {
             self.show.update(done, total, || format!("{published} readings, {rate:.0}/s"));
         }
@@ -387,4 +395,28 @@ fn headers(row: &DeadRow) -> OwnedHeaders {
     pairs
         .into_iter()
         .fold(OwnedHeaders::new_with_capacity(pairs.len()), |headers, (key, value)| headers.insert(Header { key, value: Some(value) }))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use broker::{Broker, BrokerConfig};
+
+    use super::*;
+
+    /// What librdkafka comes to when a log has named no broker: a client that knows nobody who answers.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_client_that_knows_no_broker_is_led_to_the_log() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = Broker::start(BrokerConfig::new(folder.path(), "127.0.0.1:0".parse().unwrap())).await.unwrap();
+        let mut settings = Settings::default();
+        settings.kafka.bootstrap_servers = "127.0.0.1:1".into();
+        let client: BaseProducer = common::kafka::client(&settings.kafka, "test").create().unwrap();
+        let ask = |patience| client.client().fetch_metadata(None, patience);
+        assert!(ask(Duration::from_millis(100)).is_err());
+        Lifeline::new(&log.addr().to_string()).throw(client.client());
+        assert_eq!(ask(Duration::from_secs(20)).unwrap().brokers().len(), 1);
+        drop(client);
+        log.shutdown().await.unwrap();
+    }
 }
