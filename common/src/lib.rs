@@ -10,6 +10,7 @@
 //! | [`reading`] | the reading on the wire |
 //! | [`topics`] | names of topics and of record headers |
 //! | [`kafka`] | client configuration, explicit creation of topics |
+//! | [`waking`] | a producer that wakes who waits for its reports |
 //! | [`mqtt`] | a client's connection to an MQTT broker |
 //! | [`telemetry`] | metrics registry, health, status, logs, and the HTTP listener that shows them |
 //! | [`shutdown`] | one signal to stop, with a deadline |
@@ -35,6 +36,7 @@ pub mod telemetry;
 pub mod topics;
 pub mod units;
 pub mod version;
+pub mod waking;
 pub mod why;
 
 pub use settings::Settings;
