@@ -19,6 +19,7 @@ use crate::log::disk::Disk;
 use crate::log::flusher::Flusher;
 use crate::log::partition::{Ground, Partition};
 use crate::log::room::Room;
+use crate::quick::Quick;
 use crate::server::{self, Door};
 use crate::stats::{BrokerStats, Counters};
 use crate::store::Store;
@@ -39,6 +40,7 @@ pub(crate) struct Shared {
     store: Arc<Store>,
     pub(crate) fetch_sessions: FetchSessions,
     pub(crate) flusher: Flusher,
+    pub(crate) quick: Quick,
     ground: Ground,
     pub(crate) counters: Arc<Counters>,
     /// Of connections that are closed because of what they sent, and because they are too many: a client that tries again at once
@@ -186,6 +188,7 @@ impl Shared {
             store,
             fetch_sessions: FetchSessions::default(),
             flusher,
+            quick: Quick::default(),
             ground,
             counters,
             bad_connections: Complaints::default(),

@@ -3,11 +3,12 @@
 //! A produce is appended before the next request is read, but its answer, which has to wait for a flush, is left to the
 //! writing half. So a client with several produces in flight shares one flush between them.
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::sync::{mpsc, watch};
 
@@ -132,14 +133,26 @@ async fn write_answers<W: AsyncWrite + Unpin>(mut writer: W, mut queue: mpsc::Re
             }
             Outcome::Pending(pending) => pending.await?.into_iter().collect(),
         };
-        for part in &parts {
-            writer.write_all(part).await?;
-        }
+        write_parts(&mut writer, &parts).await?;
         writer.flush().await?;
         drop((parts, held));
     }
     // Says goodbye, which TLS wants said.
     writer.shutdown().await?;
+    Ok(())
+}
+
+/// All parts at one call where that is possible: each call is a packet, and a packet wakes its reader.
+async fn write_parts<W: AsyncWrite + Unpin>(writer: &mut W, parts: &[Bytes]) -> io::Result<()> {
+    let mut slices: Vec<IoSlice<'_>> = parts.iter().filter(|part| !part.is_empty()).map(|part| IoSlice::new(part)).collect();
+    let mut left = slices.as_mut_slice();
+    while !left.is_empty() {
+        let written = writer.write_vectored(left).await?;
+        if written == 0 {
+            return Err(io::ErrorKind::WriteZero.into());
+        }
+        IoSlice::advance_slices(&mut left, written);
+    }
     Ok(())
 }
 
@@ -180,6 +193,19 @@ mod tests {
         fn enter(&self, _: &span::Id) {}
 
         fn exit(&self, _: &span::Id) {}
+    }
+
+    #[tokio::test]
+    async fn an_answer_in_parts_arrives_whole() {
+        let parts: Vec<Bytes> = (0..200).map(|part| Bytes::from(vec![part; usize::from(part) * 7 % 50])).collect();
+        // Takes a little at a time.
+        let (mut writer, mut reader) = tokio::io::duplex(33);
+        let whole = parts.concat();
+        let writing = tokio::spawn(async move { write_parts(&mut writer, &parts).await });
+        let mut read = Vec::new();
+        reader.read_to_end(&mut read).await.unwrap();
+        writing.await.unwrap().unwrap();
+        assert_eq!(read, whole);
     }
 
     #[tokio::test]

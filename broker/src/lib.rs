@@ -30,6 +30,7 @@ pub mod fuzz;
 mod group;
 mod ids;
 mod log;
+mod quick;
 mod records;
 mod server;
 mod stats;

@@ -12,6 +12,7 @@
 //! | [`kafka`] | client configuration, explicit creation of topics |
 //! | [`headers`] | headers of records, whatever bytes their names are |
 //! | [`lifeline`] | leads a client back to a log that it has lost |
+//! | [`waking`] | a producer that wakes who waits for its reports |
 //! | [`mqtt`] | a client's connection to an MQTT broker |
 //! | [`telemetry`] | metrics registry, health, status, logs, and the HTTP listener that shows them |
 //! | [`shutdown`] | one signal to stop, with a deadline |
@@ -39,6 +40,7 @@ pub mod telemetry;
 pub mod topics;
 pub mod units;
 pub mod version;
+pub mod waking;
 pub mod why;
 
 pub use settings::Settings;

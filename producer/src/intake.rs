@@ -10,6 +10,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use common::Shutdown;
+use common::waking::Waker;
 use serde_json::Value;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -23,14 +24,14 @@ const PER_READING: usize = 256;
 const PER_LABEL: usize = 64;
 /// Asked again after this long at the latest.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// Acknowledgements are handed on this soon, because a device that waits for one may not send.
-const ACK_TURN: Duration = Duration::from_millis(1);
 
 #[derive(Default)]
 struct Queue {
     deliveries: VecDeque<Delivery>,
     /// Nothing is taken any more.
     closed: bool,
+    /// Acknowledgements are there to be served.
+    woken: bool,
 }
 
 struct Shared {
@@ -107,14 +108,20 @@ impl Source for Intake {
     }
 
     fn rest(&self, time: Duration, shutdown: &Shutdown) {
-        let queue = self.shared.queue();
-        if queue.deliveries.is_empty() && !shutdown.is_set() {
-            drop(self.shared.filled.wait_timeout(queue, time).unwrap_or_else(PoisonError::into_inner));
+        let mut queue = self.shared.queue();
+        if queue.deliveries.is_empty() && !queue.woken && !shutdown.is_set() {
+            queue = self.shared.filled.wait_timeout(queue, time).unwrap_or_else(PoisonError::into_inner).0;
         }
+        queue.woken = false;
     }
 
-    fn ack_turn(&self) -> Duration {
-        ACK_TURN
+    /// A device that waits for an acknowledgement may not send.
+    fn waker(&self) -> Option<Waker> {
+        let shared = self.shared.clone();
+        Some(Arc::new(move || {
+            shared.queue().woken = true;
+            shared.filled.notify_one();
+        }))
     }
 
     fn keeps_what_is_not_acknowledged(&self) -> bool {
@@ -276,6 +283,21 @@ mod tests {
             delivery.ack.unwrap().give();
         }
         assert_eq!(*fate.lock().unwrap(), [true]);
+    }
+
+    #[test]
+    fn a_rest_ends_when_it_is_woken_before_or_meanwhile() {
+        let (intake, _feeder) = Intake::new(1 << 20, "test".into());
+        let (waker, shutdown) = (intake.waker().unwrap(), Shutdown::manual());
+        waker();
+        // Longer than the test may take.
+        intake.rest(Duration::from_secs(3600), &shutdown);
+        let waking = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(20));
+            waker();
+        });
+        intake.rest(Duration::from_secs(3600), &shutdown);
+        waking.join().unwrap();
     }
 
     #[test]

@@ -183,7 +183,7 @@ type Ended = (Option<Box<dyn Source>>, Result<Summary, ProducerError>);
 async fn on_thread(settings: Settings, mut source: Box<dyn Source>, around: Surroundings) -> Ended {
     let (done, result) = oneshot::channel();
     let work = move || {
-        let summary = Publisher::new(settings, around).and_then(|publisher| publisher.run(source.as_mut()));
+        let summary = Publisher::new(settings, around, source.waker()).and_then(|publisher| publisher.run(source.as_mut()));
         // Nobody listens when the future was dropped; the thread ends all the same.
         if done.send((Some(source), summary)).is_err() {
             tracing::debug!("the producer's run was dropped");

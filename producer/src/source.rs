@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use common::Shutdown;
 use common::reading::Reading;
+use common::waking::Waker;
 
 /// How many deliveries a source should give in one turn: enough to make the turn cheap, few enough to keep its memory small.
 pub const BATCH: usize = 1_000;
@@ -38,14 +39,14 @@ pub trait Source: Send + fmt::Debug {
         None
     }
 
-    /// Sleeps for up to `time`, less when the source has something or `shutdown` is set.
-    fn rest(&self, time: Duration, shutdown: &Shutdown) {
-        shutdown.wait_timeout(time);
+    /// Of a source to which things come at any time: what ends a [`Source::rest`]. It is called when acknowledgements are there to be served.
+    fn waker(&self) -> Option<Waker> {
+        None
     }
 
-    /// Longest sleep while acknowledgements are awaited, so that their senders get them soon.
-    fn ack_turn(&self) -> Duration {
-        Duration::from_millis(5)
+    /// Sleeps for up to `time`, less when the source has something, is woken, or `shutdown` is set.
+    fn rest(&self, time: Duration, shutdown: &Shutdown) {
+        shutdown.wait_timeout(time);
     }
 
     /// Whether the senders keep what the log has not acknowledged: then a log that stays away costs nothing but time.

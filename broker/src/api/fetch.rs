@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 
 use super::fetch_answer::{FetchAnswer, PartitionAnswer};
 use super::fetch_session::{Fetching, Key, Wish};
-use super::{Outcome, Request, RequestFault, blocking};
+use super::{Outcome, Request, RequestFault};
 use crate::auth::users::Act;
 use crate::batch::LEADER_EPOCH;
 use crate::broker::Shared;
@@ -109,6 +109,11 @@ fn resolve(broker: &Shared, header: &Request, fetching: Fetching) -> Vec<Wanted>
 }
 
 impl Wanted {
+    /// Whether all there is to read is little and was written just now, so that it need not come from the disk.
+    fn is_fresh(&self) -> bool {
+        self.partition.as_ref().map_or(true, |partition| partition.is_fresh(self.wish.offset))
+    }
+
     /// Whether there is something to read, or an error to tell.
     fn has_news(&self, isolation: Isolation) -> bool {
         let offset = self.wish.offset;
@@ -164,7 +169,7 @@ async fn read(
     max_bytes: usize,
     isolation: Isolation,
 ) -> (Vec<PartitionAnswer>, usize, bool) {
-    let counters = broker.counters.clone();
+    let (counters, fresh) = (broker.counters.clone(), wanted.iter().all(Wanted::is_fresh));
     let work = move || {
         let (mut bytes, mut faults) = (0, false);
         let mut answers = Vec::with_capacity(wanted.len());
@@ -177,7 +182,7 @@ async fn read(
         }
         (answers, bytes, faults)
     };
-    blocking(work).await.unwrap_or_default()
+    broker.quick.run(fresh, work).await.unwrap_or_default()
 }
 
 /// Leaves out what an incremental fetch need not be told, and notes what it is.

@@ -15,6 +15,7 @@ use crate::auth::users::{Act, Principal};
 use crate::batch::{BatchFault, BatchHeader};
 use crate::broker::Shared;
 use crate::log::partition::{AppendFault, Appended, Partition};
+use crate::quick::MOST_BYTES;
 use crate::topics::Topic;
 
 /// The answer to a produce, when its batches are durable; `None` when no answer is wanted.
@@ -41,6 +42,7 @@ struct Producing {
 /// Appends in the order of arrival, before the next request of the connection is looked at; the flush comes after.
 pub(super) async fn produce(broker: &Arc<Shared>, mut header: Request) -> Result<Pending, RequestFault> {
     let request: ProduceRequest = header.decode()?;
+    let small = header.body.len() <= MOST_BYTES;
     // The records need not stay in memory until their flush.
     header.body = Bytes::new();
     let producing = Producing {
@@ -51,7 +53,7 @@ pub(super) async fn produce(broker: &Arc<Shared>, mut header: Request) -> Result
     };
     let (acks, shared) = (request.acks, broker.clone());
     let work = move || request.topic_data.into_iter().map(|topic| append_topic(&shared, &producing, topic)).collect::<Vec<_>>();
-    let placed = blocking(work).await.unwrap_or_default();
+    let placed = broker.quick.run(small, work).await.unwrap_or_default();
     Ok(Box::pin(async move {
         let refused = placed.iter().flat_map(|(_, partitions)| partitions).find_map(|(_, placed)| placed.as_ref().err());
         if acks == 0 {

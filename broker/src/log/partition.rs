@@ -25,6 +25,9 @@ use crate::records::{RecordFault, all_have_keys};
 use crate::stats::Counters;
 use crate::topic_config::{LiveConfig, TopicConfig};
 
+/// So many of the newest records have just been written.
+const FRESH: i64 = 1_000;
+
 /// Why a batch was not appended.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum AppendFault {
@@ -330,6 +333,11 @@ impl Partition {
 
     pub(crate) fn producers(&self) -> Vec<Described> {
         lock(&self.segments).producers.described()
+    }
+
+    /// Whether no more than the newest few records lie behind `offset`.
+    pub(crate) fn is_fresh(&self, offset: i64) -> bool {
+        self.high_watermark() - offset <= FRESH
     }
 
     /// Wakes `fetch` when the durable end moves.

@@ -1,15 +1,16 @@
 //! Rows into their topics, and the wait for their acknowledgement.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use common::Settings;
 use common::topics::lane_header;
+use common::waking::WakingProducer;
 use rdkafka::ClientContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header, OwnedHeaders};
-use rdkafka::producer::{BaseRecord, DeliveryResult, ProducerContext, ThreadedProducer};
+use rdkafka::producer::{BaseRecord, DeliveryResult, ProducerContext};
 
 use super::error::TaskError;
 use super::input::Records;
@@ -22,52 +23,30 @@ use crate::query::file::Trigger;
 /// Largest record that is sent, bytes; the topics have limits of their own.
 const MAX_MESSAGE: usize = 16 * 1024 * 1024;
 
+/// After so many rows it is looked for reports.
+const HEAR_EVERY: u64 = 512;
+
 /// What has been sent and not reported yet, and the first error of any report until somebody asks.
-///
-/// Waiting is by our own condition and not by the client's flush: that one competes with the client's polling thread for the last report
-/// and, when it loses, sleeps for a tenth of a second. Rows are counted without the lock, for there are many; it is for those who wait.
 #[derive(Clone, Default)]
 struct Outstanding(Arc<Reports>);
 
+#[derive(Default)]
 struct Reports {
     waiting: AtomicU64,
-    /// A report that leaves no more than this wakes who waits; [`NOBODY`] while nobody does.
-    few: AtomicU64,
     first_error: Mutex<Option<KafkaError>>,
-    woken: Condvar,
-}
-
-/// In `few`, which is compared with one more than what is left: nothing is less.
-const NOBODY: u64 = 0;
-
-impl Default for Reports {
-    fn default() -> Self {
-        Self { waiting: AtomicU64::new(0), few: AtomicU64::new(NOBODY), first_error: Mutex::default(), woken: Condvar::new() }
-    }
 }
 
 impl Outstanding {
     fn sent(&self) {
-        self.0.waiting.fetch_add(1, Ordering::SeqCst);
+        self.0.waiting.fetch_add(1, Ordering::Relaxed);
     }
 
     fn waiting(&self) -> u64 {
-        self.0.waiting.load(Ordering::SeqCst)
+        self.0.waiting.load(Ordering::Relaxed)
     }
 
     fn first_error(&self) -> MutexGuard<'_, Option<KafkaError>> {
         self.0.first_error.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Waits for a report that leaves `few` or less, or for the time to pass.
-    fn wait(&self, few: u64, time: Duration) -> bool {
-        let guard = self.first_error();
-        // Set before the first look, so that a report that comes after it wakes; the lock keeps it from coming before the sleep.
-        self.0.few.store(few + 1, Ordering::SeqCst);
-        let waited = self.0.woken.wait_timeout_while(guard, time, |_| self.waiting() > few);
-        self.0.few.store(NOBODY, Ordering::SeqCst);
-        drop(waited);
-        self.waiting() <= few
     }
 }
 
@@ -76,21 +55,17 @@ impl ClientContext for Outstanding {}
 impl ProducerContext for Outstanding {
     type DeliveryOpaque = ();
 
+    /// On the thread that sends, which serves the reports as well.
     fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
-        // Before it is counted: who sees nothing left must see the error.
         if let Err((error, _)) = result {
             self.first_error().get_or_insert_with(|| error.clone());
         }
-        let left = self.0.waiting.fetch_sub(1, Ordering::SeqCst) - 1;
-        if left < self.0.few.load(Ordering::SeqCst) {
-            let _guard = self.first_error();
-            self.0.woken.notify_all();
-        }
+        self.0.waiting.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
 pub(crate) struct Deliverer {
-    producer: ThreadedProducer<Outstanding>,
+    producer: WakingProducer<Outstanding>,
     outstanding: Outstanding,
     pub(crate) output: String,
     late: String,
@@ -116,7 +91,7 @@ impl Deliverer {
             .set("queue.buffering.max.messages", "50000")
             .set("queue.buffering.max.kbytes", "65536");
         Ok(Self {
-            producer: config.create_with_context(outstanding.clone())?,
+            producer: WakingProducer::create(&config, outstanding.clone())?,
             outstanding,
             output: query.file.output_topic(),
             late: settings.topics.late.clone(),
@@ -157,6 +132,10 @@ impl Deliverer {
         P: rdkafka::message::ToBytes + ?Sized,
     {
         self.outstanding.sent();
+        // What has arrived gives its memory back.
+        if self.outstanding.waiting().is_multiple_of(HEAR_EVERY) {
+            self.producer.serve(Duration::ZERO);
+        }
         loop {
             match self.producer.send(record) {
                 Ok(()) => return Ok(()),
@@ -168,16 +147,32 @@ impl Deliverer {
                     record = back;
                     // Backpressure: until half of what is on its way has arrived.
                     let half = self.outstanding.waiting() / 2;
-                    self.outstanding.wait(half, Duration::from_millis(100));
+                    self.settle(half, Duration::from_millis(100));
                 }
                 Err((error, _)) => return Err(not_taken(&error)),
             }
         }
     }
 
+    /// Serves reports until `few` or less are missing, or the time is over. Gives whether that is so.
+    fn settle(&self, few: u64, time: Duration) -> bool {
+        let deadline = Instant::now() + time;
+        loop {
+            self.producer.serve(Duration::ZERO);
+            if self.outstanding.waiting() <= few {
+                return true;
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return false;
+            }
+            self.producer.serve(left);
+        }
+    }
+
     /// Waits until the log has everything that was sent.
     pub(crate) fn wait(&self, owner: &Owner) -> Result<(), TaskError> {
-        while !self.outstanding.wait(0, Duration::from_millis(200)) {
+        while !self.settle(0, Duration::from_millis(200)) {
             if owner.given_up() {
                 return Err(TaskError::Stopped);
             }
@@ -210,6 +205,10 @@ impl Delivery for Deliverer {
     /// Its rows are on their way, or there.
     fn committed(&mut self, _entry: i64, _owner: &Owner) -> Result<(), TaskError> {
         Ok(())
+    }
+
+    fn hear(&self) {
+        self.producer.serve(Duration::ZERO);
     }
 }
 

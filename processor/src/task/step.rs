@@ -199,6 +199,12 @@ impl Running {
         self.send(worker, &output)
     }
 
+    /// Takes in what the clients have to say; a step does so by itself.
+    pub(super) fn hear(&self) {
+        self.deliverer.hear();
+        self.journal.hear();
+    }
+
     /// Lets the wall clock close what idle partitions hold open.
     pub(super) fn close_idle(&mut self, worker: &Worker) -> Result<(), TaskError> {
         let Some(timeout) = worker.query.file.source.idle_timeout() else { return Ok(()) };

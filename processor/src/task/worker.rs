@@ -64,6 +64,7 @@ impl Worker {
                     break;
                 }
             } else {
+                running.hear();
                 running.settle(self)?;
                 running.close_idle(self)?;
                 self.status.turned(&running.engine, running.reader.as_ref());

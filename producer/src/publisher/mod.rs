@@ -18,6 +18,7 @@ use common::progress::{Show, Unit};
 use common::settings::{Settings, Topics};
 use common::telemetry::Part;
 use common::topics::lane_header as lane;
+use common::waking::{Waker, WakingProducer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
@@ -30,6 +31,8 @@ use crate::summary::Summary;
 
 /// Longest sleep of a turn.
 const IDLE_TURN: Duration = Duration::from_millis(50);
+/// The same while records are under way that were refused in company.
+const ALONE_TURN: Duration = Duration::from_millis(5);
 /// While the queue is full; librdkafka's own threads go on sending meanwhile.
 const FULL_QUEUE_TURN: Duration = Duration::from_millis(1);
 const DRAIN_TURN: Duration = Duration::from_millis(10);
@@ -60,7 +63,7 @@ impl Surroundings {
 }
 
 pub(crate) struct Publisher {
-    producer: BaseProducer<Context>,
+    producer: WakingProducer<Context>,
     /// Sends alone what was refused in company; made when it is needed.
     alone: Option<BaseProducer<Context>>,
     /// More waits to be sent alone than there is room for.
@@ -86,9 +89,9 @@ struct Silence {
 }
 
 impl Publisher {
-    pub(crate) fn new(settings: Settings, around: Surroundings) -> Result<Self, ProducerError> {
+    pub(crate) fn new(settings: Settings, around: Surroundings, waker: Option<Waker>) -> Result<Self, ProducerError> {
         let context = Context::new(around.metrics.clone(), around.counts.clone(), &settings.topics.dead);
-        let producer = client::config(&settings).create_with_context(context).map_err(ProducerError::Client)?;
+        let producer = WakingProducer::create_and_wake(&client::config(&settings), context, waker).map_err(ProducerError::Client)?;
         let now = Instant::now();
         let topics = Arc::new(settings.topics.clone());
         let lifeline = Lifeline::new(&settings.kafka.bootstrap_servers);
@@ -157,8 +160,8 @@ impl Publisher {
                 Next::End => return Ok(true),
                 Next::More => self.turn(Duration::ZERO)?,
                 Next::Wait(time) => {
-                    let longest = if self.in_flight() > 0 { source.ack_turn() } else { IDLE_TURN };
-                    // Sleeping in `poll` would cost a core: rdkafka spins through the last millisecond of each poll.
+                    // Of its reports only the usual client tells.
+                    let longest = if self.alone.as_ref().is_some_and(|alone| alone.in_flight_count() > 0) { ALONE_TURN } else { IDLE_TURN };
                     source.rest(time.min(longest), &self.around.shutdown);
                     self.turn(Duration::ZERO)?;
                 }
@@ -265,12 +268,9 @@ impl Publisher {
         }
     }
 
-    /// Sleeps for up to `time`, serves acknowledgements, shows itself and looks for failures.
+    /// Serves acknowledgements, waiting for one up to `time`, shows itself and looks for failures.
     fn turn(&mut self, time: Duration) -> Result<(), ProducerError> {
-        if !time.is_zero() {
-            self.around.shutdown.wait_timeout(time);
-        }
-        serve(&self.producer);
+        self.producer.serve(time);
         self.alone.iter().for_each(serve);
         self.send_alone()?;
         self.around.part.beat();

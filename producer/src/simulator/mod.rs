@@ -23,7 +23,11 @@ use self::fleet::Sensor;
 use self::timeline::Timeline;
 use crate::source::{BATCH, Delivery, Next, Source, SourceError, Tally};
 
-/// Sleeping for less costs more turns than it gives precision.
+/// Readings leave together that are due within this time: each turn costs a batch, a write and a sync of the log, and nobody sees the wait.
+/// Their event times are those at which they were due.
+const SLICE: Duration = Duration::from_millis(50);
+/// At a high rate a slice is shorter, so that it holds no more readings than one turn gives; sleeping for less than this costs more turns
+/// than it gives precision.
 const SHORTEST_WAIT: Duration = Duration::from_millis(1);
 
 /// The simulator as a [`Source`].
@@ -45,6 +49,10 @@ impl Simulator {
             tally: Tally::default(),
             settings: settings.clone(),
         }
+    }
+
+    fn slice(&self) -> Duration {
+        self.timeline.due_at(BATCH as u64).clamp(SHORTEST_WAIT, SLICE)
     }
 
     fn emit(&mut self, index: u64, out: &mut Vec<Delivery>) {
@@ -104,7 +112,7 @@ impl Source for Simulator {
         }
         Ok(match self.tally.readings {
             sent if sent >= count => Next::End,
-            sent if sent >= due => Next::Wait(self.timeline.due_at(sent).saturating_sub(elapsed).max(SHORTEST_WAIT)),
+            sent if sent >= due => Next::Wait(self.timeline.due_at(sent).saturating_sub(elapsed).max(self.slice())),
             _ => Next::More,
         })
     }

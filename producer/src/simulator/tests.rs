@@ -144,13 +144,29 @@ fn a_paced_run_sends_what_is_due_and_waits_for_the_rest() {
     let mut simulator = Simulator::new(&settings::Simulator { rate: 100.0, count: None, ..settings(0) });
     simulator.start(NOW);
     let mut out = Vec::new();
-    assert_eq!(simulator.next(Duration::ZERO, &mut out).unwrap(), Next::Wait(Duration::from_millis(10)));
+    assert_eq!(simulator.next(Duration::ZERO, &mut out).unwrap(), Next::Wait(SLICE));
     assert_eq!(out.len(), 1);
     let next = simulator.next(Duration::from_millis(995), &mut out).unwrap();
-    assert_eq!((next, out.len()), (Next::Wait(Duration::from_millis(5)), 100));
+    assert_eq!((next, out.len()), (Next::Wait(SLICE), 100));
     // After a pause it catches up, in batches.
     assert_eq!(simulator.next(Duration::from_secs(60), &mut out).unwrap(), Next::More);
     assert_eq!(out.len(), 100 + BATCH);
+}
+
+#[test]
+fn a_slice_holds_what_is_due_and_no_more_than_a_turn_gives() {
+    for (rate, wait) in [(0.1, Duration::from_secs(10)), (1_000.0, SLICE), (200_000.0, Duration::from_millis(5)), (0.0, SHORTEST_WAIT)] {
+        let mut simulator = Simulator::new(&settings::Simulator { rate, count: None, ..settings(0) });
+        simulator.start(NOW);
+        assert_eq!(simulator.next(Duration::ZERO, &mut Vec::new()).unwrap(), Next::Wait(wait), "rate {rate}");
+    }
+    // Each has the event time at which it was due.
+    let mut simulator = Simulator::new(&settings::Simulator { rate: 1_000.0, count: None, ..settings(0) });
+    simulator.start(NOW);
+    let mut out = Vec::new();
+    simulator.next(SLICE, &mut out).unwrap();
+    let times = out.into_iter().map(|delivery| if let Content::Reading(reading) = delivery.content { reading.ts - NOW } else { panic!() });
+    assert_eq!(times.collect::<Vec<_>>(), (0..=50).collect::<Vec<_>>());
 }
 
 #[test]

@@ -49,4 +49,7 @@ pub(crate) trait Log {
 
     /// When an entry was last written: until then at least, nobody else had the shard.
     fn written(&self) -> Instant;
+
+    /// Takes in what its client has to say while nobody waits for it.
+    fn hear(&self) {}
 }

@@ -1,14 +1,15 @@
 //! The owner's side: fence, append, snapshot.
 
 use std::sync::Mutex;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use std::time::{Duration, Instant};
 
 use common::Settings;
+use common::waking::WakingProducer;
 use rdkafka::admin::{AdminClient, AdminOptions};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::producer::{BaseRecord, DeliveryResult, Producer as _, ProducerContext, ThreadedProducer};
+use rdkafka::producer::{BaseRecord, DeliveryResult, ProducerContext};
 use rdkafka::{ClientContext, Message as _, Offset, TopicPartitionList};
 
 use super::super::error::TaskError;
@@ -21,6 +22,9 @@ use crate::query::StreamQuery;
 
 /// Largest piece: below Kafka's default limit of a message, with room for its head.
 const PIECE: usize = 900 * 1024;
+
+/// Longest wait without looking whether to stop.
+const PATIENCE: Duration = Duration::from_millis(100);
 
 type Delivery = Result<i64, KafkaError>;
 
@@ -48,7 +52,7 @@ impl ProducerContext for Reports {
 pub(crate) struct Journal {
     topic: String,
     partition: i32,
-    producer: ThreadedProducer<Reports>,
+    producer: WakingProducer<Reports>,
     reports: Receiver<Delivery>,
     admin: AdminClient<DefaultClientContext>,
     runtime: tokio::runtime::Handle,
@@ -73,7 +77,7 @@ impl Journal {
         let mut config = common::kafka::producer(&settings.kafka, "processor-journal");
         // An entry is one record or few: nothing to wait for.
         config.set("linger.ms", "0").set("compression.type", "none");
-        let producer = config.create_with_context(Reports(Mutex::new(sender)))?;
+        let producer = WakingProducer::create(&config, Reports(Mutex::new(sender)))?;
         let admin = common::kafka::client(&settings.kafka, "processor-admin").create()?;
         let runtime = owner.runtime.clone();
         let mut journal = Self {
@@ -108,7 +112,7 @@ impl Journal {
                 Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), back)) => {
                     record = back;
                     // Full is full of our own records: let some of them arrive.
-                    self.producer.flush(Duration::from_millis(100)).unwrap_or_default();
+                    self.producer.serve(PATIENCE);
                 }
                 Err((error, _)) => return Err(error.into()),
             }
@@ -118,12 +122,15 @@ impl Journal {
     /// The next record's offset. The log may be away for as long as it likes; only the owner's end stops the wait.
     fn wait(&self, owner: &Owner) -> Result<i64, TaskError> {
         loop {
-            match self.reports.recv_timeout(Duration::from_millis(100)) {
+            match self.reports.try_recv() {
                 Ok(Ok(offset)) => return Ok(offset),
                 Ok(Err(error)) => return Err(TaskError::Retry(format!("journal {}-{}: {error}", self.topic, self.partition))),
-                Err(RecvTimeoutError::Timeout) if owner.given_up() => return Err(TaskError::Stopped),
-                Err(RecvTimeoutError::Timeout) => owner.beat(),
-                Err(RecvTimeoutError::Disconnected) => return Err(TaskError::Retry("the journal's producer has ended".into())),
+                Err(TryRecvError::Empty) if owner.given_up() => return Err(TaskError::Stopped),
+                Err(TryRecvError::Empty) => {
+                    owner.beat();
+                    self.producer.serve(PATIENCE);
+                }
+                Err(TryRecvError::Disconnected) => return Err(TaskError::Retry("the journal's producer has ended".into())),
             }
         }
     }
@@ -185,5 +192,9 @@ impl Log for Journal {
 
     fn written(&self) -> Instant {
         self.written
+    }
+
+    fn hear(&self) {
+        self.producer.serve(Duration::ZERO);
     }
 }

@@ -193,6 +193,10 @@ impl Delivery for Batches {
         self.topics.as_mut().map_or(Ok(()), |topics| topics.flush(owner))
     }
 
+    fn hear(&self) {
+        self.topics.iter().for_each(Deliverer::hear);
+    }
+
     fn committed(&mut self, entry: i64, owner: &Owner) -> Result<(), TaskError> {
         let rows = concat_batches(&self.query.output, self.staged.iter().chain(&self.results))
             .map_err(|error| TaskError::Fatal(format!("the rows of a batch do not fit together: {error}")))?;

@@ -50,6 +50,9 @@ pub(crate) trait Delivery {
 
     /// The entry is in the journal, and all of its rows were given.
     fn committed(&mut self, entry: i64, owner: &Owner) -> Result<(), TaskError>;
+
+    /// Takes in what its client has to say while nobody waits for it.
+    fn hear(&self) {}
 }
 
 /// The rows of one entry.
