@@ -1,15 +1,16 @@
 //! Rows into their topics, and the wait for their acknowledgement.
 
+use std::cell::OnceCell;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use common::Settings;
 use common::topics::lane_header;
-use rdkafka::ClientContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, DeliveryResult, ProducerContext, ThreadedProducer};
+use rdkafka::{ClientConfig, ClientContext};
 
 use super::error::TaskError;
 use super::input::Records;
@@ -27,7 +28,7 @@ const MAX_MESSAGE: usize = 16 * 1024 * 1024;
 /// Waiting is by our own condition and not by the client's flush: that one competes with the client's polling thread for the last report
 /// and, when it loses, sleeps for a tenth of a second. Rows are counted without the lock, for there are many; it is for those who wait.
 #[derive(Clone, Default)]
-struct Outstanding(Arc<Reports>);
+pub(crate) struct Outstanding(Arc<Reports>);
 
 struct Reports {
     waiting: AtomicU64,
@@ -89,8 +90,24 @@ impl ProducerContext for Outstanding {
     }
 }
 
+/// Largest batch, before it is compressed.
+const BATCH: usize = 1024 * 1024;
+
+/// Bytes of many rows that may be on their way at a time. A client that promises order has one request of a partition on its way, however many
+/// it is allowed, and its thread asks without a pause whether a batch that is ready may leave: so there is to be no other one that is ready.
+const MOST_ON_THE_WAY: usize = 3 * BATCH;
+
+/// From here on rows are many: nobody waits for a single one of them, and they leave by full batches.
+const MANY: usize = 2_000;
+
+/// How long a batch of many rows may stay open; longer than the log needs for the one before it.
+const MANY_LINGER: &str = "100";
+
 pub(crate) struct Deliverer {
     producer: ThreadedProducer<Outstanding>,
+    /// For many rows at a time; made when there are some.
+    many: OnceCell<ThreadedProducer<Outstanding>>,
+    many_config: ClientConfig,
     outstanding: Outstanding,
     pub(crate) output: String,
     late: String,
@@ -109,14 +126,18 @@ impl Deliverer {
         config
             .set("linger.ms", linger)
             .set("compression.type", "lz4")
-            .set("batch.size", "1048576")
+            .set("batch.size", BATCH.to_string())
             // What came in must go out again, with our headers on it.
             .set("message.max.bytes", MAX_MESSAGE.to_string())
             // Some 30 MB: enough to keep the log busy.
             .set("queue.buffering.max.messages", "50000")
             .set("queue.buffering.max.kbytes", "65536");
+        let mut many_config = config.clone();
+        many_config.set("linger.ms", MANY_LINGER);
         Ok(Self {
             producer: config.create_with_context(outstanding.clone())?,
+            many: OnceCell::new(),
+            many_config,
             outstanding,
             output: query.file.output_topic(),
             late: settings.topics.late.clone(),
@@ -151,14 +172,51 @@ impl Deliverer {
         Ok(())
     }
 
-    pub(crate) fn send<K, P>(&self, mut record: BaseRecord<'_, K, P>, owner: &Owner) -> Result<(), TaskError>
+    /// Who sends so many rows; several may be at work, since nothing of an entry depends on the order of its rows.
+    pub(crate) fn sender(&self, rows: usize) -> Result<&ThreadedProducer<Outstanding>, TaskError> {
+        if rows < MANY {
+            return Ok(&self.producer);
+        }
+        if let Some(many) = self.many.get() {
+            return Ok(many);
+        }
+        let made = self.many_config.create_with_context(self.outstanding.clone())?;
+        Ok(self.many.get_or_init(|| made))
+    }
+
+    /// Of many rows, waits until there is room for one of `bytes` on the way.
+    pub(crate) fn make_room(&self, rows: usize, bytes: usize, owner: &Owner) -> Result<(), TaskError> {
+        let most = (MOST_ON_THE_WAY / bytes.max(1)) as u64;
+        while rows >= MANY && self.outstanding.waiting() > most && !self.outstanding.wait(most / 2, Duration::from_millis(200)) {
+            if owner.given_up() {
+                return Err(TaskError::Stopped);
+            }
+            owner.beat();
+        }
+        Ok(())
+    }
+
+    pub(crate) fn send<K, P>(&self, record: BaseRecord<'_, K, P>, owner: &Owner) -> Result<(), TaskError>
+    where
+        K: rdkafka::message::ToBytes + ?Sized,
+        P: rdkafka::message::ToBytes + ?Sized,
+    {
+        self.send_by(&self.producer, record, owner)
+    }
+
+    pub(crate) fn send_by<K, P>(
+        &self,
+        producer: &ThreadedProducer<Outstanding>,
+        mut record: BaseRecord<'_, K, P>,
+        owner: &Owner,
+    ) -> Result<(), TaskError>
     where
         K: rdkafka::message::ToBytes + ?Sized,
         P: rdkafka::message::ToBytes + ?Sized,
     {
         self.outstanding.sent();
         loop {
-            match self.producer.send(record) {
+            match producer.send(record) {
                 Ok(()) => return Ok(()),
                 Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), back)) => {
                     if owner.given_up() {

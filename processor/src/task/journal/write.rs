@@ -22,6 +22,10 @@ use crate::query::StreamQuery;
 /// Largest piece: below Kafka's default limit of a message, with room for its head.
 const PIECE: usize = 900 * 1024;
 
+/// Pieces that are sent before the first of them is heard of. With more of them the client's thread would ask without a pause whether the next
+/// one may leave.
+const ON_THE_WAY: u32 = 4;
+
 type Delivery = Result<i64, KafkaError>;
 
 /// Passes each record's offset on, in the order of the records.
@@ -115,6 +119,16 @@ impl Journal {
         }
     }
 
+    /// Hears of our next record: it must be where the one before it ended.
+    fn hear(&mut self, owner: &Owner) -> Result<(), TaskError> {
+        let offset = self.wait(owner)?;
+        if offset != self.last + 1 {
+            return Err(TaskError::Fenced);
+        }
+        self.last = offset;
+        Ok(())
+    }
+
     /// The next record's offset. The log may be away for as long as it likes; only the owner's end stops the wait.
     fn wait(&self, owner: &Owner) -> Result<i64, TaskError> {
         loop {
@@ -143,14 +157,13 @@ impl Log for Journal {
         let chunks: Vec<&[u8]> = bytes.chunks(PIECE).collect();
         let pieces = u32::try_from(chunks.len()).unwrap_or(u32::MAX);
         for (piece, bytes) in (0..).zip(&chunks) {
+            if piece >= ON_THE_WAY {
+                self.hear(owner)?;
+            }
             self.send(&Piece { snapshot: entry.snapshot, epoch: self.epoch, piece, pieces, bytes }.to_bytes())?;
         }
-        for _ in &chunks {
-            let offset = self.wait(owner)?;
-            if offset != self.last + 1 {
-                return Err(TaskError::Fenced);
-            }
-            self.last = offset;
+        for _ in 0..pieces.min(ON_THE_WAY) {
+            self.hear(owner)?;
         }
         // When it was sent, not when we heard of it: what counts is what the log can have seen.
         self.written = started;
