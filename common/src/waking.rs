@@ -53,6 +53,13 @@ impl<C: ProducerContext + 'static> WakingProducer<C> {
         self.serve_what_is_there() || (!time.is_zero() && self.queue.bell.wait(time) && self.serve_what_is_there())
     }
 
+    /// Wakes who waits at this producer.
+    #[must_use]
+    pub fn waker(&self) -> Waker {
+        let bell = self.queue.bell.clone();
+        Arc::new(move || bell.ring())
+    }
+
     fn serve_what_is_there(&self) -> bool {
         let mut any = false;
         while self.queue.len() > 0 {

@@ -13,6 +13,8 @@
 pub mod commands;
 mod engine;
 pub mod format;
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+mod memory;
 pub mod query;
 mod questions;
 #[cfg(test)]

@@ -1,12 +1,17 @@
 //! Which groups of which windows give a row after an entry.
+//!
+//! They are found piece by piece and never all at once: with many windows over each reading there are many more of them than groups.
 
-use hashbrown::HashSet;
+use std::collections::BTreeSet;
+use std::ops::Range;
+
+use hashbrown::{HashMap, HashSet};
 
 use super::line::Line;
 use super::sessions::unions;
-use super::{Engine, Entry};
+use super::{Engine, Entry, GroupState};
 use crate::query::file::OutputMode;
-use crate::query::{Grouping, Pane, RowBytes, Window};
+use crate::query::{Grouping, Pane, RowBytes, Window, WindowSpec};
 
 /// Timelines whose groups are merged for results, and the time up to which their windows are final, before and after an entry.
 ///
@@ -33,49 +38,294 @@ impl Book<'_> {
         self.after.is_some_and(|after| end <= after)
     }
 
+    /// Up to where the entry closes windows; `None` when it closes none.
+    fn closes_until(&self) -> Option<i64> {
+        self.after.filter(|after| self.before.is_none_or(|before| before < *after))
+    }
+
     /// Whether the entry has made a window that ends at `end` final.
     fn closes(&self, end: i64) -> bool {
         self.before.is_none_or(|before| before < end) && self.is_final(end)
     }
 }
 
-/// The cells that give a row, in the order of the rows.
+/// Some of the cells that give a row, in the order of the rows.
 pub(crate) struct Changed<'a> {
     pub(crate) cells: Vec<Cell<'a>>,
-    /// How many of them, from the first on, say something new: the others of update mode only tell that their window has closed.
-    pub(crate) new: usize,
-    /// The whole states of the first cells, where they are those of the entry's groups: nothing has to be looked up.
+    /// Whether they say something new: others of update mode only tell that their window has closed.
+    pub(crate) new: bool,
+    /// The whole states of the cells, where they are those of the entry's groups: nothing has to be looked up.
     pub(crate) states: Vec<&'a RowBytes>,
 }
 
-pub(crate) fn changed<'a>(engine: &'a Engine, grouping: &'a Grouping, books: &[Book<'a>], entry: &'a Entry) -> Changed<'a> {
-    let mode = engine.query.file.query.output_mode;
-    if mode == OutputMode::Complete {
-        let cells = all(grouping, books);
-        return Changed { new: cells.len(), cells, states: Vec::new() };
-    }
-    let (mut cells, mut states) = (Vec::new(), Vec::new());
-    let mut seen = HashSet::new();
-    if grouping.distinct {
-        cells.extend(first_seen(engine, grouping, entry).filter(|cell| seen.insert(*cell)));
-        return Changed { new: cells.len(), cells, states };
-    }
-    // In append mode a row shows once, when its window closes.
-    if mode == OutputMode::Update {
-        cells.extend(touched(grouping, entry));
-        // Where a group is one cell, and a cell one group, none comes twice, and only what closes is looked for again below.
-        if are_cells(grouping, books) && cells.len() == entry.groups.len() {
-            states.extend(entry.groups.iter().map(|group| &group.state));
-            seen.extend(cells.iter().filter(|cell| books[cell.book].is_final(cell.end)));
+/// Cells that are found at a time: enough of them to share the panes of hopping windows, few enough to forget what they take.
+const PIECE: usize = 16_384;
+
+/// All cells that give a row, piece by piece.
+pub(crate) struct Pieces<'a> {
+    grouping: &'a Grouping,
+    books: &'a [Book<'a>],
+    groups: &'a [GroupState],
+    mode: OutputMode,
+    stage: Stage<'a>,
+    /// Those of the entry's groups whose windows have closed: they have had their rows.
+    seen: HashSet<Cell<'a>>,
+}
+
+enum Stage<'a> {
+    /// The whole result, or that of a DISTINCT: cells, and how many are taken.
+    Listed(Vec<Cell<'a>>, usize),
+    /// The entry's groups, each one a cell, from this one on.
+    Groups(usize),
+    /// The cells of the entry's groups, key by key.
+    Keys(KeyedGroups<'a>, usize),
+    Closing(Closing<'a>),
+}
+
+impl<'a> Pieces<'a> {
+    pub(crate) fn of(engine: &'a Engine, grouping: &'a Grouping, books: &'a [Book<'a>], entry: &'a Entry) -> Self {
+        let (mode, groups) = (engine.query.file.query.output_mode, entry.groups.as_slice());
+        let stage = if mode == OutputMode::Complete {
+            Stage::Listed(all(grouping, books), 0)
+        } else if grouping.distinct {
+            let mut seen = HashSet::new();
+            Stage::Listed(first_seen(engine, grouping, entry).filter(|cell| seen.insert(*cell)).collect(), 0)
+        } else if mode != OutputMode::Update {
+            // In append mode a row shows once, when its window closes.
+            Stage::Closing(Closing::of(grouping, books))
+        } else if are_cells(grouping, books) {
+            Stage::Groups(0)
         } else {
-            seen.reserve(cells.len());
-            cells.retain(|cell| seen.insert(*cell));
+            Stage::Keys(KeyedGroups::of(groups), 0)
+        };
+        Self { grouping, books, groups, mode, stage, seen: HashSet::new() }
+    }
+
+    fn close(&mut self) {
+        self.stage = Stage::Closing(Closing::of(self.grouping, self.books));
+    }
+
+    fn see(&mut self, cells: &[Cell<'a>]) {
+        self.seen.extend(cells.iter().filter(|cell| self.books[cell.book].is_final(cell.end)));
+    }
+}
+
+impl<'a> Iterator for Pieces<'a> {
+    type Item = Changed<'a>;
+
+    fn next(&mut self) -> Option<Changed<'a>> {
+        let (grouping, groups) = (self.grouping, self.groups);
+        loop {
+            match &mut self.stage {
+                Stage::Listed(cells, taken) => {
+                    let piece = cells[*taken..].iter().take(PIECE).copied().collect::<Vec<_>>();
+                    *taken += piece.len();
+                    return (!piece.is_empty()).then_some(Changed { cells: piece, new: true, states: Vec::new() });
+                }
+                Stage::Groups(taken) if *taken == groups.len() => self.close(),
+                Stage::Groups(taken) => {
+                    let groups = &groups[*taken..groups.len().min(*taken + PIECE)];
+                    *taken += groups.len();
+                    let cell = |group: &'a GroupState| cells_of(grouping, group.pane, &group.key, Engine::book_number(group.line));
+                    let cells: Vec<Cell<'a>> = groups.iter().flat_map(cell).collect();
+                    // A day that clocks skip has no window.
+                    let whole = cells.len() == groups.len();
+                    let states = if whole { groups.iter().map(|group| &group.state).collect() } else { Vec::new() };
+                    self.see(&cells);
+                    return Some(Changed { cells, new: true, states });
+                }
+                Stage::Keys(keys, taken) if *taken == keys.keys.len() => self.close(),
+                Stage::Keys(keys, taken) => {
+                    let mut cells = Vec::new();
+                    while *taken < keys.keys.len() && cells.len() < PIECE {
+                        keys.cells(grouping, groups, *taken, &mut cells);
+                        *taken += 1;
+                    }
+                    self.see(&cells);
+                    return Some(Changed { cells, new: true, states: Vec::new() });
+                }
+                Stage::Closing(closing) => {
+                    let mut cells = closing.next(grouping, self.books)?;
+                    if !self.seen.is_empty() {
+                        cells.retain(|cell| !self.seen.contains(cell));
+                    }
+                    return Some(Changed { cells, new: self.mode != OutputMode::Update, states: Vec::new() });
+                }
+            }
         }
     }
-    let touched = cells.len();
-    cells.extend(closing(grouping, books).into_iter().filter(|cell| seen.insert(*cell)));
-    let new = if mode == OutputMode::Update { touched } else { cells.len() };
-    Changed { cells, new, states }
+}
+
+/// The groups of an entry by their keys, in the order in which the keys come first.
+struct KeyedGroups<'a> {
+    /// The book, the key, and where its groups end in `order`.
+    keys: Vec<(usize, &'a RowBytes, usize)>,
+    /// Places of groups, those of a key together.
+    order: Vec<u32>,
+}
+
+impl<'a> KeyedGroups<'a> {
+    fn of(groups: &'a [GroupState]) -> Self {
+        let mut numbers: HashMap<(usize, &RowBytes), u32> = HashMap::new();
+        let mut keys: Vec<(usize, &RowBytes, usize)> = Vec::new();
+        let mut key_of = Vec::with_capacity(groups.len());
+        for group in groups {
+            let (book, key) = (Engine::book_number(group.line), &group.key);
+            let number = *numbers.entry((book, key)).or_insert_with(|| {
+                keys.push((book, key, 0));
+                u32::try_from(keys.len() - 1).unwrap_or(u32::MAX)
+            });
+            keys[number as usize].2 += 1;
+            key_of.push(number);
+        }
+        let mut before = 0;
+        for key in &mut keys {
+            // For now where its groups begin; each that is put in its place moves it on.
+            before += std::mem::replace(&mut key.2, before);
+        }
+        let mut order = vec![0; groups.len()];
+        for (place, number) in (0..).zip(key_of) {
+            let next = &mut keys[number as usize].2;
+            order[*next] = place;
+            *next += 1;
+        }
+        Self { keys, order }
+    }
+
+    /// Appends the cells of a key, in the order of their windows.
+    fn cells(&self, grouping: &Grouping, groups: &[GroupState], number: usize, cells: &mut Vec<Cell<'a>>) {
+        let (book, key, end) = self.keys[number];
+        let Some(window) = grouping.panes() else {
+            // Without a window there is one cell, of no time.
+            return cells.push(Cell { end: 0, start: 0, key, book });
+        };
+        let first = number.checked_sub(1).map_or(0, |before| self.keys[before].2);
+        let mut panes: Vec<Pane> = self.order[first..end].iter().map(|place| groups[*place as usize].pane).collect();
+        panes.sort_unstable();
+        let mut starts = Starts::default();
+        panes.into_iter().for_each(|pane| starts.add(window.windows(pane)));
+        cells.extend(starts.in_order().into_iter().map(|start| Cell { end: window.end(start), start, key, book }));
+    }
+}
+
+/// Windows of a key, gathered from its panes, whose windows overlap.
+#[derive(Default)]
+struct Starts {
+    starts: Vec<i64>,
+    /// All windows between these two are among `starts`.
+    run: Option<(i64, i64)>,
+}
+
+impl Starts {
+    /// Adds windows that follow each other. Those of panes that come in their order are looked at once and added once.
+    fn add(&mut self, windows: impl Iterator<Item = i64>) {
+        let mut own: Option<(i64, i64)> = None;
+        for start in windows {
+            if !self.run.is_some_and(|(first, last)| first <= start && start <= last) {
+                self.starts.push(start);
+            }
+            own = Some((own.map_or(start, |own| own.0), start));
+        }
+        let Some((first, last)) = own else { return };
+        self.run = Some(match self.run {
+            Some(run) if first <= run.1 && run.0 <= last => (run.0.min(first), run.1.max(last)),
+            _ => (first, last),
+        });
+    }
+
+    fn in_order(mut self) -> Vec<i64> {
+        if !self.starts.is_sorted_by(|one, next| one < next) {
+            self.starts.sort_unstable();
+            self.starts.dedup();
+        }
+        self.starts
+    }
+}
+
+/// The cells of the windows that an entry closes, in the order in which they end, some windows at a time.
+struct Closing<'a> {
+    /// The windows of the only book; those of many books are all in `ready`.
+    windows: std::vec::IntoIter<i64>,
+    ready: Vec<Cell<'a>>,
+    taken: usize,
+}
+
+/// Windows are closed together until their panes have so many groups.
+const CLOSED_TOGETHER: usize = 4 * PIECE;
+
+impl<'a> Closing<'a> {
+    fn of(grouping: &Grouping, books: &[Book<'a>]) -> Self {
+        let (windows, ready) = match (grouping.panes(), books) {
+            (Some(window), [book]) => (book.closing_windows(window), Vec::new()),
+            _ => (Vec::new(), closing(grouping, books)),
+        };
+        Self { windows: windows.into_iter(), ready, taken: 0 }
+    }
+
+    fn next(&mut self, grouping: &Grouping, books: &[Book<'a>]) -> Option<Vec<Cell<'a>>> {
+        while self.taken == self.ready.len() {
+            let (Some(window), [book], Some(first)) = (grouping.panes(), books, self.windows.next()) else { return None };
+            let (mut last, mut groups) = (first, book.groups_in(first, window.end(first)));
+            while let Some(next) = self.windows.as_slice().first()
+                && groups < CLOSED_TOGETHER
+            {
+                groups += book.groups_in(window.end(last), window.end(*next));
+                last = *next;
+                self.windows.next();
+            }
+            self.ready.clear();
+            self.taken = 0;
+            book.closing_cells(window, 0, first..last + 1, &mut self.ready);
+            self.ready.sort_unstable();
+        }
+        let piece = self.ready[self.taken..self.ready.len().min(self.taken + PIECE)].to_vec();
+        self.taken += piece.len();
+        Some(piece)
+    }
+}
+
+impl<'a> Book<'a> {
+    /// The windows that the entry closes, in order.
+    fn closing_windows(&self, window: &WindowSpec) -> Vec<i64> {
+        let Some(after) = self.closes_until() else { return Vec::new() };
+        let panes: BTreeSet<Pane> = self.lines.iter().flat_map(|line| line.panes.panes(i64::MIN..after)).map(|(pane, _)| pane).collect();
+        let mut starts = Starts::default();
+        panes.into_iter().for_each(|pane| starts.add(window.windows(pane).filter(|start| self.closes(window.end(*start)))));
+        starts.in_order()
+    }
+
+    /// How many groups the panes have that start in a stretch of time.
+    fn groups_in(&self, from: i64, to: i64) -> usize {
+        self.lines.iter().flat_map(|line| line.panes.panes(from..to.max(from))).map(|(_, groups)| groups.len()).sum()
+    }
+
+    /// Appends the cells of the windows that the entry closes and that start in `starts`.
+    fn closing_cells(&self, window: &WindowSpec, number: usize, starts: Range<i64>, cells: &mut Vec<Cell<'a>>) {
+        let Some(after) = self.closes_until() else { return };
+        // A window that has ended by `after` has no pane that starts later.
+        let until = if starts.end == i64::MAX { after } else { window.end(starts.end - 1).min(after) };
+        let panes = starts.start..until.max(starts.start);
+        self.cells(window, number, panes, |start| starts.contains(&start) && self.closes(window.end(start)), cells);
+    }
+
+    /// Appends the cells of the groups in the panes that start in `panes`, of the windows that are wanted, given their starts; those must
+    /// follow each other.
+    fn cells(&self, window: &WindowSpec, number: usize, panes: Range<i64>, wanted: impl Fn(i64) -> bool, cells: &mut Vec<Cell<'a>>) {
+        let cell = |key: &'a RowBytes, start: i64| Cell { end: window.end(start), start, key, book: number };
+        let is_single = window.slide == window.size && self.lines.len() == 1;
+        let mut of_key: HashMap<&'a RowBytes, Starts> = HashMap::new();
+        for (pane, groups) in self.lines.iter().flat_map(|line| line.panes.panes(panes.clone())) {
+            let windows: Vec<i64> = window.windows(pane).filter(|start| wanted(*start)).collect();
+            if is_single {
+                windows.iter().for_each(|start| cells.extend(groups.keys().map(|key| cell(key, *start))));
+            } else if !windows.is_empty() {
+                groups.keys().for_each(|key| of_key.entry(key).or_default().add(windows.iter().copied()));
+            }
+        }
+        for (key, starts) in of_key {
+            cells.extend(starts.in_order().into_iter().map(|start| cell(key, start)));
+        }
+    }
 }
 
 /// Whether a group in a pane is all of a cell.
@@ -96,10 +346,6 @@ fn cells_of<'a>(grouping: &'a Grouping, pane: Pane, key: &'a RowBytes, book: usi
     windows.chain(whole).map(move |(start, end)| Cell { end, start, key, book })
 }
 
-fn touched<'a>(grouping: &'a Grouping, entry: &'a Entry) -> impl Iterator<Item = Cell<'a>> {
-    entry.groups.iter().flat_map(move |group| cells_of(grouping, group.pane, &group.key, Engine::book_number(group.line)))
-}
-
 /// The groups of the entry that no other partition had before it.
 fn first_seen<'a>(engine: &'a Engine, grouping: &'a Grouping, entry: &'a Entry) -> impl Iterator<Item = Cell<'a>> {
     let new: HashSet<(i32, Pane, &RowBytes)> = entry.groups.iter().map(|group| (group.partition, group.pane, &group.key)).collect();
@@ -114,19 +360,11 @@ fn first_seen<'a>(engine: &'a Engine, grouping: &'a Grouping, entry: &'a Entry) 
 pub(crate) fn closing<'a>(grouping: &Grouping, books: &[Book<'a>]) -> Vec<Cell<'a>> {
     let mut cells = Vec::new();
     for (number, book) in books.iter().enumerate() {
-        let Some(after) = book.after.filter(|after| book.before.is_none_or(|before| before < *after)) else { continue };
         match &grouping.window {
             None => {}
-            Some(Window::Panes(window)) => {
-                // A window that has ended by `after` has no pane that starts later.
-                for (pane, groups) in book.lines.iter().flat_map(|line| line.panes.panes(i64::MIN..after)) {
-                    let windows = window.windows(pane).map(|start| (start, window.end(start)));
-                    for (start, end) in windows.filter(|(_, end)| book.closes(*end)) {
-                        cells.extend(groups.keys().map(|key| Cell { end, start, key, book: number }));
-                    }
-                }
-            }
+            Some(Window::Panes(window)) => book.closing_cells(window, number, i64::MIN..i64::MAX, &mut cells),
             Some(Window::Session { .. }) => {
+                let Some(after) = book.closes_until() else { continue };
                 let keys: HashSet<&RowBytes> = book.lines.iter().flat_map(|line| line.sessions.closing(after)).collect();
                 cells.extend(keys.into_iter().flat_map(|key| session_cells(book, number, key)).filter(|cell| book.closes(cell.end)));
             }
@@ -155,14 +393,13 @@ fn all<'a>(grouping: &Grouping, books: &[Book<'a>]) -> Vec<Cell<'a>> {
             cells.extend(keys.into_iter().flat_map(|key| session_cells(book, number, key)));
             continue;
         }
-        for (pane, groups) in book.lines.iter().flat_map(|line| line.panes.panes(i64::MIN..i64::MAX)) {
-            let windows: Vec<(i64, i64)> = match grouping.panes() {
-                Some(window) => window.windows(pane).map(|start| (start, window.end(start))).collect(),
-                None => vec![(0, 0)],
-            };
-            cells.extend(
-                groups.keys().flat_map(|key| windows.iter().map(move |(start, end)| Cell { end: *end, start: *start, key, book: number })),
-            );
+        match grouping.panes() {
+            Some(window) => book.cells(window, number, i64::MIN..i64::MAX, |_| true, &mut cells),
+            // Without a window there is one cell of each key, of no time.
+            None => {
+                let groups = book.lines.iter().flat_map(|line| line.panes.iter());
+                cells.extend(groups.map(|(_, key, _)| Cell { end: 0, start: 0, key, book: number }));
+            }
         }
     }
     cells.sort_unstable();
@@ -191,6 +428,57 @@ impl Cell<'_> {
                 let members = line.sessions.get(self.key).iter();
                 states.extend(members.filter(|held| whole.is_some_and(|whole| whole.meets(&held.session))).map(|held| &*held.state));
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn the_windows_of_panes_are_found_once_whatever_their_order(
+            rows in prop::collection::vec((0i64..400, -100i64..400), 0..40), sorted: bool,
+            (size, slide) in prop_oneof![Just((60, 10)), Just((60, 1)), Just((30, 20)), Just((50, 50))],
+        ) {
+            let window = WindowSpec { slide, ..WindowSpec::tumbling(size) };
+            let mut panes: Vec<Pane> = rows.iter().filter_map(|(time, watermark)| window.pane(*time, *watermark)).collect();
+            if sorted {
+                panes.sort_unstable();
+            }
+            let mut starts = Starts::default();
+            panes.iter().for_each(|pane| starts.add(window.windows(*pane)));
+            let wanted: BTreeSet<i64> = panes.iter().flat_map(|pane| window.windows(*pane)).collect();
+            prop_assert_eq!(starts.in_order(), wanted.into_iter().collect::<Vec<_>>());
+        }
+
+        #[test]
+        fn groups_of_a_key_stand_together(keys in prop::collection::vec((0u8..5, 0u32..3, 0i64..50), 0..40)) {
+            let group = |(key, line, start): &(u8, u32, i64)| GroupState {
+                partition: 0,
+                line: Some(*line),
+                pane: Pane { start: *start, since: *start },
+                key: RowBytes::from([*key]),
+                state: RowBytes::from(*b""),
+            };
+            let groups: Vec<GroupState> = keys.iter().map(group).collect();
+            let keyed = KeyedGroups::of(&groups);
+            let mut first = 0;
+            let mut found = Vec::new();
+            for (book, key, end) in &keyed.keys {
+                prop_assert!(*end > first);
+                let panes = keyed.order[first..*end].iter().map(|place| groups[*place as usize].pane.start);
+                found.extend(panes.map(|start| (key[0], u32::try_from(*book).unwrap_or(u32::MAX), start)));
+                first = *end;
+            }
+            let mut wanted = keys.clone();
+            wanted.sort_by_key(|one| keys.iter().position(|other| (other.0, other.1) == (one.0, one.1)));
+            prop_assert_eq!(found, wanted);
         }
     }
 }

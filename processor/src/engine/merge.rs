@@ -8,7 +8,7 @@ use std::hash::{BuildHasher, Hash};
 
 use hashbrown::{DefaultHashBuilder, HashMap, HashTable};
 
-use super::{Entry, GroupState, LineNumber, LineTime, Moved, Progress, SeenKey, SessionState};
+use super::{Entry, GroupState, LineNumber, LineTime, Moved, Progress, SeenKey, SessionState, panes, seen, sessions};
 use crate::query::RowBytes;
 
 /// The steps since the newest entry of the journal.
@@ -42,17 +42,28 @@ struct Places {
 /// A part of an entry that a later one with the same identity replaces.
 trait Part {
     fn identity(&self) -> impl Hash + Eq;
+
+    /// As in [`Entry::bytes`].
+    fn bytes(&self) -> u64;
 }
 
 impl Part for GroupState {
     fn identity(&self) -> impl Hash + Eq {
         (self.partition, self.line, self.pane, &self.key)
     }
+
+    fn bytes(&self) -> u64 {
+        panes::cost(&self.key, &self.state)
+    }
 }
 
 impl Part for SeenKey {
     fn identity(&self) -> impl Hash + Eq {
         (self.partition, self.line, &self.key)
+    }
+
+    fn bytes(&self) -> u64 {
+        seen::cost(&self.key)
     }
 }
 
@@ -61,14 +72,19 @@ impl Part for Vec<SessionState> {
     fn identity(&self) -> impl Hash + Eq {
         self.first().map(|first| (first.partition, first.line, &first.key))
     }
+
+    fn bytes(&self) -> u64 {
+        self.iter().map(|session| sessions::cost(&session.key, &session.state)).sum()
+    }
 }
 
 impl Places {
-    /// Replaces the part with the identity of `new`, or adds it.
-    fn put<T: Part>(&mut self, all: &mut Vec<T>, new: T) {
+    /// Replaces the part with the identity of `new`, or adds it. `bytes` are those of all parts.
+    fn put<T: Part>(&mut self, all: &mut Vec<T>, new: T, bytes: &mut u64) {
         let hash = self.hasher.hash_one(new.identity());
+        *bytes += new.bytes();
         match self.table.find(hash, |place| all[*place].identity() == new.identity()) {
-            Some(place) => all[*place] = new,
+            Some(place) => *bytes -= std::mem::replace(&mut all[*place], new).bytes(),
             None => {
                 all.push(new);
                 let (hasher, all) = (&self.hasher, &*all);
@@ -92,7 +108,7 @@ impl Merged {
         self.entry.progress.iter().map(|progress| (progress.to - progress.from).unsigned_abs()).sum()
     }
 
-    /// What the states of all steps take together; what a later one has replaced counts too.
+    /// What the states of all steps take together.
     pub(crate) fn bytes(&self) -> u64 {
         self.bytes
     }
@@ -116,13 +132,14 @@ impl Merged {
     /// Adds the next step, which goes on where the one before it ended.
     pub(crate) fn extend(&mut self, next: Entry, moved: Moved) {
         self.steps += 1;
-        self.bytes += next.bytes();
         self.moved = self.moved.max(moved);
         if self.steps == 1 {
+            self.bytes = next.bytes();
             self.entry = next;
             return;
         }
         if self.steps == 2 {
+            self.bytes = 0;
             let first = std::mem::take(&mut self.entry);
             self.add(first);
         }
@@ -140,15 +157,15 @@ impl Merged {
         let number = |line: LineNumber| line.and_then(|line| numbers.get(line as usize).copied());
         for group in groups {
             let group = GroupState { line: number(group.line), ..group };
-            self.parts.groups.put(&mut self.entry.groups, group);
+            self.parts.groups.put(&mut self.entry.groups, group, &mut self.bytes);
         }
         for seen in seen {
             let seen = SeenKey { line: number(seen.line), ..seen };
-            self.parts.seen.put(&mut self.entry.seen, seen);
+            self.parts.seen.put(&mut self.entry.seen, seen, &mut self.bytes);
         }
         for of_key in sessions.chunk_by(SessionState::is_of_same_key) {
             let of_key = of_key.iter().map(|session| SessionState { line: number(session.line), ..session.clone() }).collect();
-            self.parts.session_keys.put(&mut self.parts.sessions, of_key);
+            self.parts.session_keys.put(&mut self.parts.sessions, of_key, &mut self.bytes);
         }
     }
 

@@ -53,8 +53,8 @@ pub(crate) use ledger::Ledger;
 use line::Line;
 pub(crate) use merge::Merged;
 pub(crate) use outlook::NextClose;
-use output::Identity;
 pub(crate) use output::{Gone, Output, PlainRows};
+use output::{Identity, Parts};
 pub(crate) use partition::{MOST_DECISIONS, Partition};
 use sessions::{Held, OpenSessions, Sessions};
 pub(crate) use time::PartitionTime;
@@ -260,15 +260,48 @@ impl Engine {
     /// # Errors
     /// As [`Engine::apply`].
     pub(crate) fn give(&mut self, entry: &Entry, moved: Moved) -> Result<Output, EngineError> {
+        let mut parts = Vec::new();
+        self.give_each(entry, moved, |part| {
+            parts.push(part.clone());
+            Ok::<_, EngineError>(())
+        })?;
+        if parts.is_empty() {
+            parts.push(self.no_results()?);
+        }
+        Output::concat(parts).map_err(|cause| self.fault(cause))
+    }
+
+    /// The same part by part: an entry may have many more results than it has groups. A whole result is one part.
+    ///
+    /// # Errors
+    /// Those of `take`, too.
+    pub(crate) fn give_each<E: From<EngineError>>(
+        &mut self,
+        entry: &Entry,
+        moved: Moved,
+        mut take: impl FnMut(&Output) -> Result<(), E>,
+    ) -> Result<(), E> {
         let failed = self.fold_second(entry, moved)?;
+        if !failed.is_empty() {
+            take(&Output { failed, ..self.no_results()? })?;
+        }
         // A snapshot changes nothing: what it holds was delivered before it.
-        let mut output = if entry.snapshot { self.no_results()? } else { self.results(entry, moved)? };
-        output.failed.extend(failed);
-        if self.rows_can_leave() && !entry.snapshot {
-            output.gone = self.gone(&output)?;
+        if entry.snapshot {
+            self.mark_closed(entry, moved);
+            return Ok(());
+        }
+        if self.rows_can_leave() {
+            let mut whole = self.results(entry, moved)?;
+            whole.gone = self.gone(&whole)?;
+            take(&whole)?;
+        } else if let Some((grouping, books)) = self.shown_books(entry, moved) {
+            let mut parts = Parts::of(self, grouping, &books, entry);
+            while let Some(part) = parts.next().map_err(|cause| self.fault(cause))? {
+                take(&part)?;
+            }
         }
         self.mark_closed(entry, moved);
-        Ok(output)
+        Ok(())
     }
 
     /// Remembers up to where windows have been given as final.
@@ -398,9 +431,11 @@ impl Engine {
         line.map_or(0, |number| number as usize)
     }
 
+    /// A whole result.
     fn results(&self, entry: &Entry, moved: Moved) -> Result<Output, EngineError> {
         let Some((grouping, books)) = self.shown_books(entry, moved) else { return self.no_results() };
-        output::results(self, grouping, &books, entry).map_err(|cause| self.fault(cause))
+        let whole = Parts::of(self, grouping, &books, entry).next().map_err(|cause| self.fault(cause))?;
+        whole.map_or_else(|| self.no_results(), Ok)
     }
 
     /// The grouping whose groups are result rows, and where they are; `None` without one.
@@ -416,7 +451,7 @@ impl Engine {
 
     fn no_results(&self) -> Result<Output, EngineError> {
         let Some(top) = self.query.top() else { return Ok(Output::none(&self.query)) };
-        output::results(self, top, &[], &Entry::default()).map_err(|cause| self.fault(cause))
+        output::no_rows(self, top).map_err(|cause| self.fault(cause))
     }
 
     /// Gives the rows of the windows that the entry has closed to the aggregate over them.

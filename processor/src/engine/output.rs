@@ -2,18 +2,18 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, BooleanArray, RecordBatch, UInt32Array};
-use arrow::compute::{concat_batches, filter_record_batch};
+use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch, UInt32Array};
+use arrow::compute::{concat, concat_batches, filter_record_batch};
 use datafusion_common::Result;
 
-use super::cells::{self, Book, Cell, Changed};
+use super::cells::{self, Book, Cell, Changed, Pieces};
 use super::halves::in_halves;
 use super::shared_panes::SharedPanes;
 use super::{Engine, Entry};
 use crate::query::{Grouping, RowBytes, Step, StreamQuery};
 
-/// Result rows of one step.
-#[derive(Debug)]
+/// Result rows of one step, or some of them.
+#[derive(Debug, Clone)]
 pub(crate) struct Output {
     /// The query's columns.
     pub(crate) rows: RecordBatch,
@@ -34,7 +34,7 @@ pub(crate) struct Output {
 }
 
 /// Rows of complete mode that are no longer in the result.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Gone {
     pub(crate) keys: Vec<ArrayRef>,
     /// As [`Output::windows`].
@@ -56,16 +56,47 @@ pub(crate) struct Evaluated {
 /// Cells that are merged at a time: what they have on the way stays near the processor.
 const CHUNK: usize = 4096;
 
-/// Computes the results after an entry has been absorbed and before anything is evicted.
-pub(crate) fn results<'a>(engine: &'a Engine, grouping: &'a Grouping, books: &[Book<'a>], entry: &'a Entry) -> Result<Output> {
-    let changed = cells::changed(engine, grouping, books, entry);
-    rows_in_order(engine, grouping, books, &changed)
+/// The results after an entry has been absorbed and before anything is evicted, part by part, so that they need not all be there at once.
+pub(crate) struct Parts<'a> {
+    engine: &'a Engine,
+    grouping: &'a Grouping,
+    books: &'a [Book<'a>],
+    pieces: Pieces<'a>,
+    /// The rows are a whole: they come together, also when there are none.
+    whole: bool,
+}
+
+impl<'a> Parts<'a> {
+    pub(crate) fn of(engine: &'a Engine, grouping: &'a Grouping, books: &'a [Book<'a>], entry: &'a Entry) -> Self {
+        let ordered = engine.query.after.iter().any(|step| matches!(step, Step::Order(_) | Step::Cut(_)));
+        let whole = ordered || engine.query.is_complete();
+        Self { engine, grouping, books, pieces: Pieces::of(engine, grouping, books, entry), whole }
+    }
+
+    pub(crate) fn next(&mut self) -> Result<Option<Output>> {
+        if std::mem::take(&mut self.whole) {
+            // Of a whole all cells are new, or all that are there close.
+            let mut all = Changed { cells: Vec::new(), new: true, states: Vec::new() };
+            for piece in self.pieces.by_ref() {
+                all.new &= piece.new;
+                all.cells.extend(piece.cells);
+            }
+            return rows_in_order(self.engine, self.grouping, self.books, &all).map(Some);
+        }
+        let Some(piece) = self.pieces.find(|piece| !piece.cells.is_empty()) else { return Ok(None) };
+        rows_in_order(self.engine, self.grouping, self.books, &piece).map(Some)
+    }
+}
+
+/// The results of no groups.
+pub(crate) fn no_rows(engine: &Engine, grouping: &Grouping) -> Result<Output> {
+    rows_in_order(engine, grouping, &[], &Changed { cells: Vec::new(), new: true, states: Vec::new() })
 }
 
 /// The current rows of the result, whatever was given before.
 pub(crate) fn current<'a>(engine: &'a Engine, grouping: &'a Grouping, books: &[Book<'a>]) -> Result<RecordBatch> {
     let cells = cells::current(engine, grouping, books);
-    Ok(rows_in_order(engine, grouping, books, &Changed { cells, new: 0, states: Vec::new() })?.rows)
+    Ok(rows_in_order(engine, grouping, books, &Changed { cells, new: false, states: Vec::new() })?.rows)
 }
 
 /// The rows of cells.
@@ -94,7 +125,7 @@ fn rows_in_order(engine: &Engine, grouping: &Grouping, books: &[Book<'_>], chang
         keys: grouping.group_keys.columns(shown.iter().map(|cell| &**cell.key))?,
         windows: if windowed { shown.iter().map(|cell| (cell.start, cell.end)).collect() } else { Vec::new() },
         finals: shown.iter().map(is_final).collect(),
-        changed: kept.values().iter().map(|place| (*place as usize) < *new).collect(),
+        changed: vec![*new; kept.len()],
         ranked: tail.iter().any(|step| matches!(step, Step::Order(_))),
         gone: Gone::default(),
         failed,
@@ -114,8 +145,11 @@ fn evaluate_with(grouping: &Grouping, books: &[Book<'_>], cells: &[Cell<'_>], st
     let shared = SharedPanes::of(grouping, books, cells)?;
     let source = States { books, shared: shared.as_ref(), known: states };
     let (mut parts, mut failed) = (Vec::new(), Vec::new());
-    for first in (0..cells.len()).step_by(CHUNK) {
-        let chunk = &cells[first..cells.len().min(first + CHUNK)];
+    // A cell of a hopping window has many states.
+    let panes = grouping.panes().map_or(1, |window| usize::try_from(window.size / window.slide).unwrap_or(1));
+    let length = CHUNK / panes.clamp(1, 4);
+    for first in (0..cells.len()).step_by(length) {
+        let chunk = &cells[first..cells.len().min(first + length)];
         let rows_of = |start: usize, length: usize| rows_of(grouping, &source, (&chunk[start..start + length], first + start), steps);
         let (good, broken) = in_halves(chunk.len(), rows_of);
         parts.extend(good);
@@ -202,6 +236,26 @@ impl Output {
             gone: Gone::default(),
             failed: Vec::new(),
         }
+    }
+
+    /// The parts of one result together; there is at least one.
+    pub(crate) fn concat(mut parts: Vec<Self>) -> Result<Self> {
+        if parts.len() == 1 {
+            return Ok(parts.remove(0));
+        }
+        let rows = concat_batches(&parts[0].rows.schema(), parts.iter().map(|part| &part.rows))?;
+        let keys = (0..parts[0].keys.len()).map(|column| {
+            let columns: Vec<&dyn Array> = parts.iter().map(|part| part.keys[column].as_ref()).collect();
+            Ok(concat(&columns)?)
+        });
+        let mut all = Self { rows, keys: keys.collect::<Result<_>>()?, ..parts.remove(0) };
+        for part in parts {
+            all.windows.extend(part.windows);
+            all.finals.extend(part.finals);
+            all.changed.extend(part.changed);
+            all.failed.extend(part.failed);
+        }
+        Ok(all)
     }
 
     /// The rows without those that only tell that a window has closed.

@@ -448,6 +448,14 @@ mod tests {
         }
 
         #[test]
+        fn the_first_byte_that_ends_or_spoils_a_string_is_found_wherever_it_stands(
+            before in "[a-z é\u{80}-\u{ff}]{0,30}", odd in prop::sample::select(vec!["", "\"", "\\", "\\n", "\u{0}", "\u{1f}", "!", "\u{7f}"]),
+            after in "[a-z!#\\]\\[]{0,20}",
+        ) {
+            agrees(format!("{{\"a\":\"{before}{odd}{after}\"}}").as_bytes())?;
+        }
+
+        #[test]
         fn mutated_records_are_judged_as_by_serde_json(
             extra in json(), edits in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>(), 0..3), 0..3),
         ) {

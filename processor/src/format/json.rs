@@ -33,6 +33,25 @@ pub(super) enum Token<'a> {
     Object,
 }
 
+/// How many bytes stand before the first that a string may not simply hold: a quote, a backslash, a control character. Looks at eight at a time,
+/// and leaves the last few.
+#[inline]
+fn plain(bytes: &[u8]) -> usize {
+    const ONES: u64 = u64::from_ne_bytes([1; 8]);
+    const HIGH: u64 = ONES << 7;
+    // In each byte that is less than `limit` the highest bit is set; the first that is set is right, those after it need not be.
+    let less = |word: u64, limit: u64| word.wrapping_sub(ONES * limit) & !word & HIGH;
+    let (words, _) = bytes.as_chunks::<8>();
+    for (place, word) in words.iter().enumerate() {
+        let word = u64::from_le_bytes(*word);
+        let found = less(word, 0x20) | less(word ^ (ONES * u64::from(b'"')), 1) | less(word ^ (ONES * u64::from(b'\\')), 1);
+        if found != 0 {
+            return 8 * place + found.trailing_zeros() as usize / 8;
+        }
+    }
+    8 * words.len()
+}
+
 /// A position in the text of a record.
 #[derive(Debug)]
 pub(super) struct Scanner<'a> {
@@ -160,6 +179,7 @@ impl<'a> Scanner<'a> {
         let start = self.at;
         let mut escaped = false;
         loop {
+            self.at += plain(self.bytes.get(self.at..).unwrap_or_default());
             match self.peek() {
                 Some(b'"') => break,
                 Some(b'\\') => {

@@ -1,5 +1,6 @@
 //! Rows into their topics, and the wait for their acknowledgement.
 
+use std::cell::OnceCell;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -7,10 +8,10 @@ use std::time::{Duration, Instant};
 use common::Settings;
 use common::topics::lane_header;
 use common::waking::WakingProducer;
-use rdkafka::ClientContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, DeliveryResult, ProducerContext};
+use rdkafka::{ClientConfig, ClientContext};
 
 use super::error::TaskError;
 use super::input::Records;
@@ -28,7 +29,7 @@ const HEAR_EVERY: u64 = 512;
 
 /// What has been sent and not reported yet, and the first error of any report until somebody asks.
 #[derive(Clone, Default)]
-struct Outstanding(Arc<Reports>);
+pub(crate) struct Outstanding(Arc<Reports>);
 
 #[derive(Default)]
 struct Reports {
@@ -64,8 +65,24 @@ impl ProducerContext for Outstanding {
     }
 }
 
+/// Largest batch, before it is compressed.
+const BATCH: usize = 1024 * 1024;
+
+/// Bytes of many rows that may be on their way at a time. A client that promises order has one request of a partition on its way, however many
+/// it is allowed, and its thread asks without a pause whether a batch that is ready may leave: so there is to be no other one that is ready.
+const MOST_ON_THE_WAY: usize = 3 * BATCH;
+
+/// From here on rows are many: nobody waits for a single one of them, and they leave by full batches.
+const MANY: usize = 2_000;
+
+/// How long a batch of many rows may stay open; longer than the log needs for the one before it.
+const MANY_LINGER: &str = "100";
+
 pub(crate) struct Deliverer {
     producer: WakingProducer<Outstanding>,
+    /// For many rows at a time; made when there are some. Its reports wake who waits at `producer`.
+    many: OnceCell<WakingProducer<Outstanding>>,
+    many_config: ClientConfig,
     outstanding: Outstanding,
     pub(crate) output: String,
     late: String,
@@ -84,14 +101,18 @@ impl Deliverer {
         config
             .set("linger.ms", linger)
             .set("compression.type", "lz4")
-            .set("batch.size", "1048576")
+            .set("batch.size", BATCH.to_string())
             // What came in must go out again, with our headers on it.
             .set("message.max.bytes", MAX_MESSAGE.to_string())
             // Some 30 MB: enough to keep the log busy.
             .set("queue.buffering.max.messages", "50000")
             .set("queue.buffering.max.kbytes", "65536");
+        let mut many_config = config.clone();
+        many_config.set("linger.ms", MANY_LINGER);
         Ok(Self {
             producer: WakingProducer::create(&config, outstanding.clone())?,
+            many: OnceCell::new(),
+            many_config,
             outstanding,
             output: query.file.output_topic(),
             late: settings.topics.late.clone(),
@@ -126,7 +147,44 @@ impl Deliverer {
         Ok(())
     }
 
-    pub(crate) fn send<K, P>(&self, mut record: BaseRecord<'_, K, P>, owner: &Owner) -> Result<(), TaskError>
+    /// Who sends so many rows; several may be at work, since nothing of an entry depends on the order of its rows.
+    pub(crate) fn sender(&self, rows: usize) -> Result<&WakingProducer<Outstanding>, TaskError> {
+        if rows < MANY {
+            return Ok(&self.producer);
+        }
+        if let Some(many) = self.many.get() {
+            return Ok(many);
+        }
+        let made = WakingProducer::create_and_wake(&self.many_config, self.outstanding.clone(), Some(self.producer.waker()))?;
+        Ok(self.many.get_or_init(|| made))
+    }
+
+    /// Of many rows, waits until there is room for one of `bytes` on the way.
+    pub(crate) fn make_room(&self, rows: usize, bytes: usize, owner: &Owner) -> Result<(), TaskError> {
+        let most = (MOST_ON_THE_WAY / bytes.max(1)) as u64;
+        while rows >= MANY && self.outstanding.waiting() > most && !self.settle(most / 2, Duration::from_millis(200)) {
+            if owner.given_up() {
+                return Err(TaskError::Stopped);
+            }
+            owner.beat();
+        }
+        Ok(())
+    }
+
+    pub(crate) fn send<K, P>(&self, record: BaseRecord<'_, K, P>, owner: &Owner) -> Result<(), TaskError>
+    where
+        K: rdkafka::message::ToBytes + ?Sized,
+        P: rdkafka::message::ToBytes + ?Sized,
+    {
+        self.send_by(&self.producer, record, owner)
+    }
+
+    pub(crate) fn send_by<K, P>(
+        &self,
+        producer: &WakingProducer<Outstanding>,
+        mut record: BaseRecord<'_, K, P>,
+        owner: &Owner,
+    ) -> Result<(), TaskError>
     where
         K: rdkafka::message::ToBytes + ?Sized,
         P: rdkafka::message::ToBytes + ?Sized,
@@ -134,10 +192,10 @@ impl Deliverer {
         self.outstanding.sent();
         // What has arrived gives its memory back.
         if self.outstanding.waiting().is_multiple_of(HEAR_EVERY) {
-            self.producer.serve(Duration::ZERO);
+            self.serve();
         }
         loop {
-            match self.producer.send(record) {
+            match producer.send(record) {
                 Ok(()) => return Ok(()),
                 Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), back)) => {
                     if owner.given_up() {
@@ -158,7 +216,7 @@ impl Deliverer {
     fn settle(&self, few: u64, time: Duration) -> bool {
         let deadline = Instant::now() + time;
         loop {
-            self.producer.serve(Duration::ZERO);
+            self.serve();
             if self.outstanding.waiting() <= few {
                 return true;
             }
@@ -166,7 +224,15 @@ impl Deliverer {
             if left.is_zero() {
                 return false;
             }
-            self.producer.serve(left);
+            self.producer.wait(left);
+        }
+    }
+
+    /// Serves the reports that are there.
+    fn serve(&self) {
+        self.producer.serve(Duration::ZERO);
+        if let Some(many) = self.many.get() {
+            many.serve(Duration::ZERO);
         }
     }
 
@@ -208,7 +274,7 @@ impl Delivery for Deliverer {
     }
 
     fn hear(&self) {
-        self.producer.serve(Duration::ZERO);
+        self.serve();
     }
 }
 

@@ -1,7 +1,7 @@
 //! Many records at one call: librdkafka's batch interface, which `rdkafka` does not wrap.
 //!
 //! A poll of the safe wrapper costs an event, a clock reading and an allocation for each record, about half of all the time that reading
-//! takes. This module holds all of the crate's unsafe code.
+//! takes. This module holds the crate's unsafe code, but for the name of the allocator's settings.
 #![allow(unsafe_code)]
 
 use std::ffi::CStr;

@@ -244,9 +244,11 @@ impl Reader {
             .set("fetch.error.backoff.ms", "50")
             // A full queue must not stop fetching for the default second: that would halve the speed of a catch-up.
             .set("fetch.queue.backoff.ms", "5")
-            // Prefetch queues are per consumer and large by default.
-            .set("queued.min.messages", "50000")
-            .set("queued.max.messages.kbytes", "8192")
+            // Prefetch queues are per consumer and large by default. The client needs some 400 bytes for a record beside its own, so this is as much
+            // as a step takes, and an answer of the log, which comes on top and is compressed, is not much more.
+            .set("queued.min.messages", PIECE.to_string())
+            .set("queued.max.messages.kbytes", "4096")
+            .set("fetch.message.max.bytes", "262144")
             .set("check.crcs", "true");
         let consumer: BaseConsumer<Quiet> = config.create_with_context(Quiet)?;
         let topic: Arc<str> = query.file.source.topic.as_str().into();

@@ -13,7 +13,7 @@ use chrono::{DateTime, SecondsFormat};
 use serde_json::{Map, Value, json};
 
 use super::status::now_ms;
-use crate::engine::{Engine, Entry, Input, Ledger, Output, Refused};
+use crate::engine::{Engine, Entry, Input, Ledger, Refused};
 use crate::query::StreamQuery;
 
 /// Where the time of a trigger went.
@@ -117,8 +117,8 @@ impl Tally {
         self.results += rows;
     }
 
-    pub(crate) fn results(&mut self, output: &Output, took: Duration) {
-        self.results += output.rows.num_rows() as u64;
+    pub(crate) fn results(&mut self, rows: u64, took: Duration) {
+        self.results += rows;
         self.spent.results += took;
     }
 

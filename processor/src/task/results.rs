@@ -20,8 +20,10 @@ impl Deliverer {
         // First what leaves the whole result: a reader never sees more rows than there are.
         self.gone(query, &output.gone, &revision, owner)?;
         let rows = json_rows(&output.rows)?;
+        let (count, frame) = (output.rows.num_rows(), self.frame());
+        let sender = self.sender(count)?;
         let (mut value, mut key) = (Vec::new(), Vec::new());
-        for row in 0..output.rows.num_rows() {
+        for row in 0..count {
             value.clear();
             rows.write_row(row, &mut value);
             key.clear();
@@ -31,9 +33,16 @@ impl Deliverer {
             if output.ranked {
                 headers = headers.insert(text(header::RANK, &row.to_string()));
             }
-            self.send(BaseRecord::to(&self.output).key(&key).payload(&value).headers(headers), owner)?;
+            self.make_room(count, key.len() + value.len() + frame, owner)?;
+            self.send_by(sender, BaseRecord::to(&self.output).key(&key).payload(&value).headers(headers), owner)?;
         }
         Ok(())
+    }
+
+    /// What a record of a result takes beside its key and its value, about: names and values of its headers, and their lengths.
+    fn frame(&self) -> usize {
+        let names = [header::QUERY, header::REVISION, header::FINAL, header::KEY_COLUMNS, header::WINDOW_START, header::WINDOW_END];
+        names.iter().map(|name| name.len() + 15).sum::<usize>() + self.query.len() + self.key_columns.len()
     }
 
     /// Sends a record without a value for each row that has left the whole result.

@@ -26,7 +26,7 @@ use super::progress::Tally;
 use super::source::Source;
 use super::status::now_ms;
 use super::worker::Worker;
-use crate::engine::{Engine, EngineError, Entry, Input, Merged, Moved, Output, Prepared};
+use crate::engine::{Engine, EngineError, Entry, Input, Merged, Moved, Prepared};
 use crate::format::decode::Decoder;
 use crate::query::file::Trigger;
 
@@ -34,7 +34,7 @@ use crate::query::file::Trigger;
 const MOST_AHEAD: i64 = 100_000;
 
 /// In a backlog: the longest that results wait for more steps, and the most bytes of states that the steps may have changed.
-const LONGEST_OPEN: Duration = Duration::from_secs(2);
+const LONGEST_OPEN: Duration = Duration::from_secs(5);
 const MOST_OPEN: u64 = 64 * 1024 * 1024;
 
 /// The offsets that a new owner must have read before its first results leave.
@@ -174,9 +174,9 @@ impl Running {
             return self.commit(worker, &entry);
         }
         let moved = self.put(&entry)?;
-        let output = self.engine.give(&entry, moved)?;
+        self.send(worker, Some((&entry, moved)))?;
         self.open.extend(entry, moved);
-        self.send(worker, &output)
+        Ok(())
     }
 
     /// Sends what was held back, once everything is read that the owner before may have sent results of.
@@ -189,14 +189,7 @@ impl Running {
         if self.open.is_empty() {
             return Ok(());
         }
-        self.give_open(worker)
-    }
-
-    /// The results of all open steps together.
-    fn give_open(&mut self, worker: &Worker) -> Result<(), TaskError> {
-        let moved = self.open.moved();
-        let output = self.engine.give(self.open.entry(), moved)?;
-        self.send(worker, &output)
+        self.send(worker, None)
     }
 
     /// Takes in what the clients have to say; a step does so by itself.
@@ -226,9 +219,8 @@ impl Running {
     fn commit(&mut self, worker: &Worker, entry: &Entry) -> Result<(), TaskError> {
         self.append(worker, Some(entry))?;
         let moved = self.put(entry)?;
-        let output = self.engine.give(entry, moved)?;
+        self.send(worker, Some((entry, moved)))?;
         self.evict(Some((entry, moved)));
-        self.send(worker, &output)?;
         self.committed(worker)
     }
 
@@ -239,7 +231,7 @@ impl Running {
         }
         self.append(worker, None)?;
         if !matches!(worker.query.file.query.trigger, Trigger::Continuous(_)) {
-            self.give_open(worker)?;
+            self.send(worker, None)?;
         }
         self.evict(None);
         self.open = Merged::default();
@@ -273,19 +265,28 @@ impl Running {
         Ok(())
     }
 
-    /// Sends result rows.
-    fn send(&mut self, worker: &Worker, output: &Output) -> Result<(), TaskError> {
+    /// Sends the results of `entry`, or of all open steps together.
+    fn send(&mut self, worker: &Worker, entry: Option<(&Entry, Moved)>) -> Result<(), TaskError> {
         let (query, started) = (&worker.query, Instant::now());
         worker.owner.at(Point::BeforeResults);
-        self.deliverer.results(query, output, self.engine.revision(), &worker.owner)?;
+        let moved = self.open.moved();
+        let (entry, moved) = entry.unwrap_or_else(|| (self.open.entry(), moved));
+        let (revision, deliverer) = (self.engine.revision(), &mut self.deliverer);
+        let (mut rows, mut failed, mut first) = (0, 0, None);
+        self.engine.give_each(entry, moved, |part| {
+            rows += part.rows.num_rows() as u64;
+            failed += part.failed.len() as u64;
+            first = first.take().or_else(|| part.failed.first().cloned());
+            deliverer.results(query, part, revision, &worker.owner)
+        })?;
         worker.owner.at(Point::AfterResults);
-        self.tally.results(output, started.elapsed());
-        worker.status.sent(&self.engine, output.rows.num_rows() as u64);
+        self.tally.results(rows, started.elapsed());
+        worker.status.sent(&self.engine, rows);
         let (name, metrics) = (&[query.file.name.as_str()], worker.status.metrics());
-        metrics.results.with_label_values(name).inc_by(output.rows.num_rows() as u64);
-        if let Some(first) = output.failed.first() {
-            metrics.failed_results.with_label_values(name).inc_by(output.failed.len() as u64);
-            tracing::warn!(query = query.file.name, rows = output.failed.len(), first, "results that could not be computed are left out");
+        metrics.results.with_label_values(name).inc_by(rows);
+        if let Some(first) = first {
+            metrics.failed_results.with_label_values(name).inc_by(failed);
+            tracing::warn!(query = query.file.name, rows = failed, first, "results that could not be computed are left out");
         }
         Ok(())
     }

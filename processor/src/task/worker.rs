@@ -87,9 +87,11 @@ impl Worker {
             None => self.take_topic()?,
         };
         if let Some(entry) = newest {
-            let output = engine.apply(&entry)?;
+            let moved = engine.absorb_step(&entry)?;
             owner.at(Point::BeforeRedelivery);
-            deliverer.results(&self.query, &output, engine.revision(), owner)?;
+            let revision = engine.revision();
+            engine.give_each(&entry, moved, |part| deliverer.results(&self.query, part, revision, owner))?;
+            engine.evict(&entry, moved);
             deliverer.committed(journal.last(), owner)?;
             owner.at(Point::AfterRedelivery);
         }

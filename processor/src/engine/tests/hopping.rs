@@ -68,3 +68,24 @@ proptest! {
         prop_assert!(append.rows.iter().all(|(cell, row)| update.rows[cell] == *row));
     }
 }
+
+/// More rows than are computed at a time, of one entry, and of windows that all close at once.
+#[test]
+fn many_windows_come_in_parts() {
+    let query = readings_query(
+        "SELECT unix_millis(window.start) AS s, sensor_id, count(*) AS n FROM iot GROUP BY window(ts, '10 seconds', '1 second'), sensor_id",
+    );
+    let reading = |(number, ts): (u32, i64)| Record {
+        partition: 0,
+        received: -1,
+        value: Some(format!(r#"{{"sensor_id":"s{number}","ts":{ts},"value":1,"kind":"k","seq":1}}"#).into_bytes()),
+    };
+    let begin = 1_700_000_000_000;
+    let readings = (0..2_000u32).map(|number| (number, begin + i64::from(number % 1_000)));
+    let log: Vec<Record> = readings.chain([(0, begin + 100_000)]).map(reading).collect();
+    for way in [Way::Straight, Way::Cut { seed: 1 }, Way::Killed { seed: 2 }] {
+        let outcome = run(&query, &log, way);
+        assert_eq!((outcome.rows.len(), outcome.finals), (20_010, 20_000), "{way:?}");
+        assert!(outcome.rows.values().all(|row| row.ends_with("\"n\":1}")), "{way:?}");
+    }
+}

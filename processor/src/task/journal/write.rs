@@ -26,6 +26,10 @@ const PIECE: usize = 900 * 1024;
 /// Longest wait without looking whether to stop.
 const PATIENCE: Duration = Duration::from_millis(100);
 
+/// Pieces that are sent before the first of them is heard of. With more of them the client's thread would ask without a pause whether the next
+/// one may leave.
+const ON_THE_WAY: u32 = 4;
+
 type Delivery = Result<i64, KafkaError>;
 
 /// Passes each record's offset on, in the order of the records.
@@ -119,6 +123,16 @@ impl Journal {
         }
     }
 
+    /// Hears of our next record: it must be where the one before it ended.
+    fn hear_next(&mut self, owner: &Owner) -> Result<(), TaskError> {
+        let offset = self.wait(owner)?;
+        if offset != self.last + 1 {
+            return Err(TaskError::Fenced);
+        }
+        self.last = offset;
+        Ok(())
+    }
+
     /// The next record's offset. The log may be away for as long as it likes; only the owner's end stops the wait.
     fn wait(&self, owner: &Owner) -> Result<i64, TaskError> {
         loop {
@@ -150,14 +164,13 @@ impl Log for Journal {
         let chunks: Vec<&[u8]> = bytes.chunks(PIECE).collect();
         let pieces = u32::try_from(chunks.len()).unwrap_or(u32::MAX);
         for (piece, bytes) in (0..).zip(&chunks) {
+            if piece >= ON_THE_WAY {
+                self.hear_next(owner)?;
+            }
             self.send(&Piece { snapshot: entry.snapshot, epoch: self.epoch, piece, pieces, bytes }.to_bytes())?;
         }
-        for _ in &chunks {
-            let offset = self.wait(owner)?;
-            if offset != self.last + 1 {
-                return Err(TaskError::Fenced);
-            }
-            self.last = offset;
+        for _ in 0..pieces.min(ON_THE_WAY) {
+            self.hear_next(owner)?;
         }
         // When it was sent, not when we heard of it: what counts is what the log can have seen.
         self.written = started;
