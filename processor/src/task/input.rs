@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use common::Settings;
+use common::lifeline::Lifeline;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::{Offset, TopicPartitionList};
@@ -159,6 +160,7 @@ pub(crate) struct Reader {
     /// No partition has been read before: there is nothing that could be lost.
     fresh: bool,
     said_away: bool,
+    lifeline: Lifeline,
     /// Of each partition that was to be closed: where it stood, the log's end, and since when that is so.
     ends_heard: BTreeMap<i32, (i64, i64, Instant)>,
 }
@@ -280,6 +282,7 @@ impl Reader {
             firsts,
             fresh,
             said_away: false,
+            lifeline: Lifeline::new(&settings.kafka.bootstrap_servers),
             ends_heard: BTreeMap::new(),
         })
     }
@@ -397,6 +400,9 @@ impl Source for Reader {
             }
             if due.is_some_and(|due| Instant::now() >= due) || owner.stop.is_set() {
                 return Ok(Filled::Due);
+            }
+            if self.lifeline.is_due(self.said_away, Instant::now()) {
+                self.lifeline.throw(self.drain.consumer().client());
             }
             let (rows, mut heard) = (self.pile.rows, Heard::default());
             if self.drain.each(self.max_rows - rows, |came| self.pile.hear(came, &mut heard)) == 0 {

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use common::lifeline::Lifeline;
 use common::progress::{Show, Unit};
 use common::telemetry::Part;
 use common::{Settings, Shutdown};
@@ -35,6 +36,8 @@ const COUNT: Duration = Duration::from_secs(10);
 const STALLED: Duration = Duration::from_secs(60);
 /// Pause before a broken worker is started again.
 const RETRY: Duration = Duration::from_millis(500);
+/// How long a log that was away may take to answer that it is back.
+const PROBE: Duration = Duration::from_millis(200);
 
 /// The consumer group of a query.
 pub(crate) fn group(query: &StreamQuery) -> String {
@@ -323,10 +326,20 @@ fn run_group(workers: &Arc<Workers>, shutdown: &Shutdown) -> Result<Vec<Ended>, 
     let journal = common::topics::journal(&workers.query.file.name);
     consumer.subscribe(&[&journal])?;
     let (mut reported, mut counted, mut said) = (Instant::now(), Instant::now(), false);
+    let (mut lifeline, mut away) = (Lifeline::new(&workers.settings.kafka.bootstrap_servers), false);
     while !shutdown.is_set() {
         match consumer.poll(Duration::from_millis(50)) {
             None | Some(Ok(_)) => {}
-            Some(Err(error)) => hear(workers, &consumer, &error, &mut said)?,
+            Some(Err(error)) => {
+                away |= error.rdkafka_error_code() == Some(RDKafkaErrorCode::AllBrokersDown);
+                hear(workers, &consumer, &error, &mut said)?;
+            }
+        }
+        if lifeline.is_due(away, Instant::now()) {
+            away = consumer.fetch_metadata(Some(&journal), PROBE).is_err();
+            if away {
+                lifeline.throw(consumer.client());
+            }
         }
         workers.tend(shutdown)?;
         workers.follow()?;
