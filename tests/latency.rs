@@ -34,9 +34,15 @@ fn write_query(dir: &std::path::Path, query: &Query) -> std::path::PathBuf {
     path
 }
 
+/// With a linger of 0 it would have a request for each reading, and librdkafka's thread looks without a pause for an answer while five are on
+/// their way: it would take a core from what is measured.
 fn producer(log: &Log) -> BaseProducer {
     let mut config = log::client(&log.servers());
-    config.set("acks", "all").set("enable.idempotence", "true").set("partitioner", "murmur2_random").set("linger.ms", "0");
+    config
+        .set("acks", "all")
+        .set("enable.idempotence", "true")
+        .set("partitioner", "murmur2_random")
+        .set("linger.ms", setting("LINGER", 1).to_string());
     config.create().unwrap()
 }
 

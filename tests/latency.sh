@@ -4,6 +4,7 @@
 #
 #   tests/latency.sh                              1,000 readings/s for 20 s
 #   RATE=5_000 READ_SECONDS=60 SENSORS=1000 tests/latency.sh
+#   LINGER=0 tests/latency.sh                     milliseconds that a reading waits for company in the load's own client (1)
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 cargo build --release --workspace

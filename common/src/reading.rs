@@ -1,7 +1,11 @@
 //! The reading: one value of one sensor at one moment, as it stands in topic `iot`.
 
+use compact_str::CompactString;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+
+/// Names are short, and a short one lies in the reading itself.
+pub type Name = CompactString;
 
 /// One reading, the value of a record of topic `iot`:
 /// `{"sensor_id":"s-0001","ts":1700000000123,"value":21.5,"kind":"temperature","seq":17}`.
@@ -9,13 +13,13 @@ use serde_json::Value;
 /// The processor does not know this type: it decodes by the schema of the query file. It is what *our* producers write.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Reading {
-    pub sensor_id: String,
+    pub sensor_id: Name,
     /// Event time, milliseconds since 1970-01-01T00:00:00Z; negative before that.
     pub ts: i64,
     /// JSON has no NaN and no infinity; such a value is written as `null`.
     pub value: f64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub kind: Option<String>,
+    pub kind: Option<Name>,
     /// Counts up by one per sensor, so that a consumer can see a gap or a duplicate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seq: Option<i64>,

@@ -60,6 +60,13 @@ impl<C: ProducerContext + 'static> WakingProducer<C> {
         Arc::new(move || bell.ring())
     }
 
+    /// Waits for something to serve up to `time`; may end before there is anything.
+    pub fn wait(&self, time: Duration) {
+        if self.queue.len() == 0 {
+            self.queue.bell.wait(time);
+        }
+    }
+
     fn serve_what_is_there(&self) -> bool {
         let mut any = false;
         while self.queue.len() > 0 {

@@ -44,7 +44,7 @@ pub trait Source: Send + fmt::Debug {
         None
     }
 
-    /// Sleeps for up to `time`, less when the source has something, is woken, or `shutdown` is set.
+    /// Sleeps for up to `time`, less when the source has something, is woken, or `shutdown` is set. Only where there is a waker.
     fn rest(&self, time: Duration, shutdown: &Shutdown) {
         shutdown.wait_timeout(time);
     }

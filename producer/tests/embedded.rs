@@ -230,7 +230,7 @@ async fn a_signal_drains_and_ends_with_0() {
     let messages = read(&servers, "iot", published);
     assert_eq!(messages.len() as u64, published, "{said}");
     // No gap and no repetition in any sensor's numbers, in the order of the log.
-    let mut last: BTreeMap<String, i64> = BTreeMap::new();
+    let mut last: BTreeMap<_, i64> = BTreeMap::new();
     for reading in readings(&messages) {
         let seq = last.entry(reading.sensor_id).or_insert(0);
         assert_eq!(reading.seq, Some(*seq + 1));

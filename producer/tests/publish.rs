@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use common::reading::Reading;
+use common::reading::{Name, Reading};
 use common::units::Span;
 use common::{Settings, Shutdown, Telemetry};
 use producer::{ProducerError, Summary};
@@ -77,8 +77,8 @@ async fn a_replay_arrives_whole_in_order_and_its_bad_lines_in_the_dead_lane() {
 
     let messages = read(&settings, &settings.topics.input, 302);
     assert_eq!(messages.len(), 302);
-    let mut partitions: BTreeMap<String, BTreeSet<i32>> = BTreeMap::new();
-    let mut of_sensor: BTreeMap<String, Vec<Reading>> = BTreeMap::new();
+    let mut partitions: BTreeMap<Name, BTreeSet<i32>> = BTreeMap::new();
+    let mut of_sensor: BTreeMap<Name, Vec<Reading>> = BTreeMap::new();
     for (message, reading) in messages.iter().zip(readings(&messages)) {
         assert_eq!(message.key().unwrap(), reading.sensor_id.as_bytes());
         let received = message.timestamp().to_millis().unwrap();

@@ -96,8 +96,10 @@ impl Deliverer {
     pub(crate) fn new(settings: &Settings, query: &StreamQuery) -> Result<Self, TaskError> {
         let outstanding = Outstanding::default();
         let mut config = common::kafka::producer(&settings.kafka, "processor-results");
-        // Rows for which somebody waits leave at once; what a tick brings together may gather.
-        let linger = if matches!(query.file.query.trigger, Trigger::AsSoonAsPossible | Trigger::Continuous(_)) { "0" } else { "5" };
+        // What a tick brings together may gather. Rows for which somebody waits leave at once, but for as long as it takes to hand over some
+        // hundred: one by one they would be many requests, and with five on their way librdkafka's thread looks for an answer without a pause,
+        // on the core that the log needs to give it.
+        let linger = if matches!(query.file.query.trigger, Trigger::AsSoonAsPossible | Trigger::Continuous(_)) { "0.2" } else { "5" };
         config
             .set("linger.ms", linger)
             .set("compression.type", "lz4")

@@ -30,6 +30,8 @@ use crate::query::{Scope, StreamQuery};
 
 /// How often positions are shown to the group and ends are asked for.
 const REPORT: Duration = Duration::from_secs(1);
+/// Positions that have not moved are shown again after this long: the log may not have taken them while partitions moved.
+const SHOW_AGAIN: Duration = Duration::from_secs(10);
 /// How often the log is asked how many partitions the input has.
 const COUNT: Duration = Duration::from_secs(10);
 /// A worker that has not turned for this long holds the query's sign of life back.
@@ -300,7 +302,7 @@ fn run_alone(workers: &Arc<Workers>, shutdown: &Shutdown) -> Result<Vec<Ended>, 
     for shard in 0..Workers::shards(&workers.query, workers.input_partitions) {
         workers.start(i32::try_from(shard).unwrap_or(i32::MAX))?;
     }
-    let mut reported = Instant::now();
+    let (mut reported, mut shown) = (Instant::now(), Shown::default());
     let mut show = Show::new(&workers.query.file.name, Unit::Rows);
     while !shutdown.wait_timeout(Duration::from_millis(20)) {
         let running = workers.tend(shutdown)?;
@@ -311,12 +313,12 @@ fn run_alone(workers: &Arc<Workers>, shutdown: &Shutdown) -> Result<Vec<Ended>, 
             break;
         }
         if let Some(reporter) = reporter.as_ref().filter(|_| reported.elapsed() >= REPORT) {
-            report(workers, reporter);
+            report(workers, reporter, &mut shown);
             reported = Instant::now();
         }
     }
     drop(show);
-    reporter.iter().for_each(|reporter| report(workers, reporter));
+    reporter.iter().for_each(|reporter| report(workers, reporter, &mut Shown::default()));
     workers.status.log_last();
     Ok(workers.stop_all())
 }
@@ -325,7 +327,7 @@ fn run_group(workers: &Arc<Workers>, shutdown: &Shutdown) -> Result<Vec<Ended>, 
     let consumer: BaseConsumer<Group> = group_config(workers).create_with_context(Group { workers: Arc::clone(workers) })?;
     let journal = common::topics::journal(&workers.query.file.name);
     consumer.subscribe(&[&journal])?;
-    let (mut reported, mut counted, mut said) = (Instant::now(), Instant::now(), false);
+    let (mut reported, mut counted, mut said, mut shown) = (Instant::now(), Instant::now(), false, Shown::default());
     let (mut lifeline, mut away) = (Lifeline::new(&workers.settings.kafka.bootstrap_servers), false);
     while !shutdown.is_set() {
         match consumer.poll(Duration::from_millis(50)) {
@@ -344,7 +346,7 @@ fn run_group(workers: &Arc<Workers>, shutdown: &Shutdown) -> Result<Vec<Ended>, 
         workers.tend(shutdown)?;
         workers.follow()?;
         if reported.elapsed() >= REPORT {
-            report(workers, &consumer);
+            report(workers, &consumer, &mut shown);
             reported = Instant::now();
         }
         if counted.elapsed() >= COUNT {
@@ -398,8 +400,23 @@ fn group_config(workers: &Workers) -> rdkafka::ClientConfig {
     config
 }
 
+/// The positions that the group was shown last, and when.
+#[derive(Default)]
+struct Shown(Option<(BTreeMap<i32, i64>, Instant)>);
+
+impl Shown {
+    /// Whether these are worth a write in the log.
+    fn is_news(&mut self, positions: BTreeMap<i32, i64>) -> bool {
+        let old = self.0.as_ref().is_some_and(|(shown, since)| *shown == positions && since.elapsed() < SHOW_AGAIN);
+        if !old {
+            self.0 = Some((positions, Instant::now()));
+        }
+        !old
+    }
+}
+
 /// Shows the positions to the group, for the usual tools, and asks for the ends of the input. Nothing depends on either.
-fn report<C: ConsumerContext>(workers: &Workers, consumer: &BaseConsumer<C>) {
+fn report<C: ConsumerContext>(workers: &Workers, consumer: &BaseConsumer<C>, shown: &mut Shown) {
     let topic = &workers.query.file.source.topic;
     let (mut offsets, mut away) = (TopicPartitionList::new(), false);
     for (partition, position) in workers.status.positions() {
@@ -418,7 +435,9 @@ fn report<C: ConsumerContext>(workers: &Workers, consumer: &BaseConsumer<C>) {
         }
     }
     workers.status.set_answers(!away);
+    let positions = workers.status.positions().into_iter().filter_map(|(partition, position)| Some((partition, position?))).collect();
     if offsets.count() > 0
+        && shown.is_news(positions)
         && let Err(error) = consumer.commit(&offsets, CommitMode::Async)
     {
         tracing::debug!(%error, "positions could not be shown to the group");

@@ -127,10 +127,10 @@ impl Around<'_> {
             return Err(Fault::new("not_finite", format!("the value of '{sensor_id}' is {value}, which is no measurement")));
         }
         Ok(Reading {
-            sensor_id,
+            sensor_id: sensor_id.into(),
             ts: ts.unwrap_or(self.received),
             value,
-            kind,
+            kind: kind.map(Into::into),
             seq: None,
             ts_source: ts.is_none().then_some(TsSource::Receipt),
             labels: self.parts.labels.iter().map(|(name, value)| ((*name).to_owned(), (*value).into())).collect(),

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rdkafka::ClientContext;
 use rdkafka::Message as _;
@@ -24,7 +24,7 @@ pub(super) enum Lane {
     Dead(&'static str),
 }
 
-/// Travels with a record through librdkafka and comes back with its fate.
+/// What is to be done when the fate of a record is known.
 #[derive(Debug)]
 pub(crate) struct InFlight {
     lane: Lane,
@@ -38,7 +38,61 @@ pub(crate) struct InFlight {
 
 impl InFlight {
     pub(super) fn new(lane: Lane, ack: Option<Ack>) -> Self {
-        Self { lane, since: Instant::now(), ack, alone: false, cut: false }
+        Self::since(Instant::now(), lane, ack)
+    }
+
+    fn since(since: Instant, lane: Lane, ack: Option<Ack>) -> Self {
+        Self { lane, since, ack, alone: false, cut: false }
+    }
+}
+
+/// Travels with a record through librdkafka and comes back with its fate. Odd: a reading whose sender waits for nothing, with the time of
+/// its hand-over, so that the bulk of a simulator or a file costs no memory of its own. Even: its place in [`UnderWay`].
+#[derive(Debug, Clone, Copy)]
+enum Tag {
+    Plain { micros: u64 },
+    Kept { place: usize },
+}
+
+impl Tag {
+    fn to_number(self) -> usize {
+        match self {
+            // The upper bits of a 32-bit number are lost: the time is then wrong, and nothing else.
+            Self::Plain { micros } => (micros << 1) as usize | 1,
+            Self::Kept { place } => place << 1,
+        }
+    }
+
+    fn of(number: usize) -> Self {
+        if number & 1 == 1 { Self::Plain { micros: number as u64 >> 1 } } else { Self::Kept { place: number >> 1 } }
+    }
+}
+
+/// The records with more to be known of than the time.
+#[derive(Debug, Default)]
+struct UnderWay {
+    places: Vec<Option<InFlight>>,
+    free: Vec<usize>,
+}
+
+impl UnderWay {
+    fn keep(&mut self, in_flight: InFlight) -> usize {
+        let place = self.free.pop().unwrap_or_else(|| {
+            self.places.push(None);
+            self.places.len() - 1
+        });
+        self.places[place] = Some(in_flight);
+        place
+    }
+
+    fn take(&mut self, place: usize) -> Option<InFlight> {
+        let kept = self.places.get_mut(place)?.take()?;
+        self.free.push(place);
+        if self.free.len() == self.places.len() {
+            // Nothing is under way: what a crowd needed is given back.
+            *self = Self::default();
+        }
+        Some(kept)
     }
 }
 
@@ -49,7 +103,7 @@ pub(super) struct Again {
     pub(super) key: Option<Vec<u8>>,
     pub(super) value: Vec<u8>,
     pub(super) headers: Option<OwnedHeaders>,
-    pub(super) in_flight: Box<InFlight>,
+    pub(super) in_flight: InFlight,
 }
 
 /// What is known of the run at any moment; read by the status page.
@@ -158,11 +212,54 @@ pub(super) struct Context {
     last_trouble: Arc<Mutex<String>>,
     /// What the log refused as too large, to be sent alone.
     again: Arc<Mutex<VecDeque<Again>>>,
+    under_way: Arc<Mutex<UnderWay>>,
+    clock: Arc<Clock>,
+}
+
+/// The time of the publisher's turn: a look at the real clock for each record costs as much as its JSON.
+#[derive(Debug)]
+struct Clock {
+    started: Instant,
+    micros: AtomicU64,
 }
 
 impl Context {
     pub(super) fn new(metrics: Metrics, counts: Arc<Counts>, dead_topic: &str) -> Self {
-        Self { metrics, counts, dead_topic: dead_topic.to_owned(), last_trouble: Arc::default(), again: Arc::default() }
+        let clock = Arc::new(Clock { started: Instant::now(), micros: AtomicU64::new(0) });
+        let (dead_topic, last_trouble, again, under_way) = (dead_topic.to_owned(), Arc::default(), Arc::default(), Arc::default());
+        Self { metrics, counts, dead_topic, last_trouble, again, under_way, clock }
+    }
+
+    /// Looks at the clock; once in each turn.
+    pub(super) fn tick(&self) {
+        let micros = u64::try_from(self.clock.started.elapsed().as_micros()).unwrap_or(u64::MAX);
+        self.clock.micros.store(micros, Ordering::Relaxed);
+    }
+
+    fn now(&self) -> Instant {
+        self.clock.started + Duration::from_micros(self.clock.micros.load(Ordering::Relaxed))
+    }
+
+    /// The number that a record takes along.
+    pub(super) fn sent(&self, lane: Lane, ack: Option<Ack>) -> usize {
+        match (lane, ack) {
+            (Lane::Input, None) => Tag::Plain { micros: self.clock.micros.load(Ordering::Relaxed) }.to_number(),
+            (lane, ack) => self.sent_again(InFlight::since(self.now(), lane, ack)),
+        }
+    }
+
+    pub(super) fn sent_again(&self, in_flight: InFlight) -> usize {
+        Tag::Kept { place: self.under_way.lock().unwrap_or_else(PoisonError::into_inner).keep(in_flight) }.to_number()
+    }
+
+    /// What the number stands for; only once.
+    pub(super) fn back(&self, number: usize) -> InFlight {
+        let kept = match Tag::of(number) {
+            Tag::Plain { micros } => Some(InFlight::since(self.clock.started + Duration::from_micros(micros), Lane::Input, None)),
+            Tag::Kept { place } => self.under_way.lock().unwrap_or_else(PoisonError::into_inner).take(place),
+        };
+        let Some(kept) = kept else { unreachable!("librdkafka gives each record back once") };
+        kept
     }
 
     fn again(&self) -> MutexGuard<'_, VecDeque<Again>> {
@@ -182,7 +279,7 @@ impl Context {
     }
 
     /// The log refuses a batch as a whole, and most of its records may be small: each is sent again, alone.
-    fn send_alone(&self, record: &BorrowedMessage<'_>, mut in_flight: Box<InFlight>) {
+    fn send_alone(&self, record: &BorrowedMessage<'_>, mut in_flight: InFlight) {
         in_flight.alone = true;
         self.again().push_back(Again {
             topic: record.topic().to_owned(),
@@ -206,7 +303,7 @@ impl Context {
         let cut = in_flight.cut || in_flight.lane == Lane::Input;
         let fate = InFlight { alone: true, cut, ..InFlight::new(Lane::Dead(row.reason), in_flight.ack.take()) };
         let headers = Some(super::headers(&row));
-        self.again().push_back(Again { topic: self.dead_topic.clone(), key: None, value: row.value, headers, in_flight: Box::new(fate) });
+        self.again().push_back(Again { topic: self.dead_topic.clone(), key: None, value: row.value, headers, in_flight: fate });
         true
     }
 
@@ -226,7 +323,7 @@ impl Context {
                 self.metrics.dead.with_label_values(&[reason]).inc();
             }
         }
-        self.metrics.latency.observe(in_flight.since.elapsed().as_secs_f64());
+        self.metrics.latency.observe(self.now().saturating_duration_since(in_flight.since).as_secs_f64());
         match in_flight.ack {
             Some(ack) if in_flight.cut => ack.give_as_dead(),
             Some(ack) => ack.give(),
@@ -272,11 +369,12 @@ impl ClientContext for Context {
 }
 
 impl ProducerContext for Context {
-    type DeliveryOpaque = Box<InFlight>;
+    type DeliveryOpaque = usize;
 
-    fn delivery(&self, result: &DeliveryResult<'_>, mut in_flight: Box<InFlight>) {
+    fn delivery(&self, result: &DeliveryResult<'_>, number: usize) {
+        let mut in_flight = self.back(number);
         match result {
-            Ok(_) => self.acknowledged(*in_flight),
+            Ok(_) => self.acknowledged(in_flight),
             Err(_) if self.counts.given_up.load(Ordering::Relaxed) => {}
             Err((error, record)) if is_too_large(error) => {
                 if !in_flight.alone {
@@ -327,8 +425,30 @@ mod tests {
         let ack = Ack::telling(move |as_dead| flag.store(as_dead, Ordering::Relaxed));
         let mut in_flight = InFlight::new(Lane::Input, Some(ack));
         assert!(context.set_aside("iot", Some(b"x"), &mut in_flight, &too_large()));
-        context.acknowledged(*context.take_again().pop_front().unwrap().in_flight);
+        context.acknowledged(context.take_again().pop_front().unwrap().in_flight);
         assert!(dead.load(Ordering::Relaxed));
+    }
+
+    #[test]
+    fn each_record_comes_back_as_what_it_was() {
+        let context = context();
+        let given = Arc::new(AtomicU64::new(0));
+        let acks = |wait| {
+            let given = given.clone();
+            let ack = Ack::new(move || {
+                given.fetch_add(1, Ordering::Relaxed);
+            });
+            wait.then_some(ack)
+        };
+        let numbers: Vec<_> =
+            (0..100).map(|nth| context.sent(if nth % 3 == 0 { Lane::Dead("late") } else { Lane::Input }, acks(nth % 2 == 0))).collect();
+        for (nth, number) in numbers.into_iter().enumerate().rev() {
+            let back = context.back(number);
+            assert_eq!((back.lane == Lane::Input, back.ack.is_some()), (nth % 3 != 0, nth % 2 == 0), "{nth}");
+            context.acknowledged(back);
+        }
+        assert_eq!((given.load(Ordering::Relaxed), context.metrics.published.get()), (50, 66));
+        assert!(context.under_way.lock().unwrap().places.is_empty());
     }
 
     #[test]

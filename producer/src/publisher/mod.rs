@@ -23,14 +23,14 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 
-use self::delivery::{Again, Context, InFlight, Lane};
+use self::delivery::{Again, Context, Lane};
 use crate::error::ProducerError;
 use crate::metrics::Metrics;
 use crate::source::{BATCH, Content, DeadRow, Delivery, Next, Progress, Source};
 use crate::summary::Summary;
 
 /// Longest sleep of a turn.
-const IDLE_TURN: Duration = Duration::from_millis(50);
+const IDLE_TURN: Duration = Duration::from_millis(100);
 /// The same while records are under way that were refused in company.
 const ALONE_TURN: Duration = Duration::from_millis(5);
 /// While the queue is full; librdkafka's own threads go on sending meanwhile.
@@ -43,7 +43,7 @@ const SILENCE: Duration = Duration::from_secs(10);
 pub(crate) use self::delivery::Counts;
 pub(crate) use self::limits::fit_batches;
 
-type Record<'a> = BaseRecord<'a, [u8], [u8], Box<InFlight>>;
+type Record<'a> = BaseRecord<'a, [u8], [u8], usize>;
 
 /// What the publisher is to others: how it is told to stop, and where it shows itself.
 #[derive(Debug, Clone)]
@@ -64,6 +64,8 @@ impl Surroundings {
 
 pub(crate) struct Publisher {
     producer: WakingProducer<Context>,
+    /// The source hears of reports by itself.
+    source_wakes: bool,
     /// Sends alone what was refused in company; made when it is needed.
     alone: Option<BaseProducer<Context>>,
     /// More waits to be sent alone than there is room for.
@@ -90,6 +92,7 @@ struct Silence {
 
 impl Publisher {
     pub(crate) fn new(settings: Settings, around: Surroundings, waker: Option<Waker>) -> Result<Self, ProducerError> {
+        let source_wakes = waker.is_some();
         let context = Context::new(around.metrics.clone(), around.counts.clone(), &settings.topics.dead);
         let producer = WakingProducer::create_and_wake(&client::config(&settings), context, waker).map_err(ProducerError::Client)?;
         let now = Instant::now();
@@ -97,6 +100,7 @@ impl Publisher {
         let lifeline = Lifeline::new(&settings.kafka.bootstrap_servers);
         Ok(Self {
             producer,
+            source_wakes,
             alone: None,
             crowded: false,
             settings,
@@ -149,6 +153,7 @@ impl Publisher {
         let mut batch = Vec::with_capacity(2 * BATCH);
         let mut buffer = Vec::with_capacity(256);
         while !self.around.stopped() {
+            self.producer.context().tick();
             let next = source.next(started.elapsed(), &mut batch);
             self.progress = source.progress();
             for delivery in batch.drain(..) {
@@ -162,7 +167,12 @@ impl Publisher {
                 Next::Wait(time) => {
                     // Of its reports only the usual client tells.
                     let longest = if self.alone.as_ref().is_some_and(|alone| alone.in_flight_count() > 0) { ALONE_TURN } else { IDLE_TURN };
-                    source.rest(time.min(longest), &self.around.shutdown);
+                    let time = time.min(longest);
+                    if self.source_wakes {
+                        source.rest(time, &self.around.shutdown)
+                    } else {
+                        self.producer.wait(time)
+                    }
                     self.turn(Duration::ZERO)?;
                 }
             }
@@ -174,18 +184,17 @@ impl Publisher {
     fn send(&mut self, delivery: Delivery, buffer: &mut Vec<u8>) -> Result<bool, ProducerError> {
         let topics = self.topics.clone();
         let Delivery { content, ack } = delivery;
-        let in_flight = |lane| Box::new(InFlight::new(lane, ack));
         match &content {
             Content::Reading(reading) => {
                 buffer.clear();
                 reading.write_json(buffer);
-                let record = BaseRecord::with_opaque_to(&topics.input, in_flight(Lane::Input));
+                let record = BaseRecord::with_opaque_to(&topics.input, self.producer.context().sent(Lane::Input, ack));
                 let sent = self.hand_over(record.key(reading.sensor_id.as_bytes()).payload(buffer.as_slice()))?;
                 self.around.metrics.readings.inc_by(u64::from(sent));
                 Ok(sent)
             }
             Content::Dead(row) => {
-                let record = BaseRecord::with_opaque_to(&topics.dead, in_flight(Lane::Dead(row.reason)));
+                let record = BaseRecord::with_opaque_to(&topics.dead, self.producer.context().sent(Lane::Dead(row.reason), ack));
                 self.hand_over(record.payload(row.value.as_slice()).headers(headers(row)))
             }
         }
@@ -198,21 +207,24 @@ impl Publisher {
                 match self.producer.send(record) {
                     Ok(()) => return Ok(true),
                     Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), back)) => record = back,
-                    Err((error, mut back)) => {
-                        return if self.set_aside(&error, &mut back) { Ok(true) } else { Err(self.refused(&error, &back)) };
+                    Err((error, back)) => {
+                        return if self.set_aside(&error, &back) { Ok(true) } else { Err(self.refused(&error, &back)) };
                     }
                 }
             }
             self.turn(FULL_QUEUE_TURN)?;
             if self.around.stopped() {
+                drop(self.producer.context().back(record.delivery_opaque));
                 return Ok(false);
             }
         }
     }
 
     /// Whether a record that the client itself found too large goes into the dead lane: one message must not hold up its neighbours.
-    fn set_aside(&self, error: &KafkaError, record: &mut Record<'_>) -> bool {
-        delivery::is_too_large(error) && self.producer.context().set_aside(record.topic, record.payload, &mut record.delivery_opaque, error)
+    fn set_aside(&self, error: &KafkaError, record: &Record<'_>) -> bool {
+        let context = self.producer.context();
+        let mut in_flight = context.back(record.delivery_opaque);
+        delivery::is_too_large(error) && context.set_aside(record.topic, record.payload, &mut in_flight, error)
     }
 
     /// Sends what the log refused, each record in a batch of its own.
@@ -239,19 +251,20 @@ impl Publisher {
     /// As many as there is room for.
     fn send_all(&self, alone: &BaseProducer<Context>, records: &mut VecDeque<Again>) -> Result<(), ProducerError> {
         while let Some(Again { topic, key, value, headers, in_flight }) = records.pop_front() {
-            let mut record = Record::with_opaque_to(&topic, in_flight).payload(value.as_slice());
+            let number = self.producer.context().sent_again(in_flight);
+            let mut record = Record::with_opaque_to(&topic, number).payload(value.as_slice());
             record.key = key.as_deref();
             record.headers = headers.clone();
-            let (error, mut record) = match alone.send(record) {
+            let (error, record) = match alone.send(record) {
                 Ok(()) => continue,
                 Err(back) => back,
             };
             if matches!(error, KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull)) {
-                let in_flight = record.delivery_opaque;
+                let in_flight = self.producer.context().back(number);
                 records.push_front(Again { topic, key, value, headers, in_flight });
                 return Ok(());
             }
-            if !self.set_aside(&error, &mut record) {
+            if !self.set_aside(&error, &record) {
                 return Err(self.refused(&error, &record));
             }
         }
@@ -270,7 +283,11 @@ impl Publisher {
 
     /// Serves acknowledgements, waiting for one up to `time`, shows itself and looks for failures.
     fn turn(&mut self, time: Duration) -> Result<(), ProducerError> {
-        self.producer.serve(time);
+        if !time.is_zero() {
+            self.producer.wait(time);
+        }
+        self.producer.context().tick();
+        self.producer.serve(Duration::ZERO);
         self.alone.iter().for_each(serve);
         self.send_alone()?;
         self.around.part.beat();

@@ -155,19 +155,19 @@ impl CsvFile {
         let field = |index: usize| fields.get(line, index);
         let optional = |index: Option<usize>| index.map(field).filter(|text| !text.is_empty());
         Ok(Reading {
-            sensor_id: self.sensor(optional(header.sensor_id))?,
+            sensor_id: self.sensor(optional(header.sensor_id))?.into(),
             ts: event_time(field(header.ts))?,
             value: value(field(header.value))?,
-            kind: optional(header.kind).map(str::to_owned),
+            kind: optional(header.kind).map(Into::into),
             seq: optional(header.seq).map(number).transpose()?,
             ..Reading::default()
         })
     }
 
-    fn sensor(&self, id: Option<&str>) -> Result<String, Fault> {
+    fn sensor<'a>(&'a self, id: Option<&'a str>) -> Result<&'a str, Fault> {
         match (id, self.header.sensor_id) {
-            (Some(id), _) => Ok(id.to_owned()),
-            (None, None) => Ok(self.stem.clone()),
+            (Some(id), _) => Ok(id),
+            (None, None) => Ok(&self.stem),
             (None, Some(_)) => Err(("no_sensor_id", "the column sensor_id is empty".to_owned())),
         }
     }

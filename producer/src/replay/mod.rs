@@ -16,7 +16,7 @@ use std::collections::{BinaryHeap, HashMap};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use common::reading::Reading;
+use common::reading::{Name, Reading};
 use common::settings;
 
 use self::file::{CsvFile, Row};
@@ -40,7 +40,7 @@ pub struct Replay {
     heads: BinaryHeap<Reverse<(i64, usize)>>,
     rows: Vec<Option<Reading>>,
     /// The last number of each sensor without numbers of its own.
-    seqs: HashMap<String, i64>,
+    seqs: HashMap<Name, i64>,
     speed: Speed,
     /// Event time of the first row: the zero of the replay.
     first: Option<i64>,

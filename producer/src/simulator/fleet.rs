@@ -1,5 +1,6 @@
 //! The sensors: what they measure, how it moves, and how well their clocks run.
 
+use common::reading::Name;
 use common::settings;
 use rand::seq::SliceRandom as _;
 use rand::{Rng as _, SeedableRng as _};
@@ -29,7 +30,7 @@ pub(super) fn random(seed: u64, stream: u64) -> ChaCha8Rng {
 
 #[derive(Debug)]
 pub(super) struct Sensor {
-    pub(super) id: String,
+    pub(super) id: Name,
     pub(super) kind: &'static Kind,
     pub(super) clock: Clock,
     /// Number of the last reading.
@@ -51,7 +52,7 @@ pub(super) fn build(settings: &settings::Simulator) -> Vec<Sensor> {
     let mut fleet: Vec<Sensor> = (0..settings.sensors.max(1))
         .zip(KINDS.iter().cycle())
         .map(|(index, kind)| Sensor {
-            id: format!("s-{:04}", u64::from(index) + 1),
+            id: format!("s-{:04}", u64::from(index) + 1).into(),
             kind,
             clock: Clock::Right,
             seq: 0,

@@ -78,7 +78,7 @@ impl Simulator {
             sensor_id: sensor.id.clone(),
             ts: sensor.clock.read(&self.timeline, offset),
             value: sensor.value(offset),
-            kind: Some(sensor.kind.name.to_owned()),
+            kind: Some(sensor.kind.name.into()),
             seq: Some(sensor.seq),
             ..Reading::default()
         };

@@ -58,7 +58,7 @@ pub(crate) struct Journal {
     partition: i32,
     producer: WakingProducer<Reports>,
     reports: Receiver<Delivery>,
-    admin: AdminClient<DefaultClientContext>,
+    settings: common::settings::Kafka,
     runtime: tokio::runtime::Handle,
     /// The fence's offset.
     epoch: i64,
@@ -82,14 +82,13 @@ impl Journal {
         // An entry is one record or few: nothing to wait for.
         config.set("linger.ms", "0").set("compression.type", "none");
         let producer = WakingProducer::create(&config, Reports(Mutex::new(sender)))?;
-        let admin = common::kafka::client(&settings.kafka, "processor-admin").create()?;
         let runtime = owner.runtime.clone();
         let mut journal = Self {
             topic: topic.to_owned(),
             partition,
             producer,
             reports,
-            admin,
+            settings: settings.kafka.clone(),
             runtime,
             epoch: -1,
             last: -1,
@@ -188,7 +187,9 @@ impl Log for Journal {
         before.add_partition_offset(&self.topic, self.partition, Offset::Offset(first))?;
         let patience = Some(Duration::from_secs(2));
         let options = AdminOptions::new().operation_timeout(patience).request_timeout(patience);
-        let cut = self.runtime.block_on(self.admin.delete_records(&before, &options));
+        // Made for this alone: between snapshots lie minutes or days, and a client has threads and a connection.
+        let admin: AdminClient<DefaultClientContext> = common::kafka::client(&self.settings, "processor-admin").create()?;
+        let cut = self.runtime.block_on(admin.delete_records(&before, &options));
         let cut = cut.and_then(|cut| cut.elements().iter().try_for_each(|element| element.error()));
         // A journal that could not be cut is only longer: the next snapshot tries again.
         if let Err(error) = cut {
