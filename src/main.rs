@@ -18,9 +18,9 @@ use clap::{Args, Parser, Subcommand};
 use common::cli::{CommonArgs, ConfigCommand, Flags, config_command, fail};
 use common::healthcheck::{HealthcheckArgs, healthcheck};
 use common::settings::{Faults, Loaded, Origin};
-use common::version::VERSION;
 use common::why::{WhyArgs, why};
 use common::{Settings, telemetry};
+use processor::VERSION;
 use processor::commands::{ExplainArgs, LanesCommand, LedgerArgs, explain, lanes, ledger};
 use sql::{SqlArgs, sql};
 

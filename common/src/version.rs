@@ -1,11 +1,11 @@
 //! What `--version` says: which version, and what this build can do that another may not.
 
-/// The long form, of every program. Its second line is for people and scripts that must know before they ask for TLS.
-pub const VERSION: &str = if cfg!(feature = "tls") {
-    concat!(env!("CARGO_PKG_VERSION"), "\nfeatures: tls")
-} else {
-    concat!(env!("CARGO_PKG_VERSION"), "\nfeatures: none")
-};
+/// Whether the Kafka clients know TLS and SASL.
+pub const TLS: bool = cfg!(feature = "tls");
+
+/// The long form, of programs that run no queries. Its second line is for people and scripts that must know before they ask for TLS.
+pub const VERSION: &str =
+    if TLS { concat!(env!("CARGO_PKG_VERSION"), "\nfeatures: tls") } else { concat!(env!("CARGO_PKG_VERSION"), "\nfeatures: none") };
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]

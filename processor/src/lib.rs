@@ -24,7 +24,9 @@ mod simulation;
 pub mod stages;
 mod tables;
 mod task;
+mod version;
 
 pub use questions::Questions;
 pub use tables::router;
 pub use task::{ProcessorError, Summary, compile_queries, run};
+pub use version::VERSION;

@@ -8,11 +8,10 @@ use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use common::cli::{CommonArgs, ConfigCommand, Flags, config_command, fail};
 use common::healthcheck::{HealthcheckArgs, healthcheck};
-use common::version::VERSION;
 use common::why::{WhyArgs, why};
 use common::{Shutdown, Telemetry, telemetry};
-use processor::Questions;
 use processor::commands::{CheckArgs, ExplainArgs, LanesCommand, LedgerArgs, check, explain, lanes, ledger};
+use processor::{Questions, VERSION};
 use sql::{SqlArgs, sql};
 
 /// Runs streaming SQL queries over a Kafka topic: windows by event time, watermarks, results into another topic.

@@ -276,7 +276,7 @@ tls() {
     for name in "${programs[@]}"; do
         said=$("$binaries/$name" --version) || die "$binaries/$name --version fails"
         case $said in
-            *$'\nfeatures: tls') ;;
+            *$'\nfeatures: tls'*) ;;
             *$'\nfeatures: none') without+=("$name") ;;
             *) die "$binaries/$name --version does not say whether it was built with TLS, but '$said'; build the programs anew" ;;
         esac

@@ -25,7 +25,8 @@ pub(crate) fn post_json(address: SocketAddr, path: &str, token: &str, body: &ser
     ask(address, &format!("{head}Content-Length: {}\r\n\r\n{body}", body.len()))
 }
 
-fn ask(address: SocketAddr, request: &str) -> Option<Answer> {
+/// Sends a request as it is; `None` when nobody answers.
+pub(crate) fn ask(address: SocketAddr, request: &str) -> Option<Answer> {
     let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(2)).ok()?;
     stream.set_read_timeout(Some(Duration::from_secs(10))).ok()?;
     stream.write_all(request.as_bytes()).ok()?;

@@ -9,6 +9,7 @@
 //! | `log` | the log that a test runs on: the embedded one, or Apache Kafka |
 //! | `proxy` | a TCP proxy that swallows what passes |
 //! | `mosquitto` | a real MQTT broker |
+//! | `kinesis` | a Kinesis server, and somebody before it who answers with faults |
 //! | `certificates` | an authority, certificates and passwords, by OpenSSL and `mosquitto_passwd` |
 //! | `place` | a directory with a query outside Kafka, and what it reads and writes |
 //! | `hook` | a web address that results are posted to |
@@ -38,6 +39,7 @@ pub(crate) mod certificates;
 pub(crate) mod clients;
 pub(crate) mod hook;
 pub(crate) mod http;
+pub(crate) mod kinesis;
 pub(crate) mod ledger;
 pub(crate) mod load;
 pub(crate) mod log;

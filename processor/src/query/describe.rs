@@ -102,6 +102,9 @@ impl Description {
         if let Some(path) = &source.path {
             self.state("source.path", path.display().to_string());
         }
+        if let Some(kinesis) = &source.kinesis {
+            self.state("source.kinesis.stream", kinesis.stream.clone());
+        }
         self.state(SCHEMA, schema.fields().iter().map(column).collect::<Vec<_>>().join(", "));
         self.state("source.event_time", source.event_time.clone());
         self.state("source.partition_key", source.partition_key.clone());

@@ -35,7 +35,10 @@ impl Metrics {
         let metrics = Self {
             rows: IntCounterVec::new(opts("rows_total", "Input rows, by outcome: used, late, dead or filtered."), &["query", "outcome"])?,
             dropped: IntCounterVec::new(
-                opts("dropped_total", "Messages of an MQTT broker that were left out: retained, qos0_full, or deferred, which come again."),
+                opts(
+                    "dropped_total",
+                    "Messages that a source left out. MQTT: retained, qos0_full, or deferred, which come again. Kinesis: other_shard.",
+                ),
                 &["query", "reason"],
             )?,
             results: IntCounterVec::new(opts("results_total", "Result rows sent."), &["query"])?,

@@ -11,17 +11,18 @@
 
 pub(crate) mod window;
 
-use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use bytes::Bytes;
 use common::Shutdown;
-use common::mqtt::link::{Client, Event, Link, Message, Plan};
-use common::mqtt::session::{Backoff, Session, longest_silence};
-use common::settings::Mqtt;
+use common::mqtt::keep::{Reader as Reading, keep};
+use common::mqtt::link::{Client, Link, Message, Plan};
+use common::mqtt::session::Session;
+use common::settings::{Mqtt, MqttConnection};
 use serde_json::json;
+use tokio::sync::Notify;
 
 use self::window::Window;
 use crate::intake::Feeder;
@@ -61,26 +62,21 @@ impl State {
     }
 }
 
-type Acks = Window<Box<dyn Fn(u16) -> bool + Send + Sync>>;
+type Give = Box<dyn Fn(u16) -> bool + Send + Sync>;
+type Acks = Window<Give>;
 
-/// What one connection leaves to the next.
-struct Legacy {
+/// What one connection leaves to the next, and the connection.
+struct Visitor {
+    door: MqttDoor,
     session: Session,
     /// Messages that the broker may send ahead of our acknowledgements.
     ahead: u16,
     /// The connection was one of use: pauses are for those that are not.
     served: Arc<AtomicBool>,
-}
-
-/// One connection.
-struct Connection<'a> {
-    door: &'a MqttDoor,
-    client: Client,
     window: Arc<Acks>,
     /// The budget is used up: what comes is left to the broker, which sends it again to the next connection.
     overflowed: bool,
-    leaving: bool,
-    /// What its messages cost together, and how many they are.
+    /// What the connection's messages cost together, and how many they are.
     cost: (usize, usize),
 }
 
@@ -95,36 +91,18 @@ impl MqttDoor {
 
     /// Serves until `stop`, then says farewell after the last acknowledgement.
     pub(crate) async fn run(self, stop: Shutdown) {
-        let mut backoff = Backoff::default();
-        let mut legacy = Legacy { session: Session::default(), ahead: self.settings.receive_maximum, served: Arc::default() };
-        while !stop.is_set() {
-            legacy.served.store(false, Ordering::Relaxed);
-            let ended = self.serve(&stop, &mut legacy).await;
-            self.state.connected.store(false, Ordering::Relaxed);
-            self.metrics.connected.set(0);
-            if stop.is_set() {
-                return;
-            }
-            match ended {
-                Ok(()) => tracing::info!("connecting to the MQTT broker anew, so that it sends again what could not be taken"),
-                Err(trouble) => self.say(trouble),
-            }
-            if tokio::time::timeout(backoff.after(legacy.served.load(Ordering::Relaxed)), stop.wait()).await.is_ok() {
-                return;
-            }
-        }
-    }
-
-    /// The same trouble is said once.
-    fn say(&self, trouble: String) {
-        let mut last = self.state.trouble.lock().unwrap_or_else(PoisonError::into_inner);
-        let url = self.settings.connection.url.as_deref().unwrap_or_default();
-        if last.as_deref() == Some(trouble.as_str()) {
-            tracing::debug!(url, trouble, "no MQTT broker yet");
-        } else {
-            tracing::warn!(url, trouble, "no connection to the MQTT broker; trying again");
-            *last = Some(trouble);
-        }
+        let ahead = self.settings.receive_maximum;
+        let nobody = Window::new(Box::new(|_| true) as Give);
+        let mut visitor = Visitor {
+            door: self,
+            session: Session::default(),
+            ahead,
+            served: Arc::default(),
+            window: Arc::new(nobody),
+            overflowed: false,
+            cost: (0, 0),
+        };
+        keep(&mut visitor, &stop).await;
     }
 
     fn filters(&self) -> Vec<String> {
@@ -134,116 +112,103 @@ impl MqttDoor {
             None => filters,
         }
     }
+}
 
-    /// One connection from its beginning to its end.
-    async fn serve(&self, stop: &Shutdown, legacy: &mut Legacy) -> Result<(), String> {
+impl Reading for Visitor {
+    fn query(&self) -> Option<&str> {
+        None
+    }
+
+    fn settings(&self) -> &MqttConnection {
+        &self.door.settings.connection
+    }
+
+    fn topics(&self) -> (Vec<String>, bool) {
+        (self.door.filters(), self.door.settings.keep_retained)
+    }
+
+    fn open(&mut self) -> Result<(Link, Client), String> {
+        let settings = &self.door.settings;
+        self.served.store(false, Ordering::Relaxed);
         let plan = Plan {
-            connection: &self.settings.connection,
-            client_id: &self.settings.connection.client_id,
-            receive_maximum: legacy.ahead,
+            connection: &settings.connection,
+            client_id: &settings.connection.client_id,
+            receive_maximum: self.ahead,
             send_maximum: 16,
-            session_seconds: u32::try_from(self.settings.session_expiry.duration().as_secs()).unwrap_or(u32::MAX),
+            session_seconds: u32::try_from(settings.session_expiry.duration().as_secs()).unwrap_or(u32::MAX),
             clean: false,
             will: None,
         };
-        let (mut link, client) = Link::open(&plan)?;
+        let (link, client) = Link::open(&plan)?;
         // A connection that overflows holds fewer next time; one that does not is followed by one that may hold all.
-        legacy.ahead = self.settings.receive_maximum;
-        let (give, served) = (client.clone(), legacy.served.clone());
+        self.ahead = settings.receive_maximum;
+        let (give, served) = (client.clone(), self.served.clone());
         let acknowledge = move |id| {
             let given = give.ack(id);
             // A backlog may overflow before the subscription is answered: what was acknowledged until then is progress all the same.
             served.fetch_or(given, Ordering::Relaxed);
             given
         };
-        let window = Arc::new(Window::new(Box::new(acknowledge) as Box<dyn Fn(u16) -> bool + Send + Sync>));
-        self.state.generation.fetch_add(1, Ordering::Relaxed);
-        let mut connection = Connection { door: self, client, window, overflowed: false, leaving: false, cost: (0, 0) };
-        let silence = longest_silence(&self.settings.connection);
-        loop {
-            let event = {
-                let mut next = pin!(tokio::time::timeout(silence, link.next()));
-                loop {
-                    tokio::select! {
-                        biased;
-                        event = &mut next => break event,
-                        () = stop.wait(), if !connection.leaving => connection.leave(),
-                        () = connection.window.changed.notified(), if !connection.leaving => connection.look(),
-                    }
-                }
-            };
-            match event {
-                Err(_elapsed) => return Err(format!("no sign of life from the MQTT broker for {silence:?}")),
-                Ok(Err(_)) if connection.leaving => return Ok(()),
-                Ok(Err(trouble)) => return Err(trouble),
-                Ok(Ok(Event::Closed)) => return Ok(()),
-                Ok(Ok(event)) => connection.handle(event, legacy)?,
-            }
-            connection.window.retry();
-            self.state.unacknowledged.store(connection.window.len() as u64, Ordering::Relaxed);
-        }
-    }
-}
-
-impl Connection<'_> {
-    fn leave(&mut self) {
-        self.leaving = true;
-        self.client.disconnect();
+        self.window = Arc::new(Window::new(Box::new(acknowledge) as Give));
+        (self.overflowed, self.cost) = (false, (0, 0));
+        self.door.state.generation.fetch_add(1, Ordering::Relaxed);
+        Ok((link, client))
     }
 
-    /// A message was given up, or all is acknowledged after the budget was used up: the broker has to send again.
-    fn look(&mut self) {
-        if self.window.has_lost() || (self.overflowed && self.window.len() == 0) {
-            self.leave();
-        }
-    }
-
-    fn handle(&mut self, event: Event, legacy: &mut Legacy) -> Result<(), String> {
-        match event {
-            Event::Connected { session_present } => self.connected(session_present, &mut legacy.session)?,
-            Event::Subscribed { refused: 0 } => {
-                legacy.served.store(true, Ordering::Relaxed);
-                self.door.state.connected.store(true, Ordering::Relaxed);
-                self.door.metrics.connected.set(1);
-                *self.door.state.trouble.lock().unwrap_or_else(PoisonError::into_inner) = None;
-            }
-            Event::Subscribed { refused } => {
-                return Err(format!(
-                    "the broker refused {refused} of the subscriptions {:?}; give this user the right to read them",
-                    self.door.filters()
-                ));
-            }
-            Event::Message(message) if !self.leaving => {
-                let overflowed = self.overflowed;
-                self.take(message);
-                if self.overflowed && !overflowed {
-                    legacy.ahead = self.fitting();
-                    tracing::warn!(
-                        ahead = legacy.ahead,
-                        "producer.max_buffer is used up: the MQTT broker keeps what comes until the log has taken what is here"
-                    );
-                }
-            }
-            _ => {}
-        }
-        Ok(())
-    }
-
-    fn connected(&mut self, session_present: bool, session: &mut Session) -> Result<(), String> {
-        let door = self.door;
+    fn connected(&mut self, session_present: bool) {
+        let door = &self.door;
         let generation = door.state.generation.load(Ordering::Relaxed);
-        if session.connected(&door.settings.connection, generation, session_present) {
+        if self.session.connected(&door.settings.connection, generation, session_present) {
             door.state.sessions_lost.fetch_add(1, Ordering::Relaxed);
             door.metrics.sessions_lost.inc();
         }
-        // Also with a session: the settings may name other topics than last time.
-        if !self.client.subscribe(&door.filters(), door.settings.keep_retained) {
-            return Err("the subscriptions cannot be sent".into());
-        }
-        Ok(())
     }
 
-    fn take(&mut self, message: Message) {
+    fn subscribed(&mut self) {
+        self.served.store(true, Ordering::Relaxed);
+        self.door.state.connected.store(true, Ordering::Relaxed);
+        self.door.metrics.connected.set(1);
+    }
+
+    fn troubled(&mut self, trouble: Option<&str>) {
+        *self.door.state.trouble.lock().unwrap_or_else(PoisonError::into_inner) = trouble.map(str::to_owned);
+    }
+
+    fn take(&mut self, message: Message, client: &Client) {
+        let overflowed = self.overflowed;
+        self.read(message, client);
+        if self.overflowed && !overflowed {
+            self.ahead = self.fitting();
+            tracing::warn!(
+                ahead = self.ahead,
+                "producer.max_buffer is used up: the MQTT broker keeps what comes until the log has taken what is here"
+            );
+        }
+    }
+
+    fn changes(&self) -> Arc<Notify> {
+        Arc::clone(&self.window.changed)
+    }
+
+    /// A message was given up, or all is acknowledged after the budget was used up: the broker has to send again.
+    fn is_through(&self) -> bool {
+        self.window.has_lost() || (self.overflowed && self.window.len() == 0)
+    }
+
+    fn turned(&mut self) {
+        self.window.retry();
+        self.door.state.unacknowledged.store(self.window.len() as u64, Ordering::Relaxed);
+    }
+
+    fn ended(&mut self) -> bool {
+        self.door.state.connected.store(false, Ordering::Relaxed);
+        self.door.metrics.connected.set(0);
+        self.served.load(Ordering::Relaxed)
+    }
+}
+
+impl Visitor {
+    fn read(&mut self, message: Message, client: &Client) {
         let metrics = &self.door.metrics;
         metrics.messages.with_label_values(&["mqtt"]).inc();
         if self.overflowed && message.id.is_some() {
@@ -263,7 +228,7 @@ impl Connection<'_> {
         metrics.no_numbers(outcome.no_numbers);
         for topic in outcome.rebirths {
             tracing::info!(topic, "asking a Sparkplug node for its births");
-            if !self.client.publish(&topic, Bytes::from(sparkplug::rebirth(now)), false, false) {
+            if !client.publish(&topic, Bytes::from(sparkplug::rebirth(now)), false, false) {
                 tracing::debug!(topic, "the request for births could not be queued");
             }
         }

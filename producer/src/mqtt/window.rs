@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::Notify;
 
@@ -17,7 +17,7 @@ pub(crate) struct Window<Give, Id = u16> {
     /// A message was given up: only a new connection brings it again.
     lost: AtomicBool,
     /// Something changed: all messages are acknowledged, or one is lost.
-    pub(crate) changed: Notify,
+    pub(crate) changed: Arc<Notify>,
     /// Messages were acknowledged.
     room: Notify,
 }
@@ -32,7 +32,7 @@ struct Slots<Id> {
 impl<Id: Copy, Give: Fn(Id) -> bool> Window<Give, Id> {
     pub(crate) fn new(give: Give) -> Self {
         let slots = Mutex::new(Slots { first: 0, slots: VecDeque::new() });
-        Self { slots, give, lost: AtomicBool::new(false), changed: Notify::new(), room: Notify::new() }
+        Self { slots, give, lost: AtomicBool::new(false), changed: Arc::default(), room: Notify::new() }
     }
 
     /// A place for the message; the ticket is for [`Window::settle`].
@@ -108,8 +108,6 @@ impl<Id: Copy, Give: Fn(Id) -> bool> Window<Give, Id> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use std::sync::Arc;
-
     use proptest::prelude::*;
 
     use super::*;

@@ -1,6 +1,8 @@
 //! The query file: input, SQL, output mode, trigger, output.
 
+mod kinesis;
 mod mqtt;
+mod payload;
 mod sink;
 mod source;
 
@@ -9,7 +11,9 @@ use std::path::{Path, PathBuf};
 use common::units::Span;
 use serde::Deserialize;
 
-pub use mqtt::{Mqtt, MqttPayload, OwnColumn};
+pub use kinesis::{Kinesis, Start};
+pub use mqtt::Mqtt;
+pub use payload::{OwnColumn, Payload};
 pub use sink::{Body, Sink, SinkFormat};
 pub(crate) use source::default_partition_key;
 pub use source::{CleanSource, FileOrder, Source, SourceFormat};
@@ -261,6 +265,14 @@ impl QueryFile {
                     .into(),
             );
         }
+        // Last: what is wrong with the file is wrong in any build.
+        if self.source.format == SourceFormat::Kinesis && !cfg!(feature = "kinesis") {
+            return Err(
+                "source.format: this program was built without \"kinesis\"; build it with `cargo build --release --workspace --features \
+                        kinesis`"
+                    .into(),
+            );
+        }
         Ok(())
     }
 
@@ -422,6 +434,8 @@ mod tests {
             ("format='mqtt'", "", console, "[source.mqtt] is missing"),
             ("format='mqtt'\n[source.mqtt]\nurl='mqtt://b'\ntopics=['#']", "", console, "source.schema is missing"),
             (mqtt, "trigger='available_now'", console, "\"mqtt\" has no end"),
+            ("format='kinesis'", "", console, "[source.kinesis] is missing"),
+            ("format='kinesis'\n[source.kinesis]\nstream='s'", "", console, "source.schema is missing"),
             (mqtt, "", "", "query.checkpoint is missing"),
             (
                 "format='socket'\nhost='h'\nport=1\n[source.mqtt]\nurl='mqtt://b'",
@@ -466,6 +480,41 @@ mod tests {
             ("schema='a ARRAY<INT>'", "topics=['#']\npayload='text'", "leave the schema out"),
         ] {
             let fault = mqtt(source, keys).unwrap_err().to_string();
+            assert!(fault.contains(part), "'{part}' is not in: {fault}");
+        }
+    }
+
+    #[test]
+    fn the_keys_of_a_kinesis_source() {
+        let kinesis = |source: &str, keys: &str| {
+            let source = format!("format='kinesis'\n{source}\n[source.kinesis]\n{keys}");
+            outside(&source, "", "format='console'").map(|file| file.source)
+        };
+        match kinesis("schema='id STRING'", "stream='readings'\nregion='eu-south-1'\nstart='at 2026-11-01'") {
+            Ok(source) => {
+                let Source { event_time, schema, kinesis: Some(kinesis), .. } = source else { panic!("no [source.kinesis]") };
+                assert_eq!((event_time.as_str(), schema.as_str()), ("timestamp", "id STRING, partition_key STRING, timestamp TIMESTAMP"));
+                assert_eq!((kinesis.start, kinesis.poll_interval), (Start::At(1_793_491_200_000), Span::from_secs(1)));
+            }
+            Err(fault) => {
+                assert!(!cfg!(feature = "kinesis"), "{fault}");
+                assert!(fault.to_string().contains("built without \"kinesis\"; build it with `cargo"), "{fault}");
+            }
+        }
+        for (source, keys, part) in [
+            ("schema='a STRING'", "", "source.kinesis.stream is missing"),
+            ("schema='a STRING'", "stream='a b'", "'a b' is no name of a stream"),
+            ("schema='a STRING'", "stream='s'\nstart='yesterday'", "'yesterday' is no start"),
+            ("schema='a STRING'", "stream='s'\nstart='at noon'", "'at noon' is no start"),
+            ("schema='a STRING'", "stream='s'\nendpoint='localhost:4567'", "must begin with http"),
+            ("schema='a STRING'", "stream='s'\npoll_interval='100ms'", "at least 200ms"),
+            ("schema='a STRING'", "stream='s'\naccess_key_id='k'", "belong together"),
+            ("schema='a STRING'", "stream='s'\nprofile='p'\naccess_key_id='k'\nsecret_access_key_file='f'", "choose one"),
+            ("schema='a STRING'", "stream='s'\nshards=2", "shards"),
+            ("schema='a STRING'\ntopic='t'", "stream='s'", "in [source.kinesis]"),
+            ("schema='a STRING'", "stream='s'\npayload='text'", "has the columns value, partition_key and timestamp; leave the schema out"),
+        ] {
+            let fault = kinesis(source, keys).unwrap_err().to_string();
             assert!(fault.contains(part), "'{part}' is not in: {fault}");
         }
     }

@@ -7,6 +7,8 @@ use common::settings::{MqttConnection, MqttVersion, Secret};
 use common::units::Span;
 use serde::Deserialize;
 
+use super::payload::{OwnColumn, Payload};
+
 /// The keys of a connection are those of `[producer.mqtt]` in the settings.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -16,7 +18,7 @@ pub struct Mqtt {
     #[serde(default)]
     pub topics: Vec<String>,
     #[serde(default)]
-    pub payload: MqttPayload,
+    pub payload: Payload,
     #[serde(default)]
     version: MqttVersion,
     /// The session's name at the broker: `tidemark-` and the query's name unless given.
@@ -56,40 +58,8 @@ fn default_receive_maximum() -> u16 {
     common::settings::Mqtt::default().receive_maximum
 }
 
-/// What a payload is.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum MqttPayload {
-    /// An object, read by the source's schema.
-    #[default]
-    Json,
-    /// A text, which becomes the column `value`.
-    Text,
-}
-
-/// A column that the message has beside its payload.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OwnColumn {
-    Topic,
-    /// When the message came.
-    Timestamp,
-}
-
-impl OwnColumn {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Topic => "topic",
-            Self::Timestamp => "timestamp",
-        }
-    }
-
-    fn ddl(self) -> &'static str {
-        match self {
-            Self::Topic => "topic STRING",
-            Self::Timestamp => "timestamp TIMESTAMP",
-        }
-    }
-}
+/// What a message has beside its payload.
+const COLUMNS: &[OwnColumn] = &[OwnColumn::Topic, OwnColumn::Timestamp];
 
 impl Mqtt {
     pub fn connection(&self) -> MqttConnection {
@@ -127,20 +97,10 @@ impl Mqtt {
         for path in files.into_iter().flatten() {
             *path = folder.join(&*path);
         }
-        if self.payload == MqttPayload::Text && schema.is_empty() {
-            "value STRING".clone_into(schema);
-        }
-        // A schema that cannot be read is refused later, with its fault.
-        let Ok(declared) = crate::query::ddl::parse_ddl(schema) else { return };
-        let has = |name: &str| declared.fields().iter().any(|field| field.name().eq_ignore_ascii_case(name));
-        self.own = [OwnColumn::Topic, OwnColumn::Timestamp].into_iter().filter(|column| !has(column.name())).collect();
-        for column in &self.own {
-            schema.push_str(", ");
-            schema.push_str(column.ddl());
-        }
+        self.own = self.payload.settle(COLUMNS, schema);
     }
 
-    pub(super) fn check(&self) -> Result<(), String> {
+    pub(super) fn check(&self, schema: &str) -> Result<(), String> {
         if let Some(fault) = faults(&self.connection()).into_iter().next() {
             return Err(format!("source.mqtt.{fault}"));
         }
@@ -151,7 +111,7 @@ impl Mqtt {
         if self.receive_maximum == 0 {
             return Err("source.mqtt.receive_maximum must be at least 1".into());
         }
-        Ok(())
+        self.payload.check(COLUMNS, schema)
     }
 }
 

@@ -6,7 +6,8 @@ use common::units::Span;
 use serde::Deserialize;
 
 use super::check_options;
-use super::mqtt::{Mqtt, MqttPayload};
+use super::kinesis::Kinesis;
+use super::mqtt::Mqtt;
 
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -60,6 +61,8 @@ pub struct Source {
     pub source_archive_dir: Option<PathBuf>,
     /// Of `mqtt`: the broker, the topics, and how they are read.
     pub mqtt: Option<Mqtt>,
+    /// Of `kinesis`: the stream, and how it is read.
+    pub kinesis: Option<Kinesis>,
 }
 
 fn default_max_silence() -> Span {
@@ -93,6 +96,8 @@ pub enum SourceFormat {
     Text,
     /// Topics of an MQTT broker.
     Mqtt,
+    /// A stream of Amazon Kinesis Data Streams.
+    Kinesis,
 }
 
 /// Which files come first.
@@ -127,6 +132,7 @@ impl SourceFormat {
             Self::Parquet => "parquet",
             Self::Text => "text",
             Self::Mqtt => "mqtt",
+            Self::Kinesis => "kinesis",
         }
     }
 
@@ -134,12 +140,17 @@ impl SourceFormat {
         matches!(self, Self::Csv | Self::Json | Self::Parquet | Self::Text)
     }
 
+    /// Whether it reads messages, which have a payload.
+    fn has_messages(self) -> bool {
+        matches!(self, Self::Mqtt | Self::Kinesis)
+    }
+
     /// The columns that the source itself has.
     fn own_schema(self) -> Option<&'static str> {
         match self {
             Self::Socket | Self::Text => Some("value STRING, timestamp TIMESTAMP"),
             Self::Rate => Some("timestamp TIMESTAMP, value BIGINT"),
-            Self::Kafka | Self::Csv | Self::Json | Self::Parquet | Self::Mqtt => None,
+            Self::Kafka | Self::Csv | Self::Json | Self::Parquet | Self::Mqtt | Self::Kinesis => None,
         }
     }
 }
@@ -159,6 +170,7 @@ impl Source {
         match (self.format, &self.path) {
             (SourceFormat::Kafka, _) => self.topic.clone(),
             (SourceFormat::Mqtt, _) => self.mqtt.as_ref().map_or_else(String::new, Mqtt::place),
+            (SourceFormat::Kinesis, _) => self.kinesis.as_ref().map_or_else(String::new, Kinesis::place),
             (SourceFormat::Socket, _) => format!("socket {}:{}", self.host.as_deref().unwrap_or_default(), self.port.unwrap_or_default()),
             (SourceFormat::Rate, _) => format!("rate, {} rows per second", self.rows_per_second.unwrap_or(1)),
             (format, path) => format!("{} files of {}", format.name(), path.as_deref().unwrap_or(Path::new("")).display()),
@@ -181,24 +193,27 @@ impl Source {
         if let Some(mqtt) = &mut self.mqtt {
             mqtt.settle(folder, query, &mut self.schema);
         }
+        if let Some(kinesis) = &mut self.kinesis {
+            kinesis.settle(folder, &mut self.schema);
+        }
         let own = self.format.own_schema();
         if let Some(own) = own.filter(|_| self.schema.is_empty()) {
             own.clone_into(&mut self.schema);
         }
-        if self.event_time.is_empty() && (own.is_some() || self.format == SourceFormat::Mqtt) {
+        if self.event_time.is_empty() && (own.is_some() || self.format.has_messages()) {
             self.event_time = "timestamp".to_owned();
         }
     }
 
     pub(super) fn check(&self) -> Result<(), String> {
-        use SourceFormat::{Csv, Json, Kafka, Mqtt, Parquet, Rate, Socket, Text};
+        use SourceFormat::{Csv, Json, Kafka, Kinesis, Mqtt, Parquet, Rate, Socket, Text};
         let files: &[SourceFormat] = &[Csv, Json, Parquet, Text];
         check_options(
             "source",
             self.format,
             self.format.name(),
             &[
-                ("name", self.name.is_some(), &[Socket, Rate, Csv, Json, Parquet, Text, Mqtt]),
+                ("name", self.name.is_some(), &[Socket, Rate, Csv, Json, Parquet, Text, Mqtt, Kinesis]),
                 ("host", self.host.is_some(), &[Socket]),
                 ("port", self.port.is_some(), &[Socket]),
                 ("rows_per_second", self.rows_per_second.is_some(), &[Rate]),
@@ -209,6 +224,7 @@ impl Source {
                 ("clean_source", self.clean_source.is_some(), files),
                 ("source_archive_dir", self.source_archive_dir.is_some(), files),
                 ("mqtt", self.mqtt.is_some(), &[Mqtt]),
+                ("kinesis", self.kinesis.is_some(), &[Kinesis]),
             ],
         )?;
         let needed = |key: &str, given: bool| match given {
@@ -220,6 +236,7 @@ impl Source {
             Socket => needed("host", self.host.is_some()).and_then(|()| needed("port", self.port.is_some()))?,
             Rate => self.check_rate()?,
             Mqtt => self.check_mqtt()?,
+            Kinesis => self.check_kinesis()?,
             Csv | Json | Parquet | Text => needed("path", self.path.is_some()).and_then(|()| self.check_cleaning())?,
         }
         needed("schema", !self.schema.is_empty())?;
@@ -239,13 +256,17 @@ impl Source {
         if self.topic != self.name.as_deref().unwrap_or(self.format.name()) {
             return Err("source.topic is no option of format = \"mqtt\"; write topics = [...] in [source.mqtt]".into());
         }
-        mqtt.check()?;
-        match (mqtt.payload, self.schema.as_str()) {
-            (MqttPayload::Text, schema) if schema != "value STRING, topic STRING, timestamp TIMESTAMP" => {
-                Err("source.schema: payload = \"text\" has the columns value, topic and timestamp; leave the schema out".into())
-            }
-            _ => Ok(()),
+        mqtt.check(&self.schema)
+    }
+
+    fn check_kinesis(&self) -> Result<(), String> {
+        let Some(kinesis) = &self.kinesis else {
+            return Err("[source.kinesis] is missing; format = \"kinesis\" needs its stream".into());
+        };
+        if self.topic != self.name.as_deref().unwrap_or(self.format.name()) {
+            return Err("source.topic is no option of format = \"kinesis\"; write stream = \"...\" in [source.kinesis]".into());
         }
+        kinesis.check(&self.schema)
     }
 
     fn check_rate(&self) -> Result<(), String> {

@@ -7,15 +7,13 @@ use super::super::error::TaskError;
 use super::super::journal::Log;
 use super::super::owner::Owner;
 use super::super::points::Point;
-use super::{Checkpoint, numbered, seal, write_whole};
+use super::{Checkpoint, MOST_ENTRIES, numbered, seal, write_whole};
 use crate::engine::{Entry, codec};
 use crate::query::StreamQuery;
 
 pub(super) const ENTRY: u8 = 1;
 pub(super) const SNAPSHOT: u8 = 2;
 
-/// So many entries are read back at most, however small they are: each is a file.
-const MOST_ENTRIES: u64 = 1000;
 /// From so many entries on a snapshot is taken that is no larger than they are together.
 const FEW_ENTRIES: u64 = 100;
 

@@ -29,6 +29,9 @@ pub(crate) use restore::restore;
 
 use super::error::TaskError;
 
+/// So many entries are read back at most, however small they are: each is a file.
+pub(crate) const MOST_ENTRIES: u64 = 1000;
+
 /// Where a query keeps what it must remember.
 #[derive(Debug)]
 pub(crate) struct CheckpointDir {

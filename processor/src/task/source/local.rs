@@ -31,6 +31,11 @@ pub(super) trait Feed {
     /// Whether everything is given that is there now.
     fn is_at_end(&mut self) -> bool;
 
+    /// Whether a bounded run that has been given nothing has been given everything.
+    fn is_spent(&self) -> bool {
+        true
+    }
+
     /// Whether the place of the records answers.
     fn is_away(&self) -> bool {
         false
@@ -148,7 +153,7 @@ impl<F: Feed> Source for Local<F> {
     }
 
     fn is_done(&self) -> bool {
-        self.drained && self.records.len() == 0
+        self.drained && self.records.len() == 0 && self.feed.is_spent()
     }
 
     fn goal(&self) -> BTreeMap<i32, (i64, i64)> {

@@ -6,10 +6,14 @@
 //!             Feed ── socket.rs   lines; each once, none again
 //!                  ├─ rate.rs     rows that follow from their number
 //!                  ├─ mqtt/       messages of a broker that keeps them until they are acknowledged
+//!                  ├─ kinesis/    records of a stream's shards, in the order in which they came
 //!                  └─ files/      a watched directory, with a log of which file has which offsets
 //! ```
 
+mod columns;
 mod files;
+#[cfg(any(test, feature = "kinesis"))]
+mod kinesis;
 mod local;
 mod mqtt;
 mod rate;
@@ -131,6 +135,12 @@ pub(crate) fn open(
             // The broker sends no more without acknowledgements, so a step of so many rows must not wait for its tick.
             Box::new(Local::new(query, feed, position, most.min(in_flight)))
         }
+        #[cfg(feature = "kinesis")]
+        SourceFormat::Kinesis => {
+            Box::new(Local::new(query, kinesis::Kinesis::open(query, checkpoint, position, dropped, owner)?, position, most))
+        }
+        #[cfg(not(feature = "kinesis"))]
+        SourceFormat::Kinesis => return Err(TaskError::Fatal("this program was built without the source \"kinesis\"".into())),
         SourceFormat::Csv | SourceFormat::Json | SourceFormat::Parquet | SourceFormat::Text => {
             Box::new(Local::new(query, files::Files::open(query, checkpoint, position)?, position, most))
         }

@@ -1,13 +1,14 @@
 //! The task that reads the broker: connects, and connects again, until it is told to stop.
 
-use std::pin::pin;
 use std::sync::Arc;
 
 use common::Shutdown;
-use common::mqtt::link::{Client, Event, Link, Message, Plan};
-use common::mqtt::session::{Backoff, Session, longest_silence};
+use common::mqtt::keep::{Reader, keep};
+use common::mqtt::link::{Client, Link, Message, Plan};
+use common::mqtt::session::Session;
 use common::settings::{MqttConnection, MqttVersion};
 use prometheus::IntCounterVec;
+use tokio::sync::Notify;
 
 use super::super::super::status::now_ms;
 use super::inbox::{Arrived, Inbox, Receipt};
@@ -29,8 +30,6 @@ pub(super) struct Connection {
     generation: u64,
     /// There is no room: what comes is left to the broker, which sends it again to the next connection.
     overflowed: bool,
-    leaving: bool,
-    trouble: Option<String>,
 }
 
 impl Connection {
@@ -46,38 +45,12 @@ impl Connection {
             met: false,
             generation: 0,
             overflowed: false,
-            leaving: false,
-            trouble: None,
         }
     }
 
     /// Serves until `stop`, then says farewell after the last acknowledgement.
     pub(super) async fn run(mut self, stop: &Shutdown) {
-        let mut backoff = Backoff::default();
-        while !stop.is_set() {
-            let ended = self.serve(stop).await;
-            let served = self.inbox.is_connected();
-            self.inbox.end();
-            match ended {
-                _ if stop.is_set() => return,
-                Ok(()) => tracing::info!(query = self.query, "connecting to the MQTT broker anew, so that it sends again what had no room"),
-                Err(trouble) => self.say(trouble),
-            }
-            if tokio::time::timeout(backoff.after(served), stop.wait()).await.is_ok() {
-                return;
-            }
-        }
-    }
-
-    /// The same trouble is said once.
-    fn say(&mut self, trouble: String) {
-        let url = self.connection.url.as_deref().unwrap_or_default();
-        if self.trouble.as_ref() == Some(&trouble) {
-            tracing::debug!(query = self.query, url, trouble, "no MQTT broker yet");
-        } else {
-            tracing::warn!(query = self.query, url, trouble, "no connection to the MQTT broker; trying again");
-            self.trouble = Some(trouble);
-        }
+        keep(&mut self, stop).await;
     }
 
     /// What the next connection is to be.
@@ -95,77 +68,42 @@ impl Connection {
         }
     }
 
-    /// One connection from its beginning to its end.
-    async fn serve(&mut self, stop: &Shutdown) -> Result<(), String> {
-        let (mut link, client) = Link::open(&self.plan())?;
+    fn count_dropped(&self, reason: &str) {
+        self.dropped.with_label_values(&[&self.query, reason]).inc();
+    }
+}
+
+impl Reader for Connection {
+    fn query(&self) -> Option<&str> {
+        Some(&self.query)
+    }
+
+    fn settings(&self) -> &MqttConnection {
+        &self.connection
+    }
+
+    fn topics(&self) -> (Vec<String>, bool) {
+        (self.settings.topics.clone(), self.settings.keep_retained)
+    }
+
+    fn open(&mut self) -> Result<(Link, Client), String> {
+        let (link, client) = Link::open(&self.plan())?;
         self.generation = self.inbox.begin(client.clone());
-        (self.overflowed, self.leaving) = (false, false);
-        let (inbox, silence) = (Arc::clone(&self.inbox), longest_silence(&self.connection));
-        loop {
-            let event = {
-                let mut next = pin!(tokio::time::timeout(silence, link.next()));
-                loop {
-                    tokio::select! {
-                        biased;
-                        event = &mut next => break event,
-                        () = stop.wait(), if !self.leaving => self.leave(&client),
-                        () = inbox.emptied.notified(), if self.overflowed && !self.leaving => self.look(&client),
-                    }
-                }
-            };
-            match event {
-                Err(_elapsed) => return Err(format!("no sign of life from the MQTT broker for {silence:?}")),
-                Ok(Err(_)) if self.leaving => return Ok(()),
-                Ok(Err(trouble)) => return Err(trouble),
-                Ok(Ok(Event::Closed)) => return Ok(()),
-                Ok(Ok(event)) => self.handle(event, &client)?,
-            }
-            if self.overflowed && !self.leaving {
-                self.look(&client);
-            }
-        }
+        self.overflowed = false;
+        Ok((link, client))
     }
 
-    fn leave(&mut self, client: &Client) {
-        self.leaving = true;
-        client.disconnect();
+    fn connected(&mut self, session_present: bool) {
+        if session_present {
+            self.inbox.comes_again();
+        }
+        self.met = true;
+        self.session.connected(&self.connection, self.generation, session_present);
     }
 
-    /// Everything that had room is acknowledged: a new connection brings the rest.
-    fn look(&mut self, client: &Client) {
-        if self.inbox.is_settled() {
-            self.leave(client);
-        }
-    }
-
-    fn handle(&mut self, event: Event, client: &Client) -> Result<(), String> {
-        match event {
-            Event::Connected { session_present } => {
-                if session_present {
-                    self.inbox.comes_again();
-                }
-                self.met = true;
-                self.session.connected(&self.connection, self.generation, session_present);
-                // Also with a session: the query may name other topics than last time.
-                if !client.subscribe(&self.settings.topics, self.settings.keep_retained) {
-                    return Err("the subscriptions cannot be sent".into());
-                }
-            }
-            Event::Subscribed { refused: 0 } => {
-                self.trouble = None;
-                self.inbox.subscribed();
-                tracing::info!(query = self.query, topics = ?self.settings.topics, "subscribed");
-            }
-            Event::Subscribed { refused } => {
-                return Err(format!(
-                    "the broker refused {refused} of the subscriptions {:?}; give this user the right to read them",
-                    self.settings.topics
-                ));
-            }
-            Event::Message(message) if !self.leaving => self.take(message, client),
-            _ => {}
-        }
-        Ok(())
+    fn subscribed(&mut self) {
+        self.inbox.subscribed();
+        tracing::info!(query = self.query, topics = ?self.settings.topics, "subscribed");
     }
 
     fn take(&mut self, message: Message, client: &Client) {
@@ -197,7 +135,18 @@ impl Connection {
         }
     }
 
-    fn count_dropped(&self, reason: &str) {
-        self.dropped.with_label_values(&[&self.query, reason]).inc();
+    fn changes(&self) -> Arc<Notify> {
+        Arc::clone(&self.inbox.emptied)
+    }
+
+    /// Everything that had room is acknowledged: a new connection brings the rest.
+    fn is_through(&self) -> bool {
+        self.overflowed && self.inbox.is_settled()
+    }
+
+    fn ended(&mut self) -> bool {
+        let served = self.inbox.is_connected();
+        self.inbox.end();
+        served
     }
 }

@@ -1,7 +1,7 @@
 //! What came from the broker and is in no step yet, between the task that reads the connection and the worker.
 
 use std::collections::VecDeque;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -44,7 +44,7 @@ pub(super) struct Inbox {
     inner: Mutex<Inner>,
     came: Condvar,
     /// Nothing waits here, or everything of the connection is acknowledged.
-    pub(super) emptied: Notify,
+    pub(super) emptied: Arc<Notify>,
 }
 
 #[derive(Debug, Default)]

@@ -10,7 +10,6 @@
 //! own could tell for sure: the broker gives the number of a message to another one as soon as it has the acknowledgement, and two messages
 //! of the same text are nothing unusual.
 
-mod columns;
 mod connection;
 mod inbox;
 
@@ -24,12 +23,12 @@ use common::mqtt::options::check_files;
 use prometheus::IntCounterVec;
 use tokio::task::JoinHandle;
 
-use self::columns::Columns;
 use self::connection::Connection;
 use self::inbox::{Inbox, Receipt};
 use super::super::error::TaskError;
 use super::super::input::Records;
 use super::super::owner::Owner;
+use super::columns::Columns;
 use super::local::{Feed, Pulled};
 use crate::engine::Input;
 use crate::format::decode::Decoder;
@@ -73,7 +72,7 @@ impl Mqtt {
             );
         }
         let (inbox, stop) = (Arc::new(Inbox::default()), Shutdown::manual());
-        let columns = Columns::new(query, &settings);
+        let columns = Columns::new(query, settings.payload, &settings.own);
         let connection = Connection::new(&query.file.name, settings, durable, Arc::clone(&inbox), dropped.clone());
         let (told, ended) = channel();
         let task = owner.runtime.spawn({

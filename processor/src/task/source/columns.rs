@@ -1,4 +1,5 @@
-//! Messages as rows: the columns of the payload, then topic and time of receipt.
+//! Messages as rows: the columns of the payload, then those that the message has itself: its key (the topic of MQTT, the partition key of
+//! Kinesis) and the time of receipt.
 
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -6,47 +7,47 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, RecordBatch, StringArray, TimestampMillisecondArray};
 use arrow::datatypes::{Schema, SchemaRef};
 
-use super::super::super::input::Records;
+use super::super::input::Records;
 use crate::format::decode::{Decoded, Decoder};
 use crate::format::text;
 use crate::query::StreamQuery;
-use crate::query::file::{Mqtt, MqttPayload, OwnColumn};
+use crate::query::file::{OwnColumn, Payload};
 
 pub(super) struct Columns {
     schema: SchemaRef,
-    payload: Payload,
+    form: Form,
     own: Vec<OwnColumn>,
 }
 
-enum Payload {
+enum Form {
     /// Its buffers are kept from step to step.
     Json(Box<RefCell<Decoder>>),
     Text(SchemaRef),
 }
 
 impl Columns {
-    pub(super) fn new(query: &StreamQuery, settings: &Mqtt) -> Self {
+    /// `own` are the last columns of the schema.
+    pub(super) fn new(query: &StreamQuery, payload: Payload, own: &[OwnColumn]) -> Self {
         let fields = query.schema.fields();
-        // The message's own columns are the last ones.
-        let of_payload = Arc::new(Schema::new(fields.iter().take(fields.len() - settings.own.len()).cloned().collect::<Vec<_>>()));
-        let payload = match settings.payload {
-            MqttPayload::Json => Payload::Json(Box::new(RefCell::new(Decoder::new(of_payload)))),
-            MqttPayload::Text => Payload::Text(of_payload),
+        let of_payload = Arc::new(Schema::new(fields.iter().take(fields.len() - own.len()).cloned().collect::<Vec<_>>()));
+        let form = match payload {
+            Payload::Json => Form::Json(Box::new(RefCell::new(Decoder::new(of_payload)))),
+            Payload::Text => Form::Text(of_payload),
         };
-        Self { schema: Arc::clone(&query.schema), payload, own: settings.own.clone() }
+        Self { schema: Arc::clone(&query.schema), form, own: own.to_vec() }
     }
 
     /// # Errors
     /// When the payloads of one step are more than 2 GiB, or their schema cannot be read.
     pub(super) fn decode(&self, records: &Records) -> Result<Decoded, String> {
         let payloads = (0..records.len()).map(|index| records.get(index).payload.unwrap_or_default());
-        let Decoded { batch, rows, dead } = match &self.payload {
-            // An empty payload is none; the protocol knows no other way to send nothing.
-            Payload::Json(decoder) => {
+        let Decoded { batch, rows, dead } = match &self.form {
+            // An empty payload is none; the protocols know no other way to send nothing.
+            Form::Json(decoder) => {
                 let decoded = decoder.borrow_mut().decode(payloads.map(|payload| (!payload.is_empty()).then_some(payload)));
                 decoded.map_err(|error| error.to_string())?
             }
-            Payload::Text(schema) => text::decode(schema, payloads.map(|payload| (payload, 0)))?,
+            Form::Text(schema) => text::decode(schema, payloads.map(|payload| (payload, 0)))?,
         };
         let own = self.own.iter().map(|column| own_column(*column, records, &rows));
         let columns = batch.columns().iter().cloned().chain(own).collect();
@@ -59,7 +60,7 @@ impl Columns {
 fn own_column(column: OwnColumn, records: &Records, rows: &[u32]) -> ArrayRef {
     let kept = rows.iter().map(|row| records.get(*row as usize));
     match column {
-        OwnColumn::Topic => {
+        OwnColumn::Topic | OwnColumn::PartitionKey => {
             Arc::new(StringArray::from_iter_values(kept.map(|record| String::from_utf8_lossy(record.key.unwrap_or_default()))))
         }
         OwnColumn::Timestamp => {
@@ -83,7 +84,8 @@ mod tests {
              sql='SELECT * FROM mqtt'\noutput_mode='append'\n[sink]\nformat='console'\n"
         );
         let query = StreamQuery::compile(QueryFile::parse(&text, Path::new("q.toml")).unwrap()).unwrap();
-        Columns::new(&query, query.file.source.mqtt.as_ref().unwrap())
+        let mqtt = query.file.source.mqtt.as_ref().unwrap();
+        Columns::new(&query, mqtt.payload, &mqtt.own)
     }
 
     fn shown(columns: &Columns, payloads: &[&[u8]]) -> (Vec<String>, Vec<(u32, &'static str)>) {
