@@ -70,6 +70,12 @@ impl Chain {
         Self { deaths, query, bounded: trigger == "\"once\"" }
     }
 
+    /// One that is shared by shards that read and shards that merge.
+    fn shared(mut self) -> Self {
+        self.query = self.query.repartition(2);
+        self
+    }
+
     fn run(&self, log: &Log, dir: &Path) {
         let house = House { log, dir };
         let command = || {
@@ -127,6 +133,9 @@ fn chains() -> Vec<Chain> {
         chains.push(Chain::new("once", "\"once\"", "kind", point, 1, once));
         let ahead: &[&str] = if ["after_lanes", "before_results", "after_results"].contains(&point) { &["after_fence"] } else { &one };
         chains.push(Chain::new("ahead", "{ continuous = \"10ms\" }", "kind", point, 1, ahead));
+        // Some of the deaths meet one that reads, some one that merges.
+        let number = u32::try_from(number).unwrap_or(0);
+        chains.push(Chain::new("shared", "", "kind", point, 3 + number % 5, &["after_fence", "mid_restore"]).shared());
     }
     chains
 }

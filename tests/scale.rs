@@ -163,11 +163,12 @@ fn at_random(kind: Kind, test: &str, seed: u64, standby: bool) {
     let mut random = Random::seeded(seed);
     let seconds = std::env::var("TIDEMARK_TEST_SCALE_SECONDS").ok().map_or(30, |text| text.parse().unwrap());
     let load = Load::write(dir.path(), seconds, &mut random);
-    // One by sensor, one of windows that overlap, and one whose groups lie in all partitions.
+    // One by sensor, one of windows that overlap, and one whose groups lie in all partitions; that one also shared by many.
     let sharded = Query::new("sharded", "10 seconds").trigger("{ processing_time = \"100ms\" }");
     let hopping = Query::new("hopping", "20 seconds', '10 seconds").trigger("");
     let fleet = Query::new("fleet", "1 minute").key("kind").trigger("{ processing_time = \"100ms\" }");
-    let queries = vec![&sharded, &hopping, &fleet];
+    let shared = Query::new("shared", "1 minute").key("kind").trigger("{ processing_time = \"100ms\" }").repartition(2);
+    let queries = vec![&sharded, &hopping, &fleet, &shared];
     let house = House { log: &log, dir: dir.path() };
     let mut producer = load.start(&house);
     let mut processors = Fleet { house, queries: queries.clone(), standby, members: Vec::new(), started: 0, told: Vec::new() };
@@ -186,13 +187,15 @@ fn at_random(kind: Kind, test: &str, seed: u64, standby: bool) {
         processors.end(0);
     }
     let last = Process::start("last", &mut command(&processors.house, &queries, "last", false));
-    check_at_random(&log, last, &load, (&sharded, &hopping, &fleet));
+    check_at_random(&log, last, &load, [&sharded, &hopping, &fleet, &shared]);
 }
 
-fn check_at_random(log: &Log, mut last: Process, load: &Load, (sharded, hopping, fleet): (&Query, &Query, &Query)) {
+fn check_at_random(log: &Log, mut last: Process, load: &Load, [sharded, hopping, fleet, shared]: [&Query; 4]) {
     let counts = ledger::wait_read(&mut last, sharded, load.rows, LIMIT);
     ledger::wait_read(&mut last, hopping, load.rows, LIMIT);
     ledger::wait_read(&mut last, fleet, load.rows, LIMIT);
+    let of_shared = ledger::wait_read(&mut last, shared, load.rows, LIMIT);
+    ledger::wait_merged(&mut last, shared, LIMIT);
     last.signal("TERM");
     last.wait_success(LIMIT);
     load::check_input(log, load);
@@ -210,11 +213,18 @@ fn check_at_random(log: &Log, mut last: Process, load: &Load, (sharded, hopping,
     oracle::assert_close("hopping", &got.cells(), &oracle::fold_windows(windows.iter().map(|(start, reading)| (*start, reading))));
     told("hopping", &got);
 
-    let used = readings::sort(log, 60_000, DELAY).used;
-    let by_kind: Vec<_> = used.into_iter().map(|reading| readings::Reading { sensor: reading.kind.clone().unwrap(), ..reading }).collect();
+    let minutes = readings::sort(log, 60_000, DELAY);
+    let (used, late) = (minutes.used.len() as u64, minutes.late.len() as u64);
+    let by_kind: Vec<_> =
+        minutes.used.into_iter().map(|reading| readings::Reading { sensor: reading.kind.clone().unwrap(), ..reading }).collect();
     let got = results::read(log, fleet);
     oracle::assert_close("by kind", &got.cells(), &oracle::fold(&by_kind, 60_000));
     told("by kind", &got);
+    // The same bytes, whoever has merged them.
+    let of_many = results::read(log, shared);
+    assert_eq!((of_shared.used, of_shared.late, of_shared.dead + of_shared.filtered), (used, late, 0));
+    assert_eq!(of_many.values(), got.values(), "those of many owners are not those of one");
+    told("by kind, shared", &of_many);
 }
 
 fn told(what: &str, got: &results::Results) {

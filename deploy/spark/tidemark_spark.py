@@ -24,9 +24,9 @@ UNITS = {  # milliseconds; Spark's words and Tidemark's short forms
     "w": 604_800_000, "week": 604_800_000,
 }  # fmt: skip
 
-# `partition_key` and `idle_timeout` mean nothing to Spark, and nothing is lost without them.
+# `partition_key`, `idle_timeout` and `repartition` mean nothing to Spark, and nothing is lost without them.
 SOURCE = {"format", "topic", "schema", "event_time", "watermark", "max_future", "partition_key", "idle_timeout", "drop_duplicates_within_watermark"}
-QUERY = {"sql", "output_mode", "trigger"}
+QUERY = {"sql", "output_mode", "trigger", "repartition"}
 SINK = {"format", "topic"}
 LOOKUP = {"name", "path", "format", "schema"}
 CANNOT = {

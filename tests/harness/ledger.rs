@@ -60,10 +60,32 @@ pub(crate) fn wait_partitions(process: &mut Process, query: &Query, number: usiz
     });
 }
 
-fn partitions(address: SocketAddr, query: &Query) -> Option<Vec<Value>> {
+/// Waits until all shards that merge have what the processor has read; it owns the whole query.
+#[track_caller]
+pub(crate) fn wait_merged(process: &mut Process, query: &Query, limit: Duration) {
+    let address = address(process);
+    wait_for(&format!("the shards of query {} that merge", query.name), limit, || {
+        assert!(process.try_wait().is_none(), "the processor ended:\n{}", process.output());
+        let status = status(address, query)?;
+        let merges = status["merges"].as_array()?;
+        let partitions = status["partitions"].as_array()?;
+        let has_all = |merges: &Value| {
+            let has = |partition: &Value| merges["offsets"][partition["partition"].to_string()] == partition["offset"];
+            partitions.iter().all(has)
+        };
+        (merges.len() == query.repartition as usize && merges.iter().all(has_all)).then_some(())
+    });
+}
+
+/// What the processor says of the query.
+fn status(address: SocketAddr, query: &Query) -> Option<Value> {
     let status = http::get_json(address, "/status")?;
     let queries = status.get("parts")?.get("processor")?.get("status")?.get("queries")?.as_array()?;
-    queries.iter().find(|found| found["name"] == query.name)?.get("partitions")?.as_array().cloned()
+    queries.iter().find(|found| found["name"] == query.name).cloned()
+}
+
+fn partitions(address: SocketAddr, query: &Query) -> Option<Vec<Value>> {
+    status(address, query)?.get("partitions")?.as_array().cloned()
 }
 
 /// The counts as they are now; `None` while nobody knows them.

@@ -19,6 +19,8 @@ pub(crate) struct Query {
     pub(crate) source: String,
     /// More columns of the schema, each after a comma.
     pub(crate) columns: String,
+    /// By how many shards the groups are merged; 0: by who reads the input.
+    pub(crate) repartition: u32,
 }
 
 impl Query {
@@ -34,6 +36,7 @@ impl Query {
             idle_timeout: "30 seconds".into(),
             source: String::new(),
             columns: String::new(),
+            repartition: 0,
         }
     }
 
@@ -78,15 +81,21 @@ impl Query {
         self
     }
 
+    pub(crate) fn repartition(mut self, merges: u32) -> Self {
+        self.repartition = merges;
+        self
+    }
+
     /// Where the results go.
     pub(crate) fn topic(&self) -> String {
         format!("iot.agg.{}", self.name)
     }
 
     pub(crate) fn write(&self, dir: &Path) -> PathBuf {
-        let Self { name, watermark, window, key, trigger, filter, having, idle_timeout, source, columns } = self;
+        let Self { name, watermark, window, key, trigger, filter, having, idle_timeout, source, columns, repartition } = self;
         let topic = self.topic();
         let trigger = if trigger.is_empty() { String::new() } else { format!("trigger = {trigger}") };
+        let repartition = if *repartition > 0 { format!("repartition = {repartition}") } else { String::new() };
         let text = format!(
             r#"name = "{name}"
 [source]
@@ -103,6 +112,7 @@ sql = """SELECT window.start AS window_start, window.end AS window_end, {key},
          FROM iot {filter} GROUP BY window(ts, '{window}'), {key} {having}"""
 output_mode = "update"
 {trigger}
+{repartition}
 [sink]
 format = "kafka"
 topic = "{topic}"

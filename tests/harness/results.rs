@@ -70,6 +70,11 @@ impl Results {
         self.last.iter().map(|(key, row)| (key.clone(), row.cell)).collect()
     }
 
+    /// The rows as they were written.
+    pub(crate) fn values(&self) -> BTreeMap<CellKey, String> {
+        self.last.iter().map(|(key, row)| (key.clone(), String::from_utf8_lossy(&row.record.value).into_owned())).collect()
+    }
+
     pub(crate) fn finals(&self) -> usize {
         self.last.values().filter(|row| row.last).count()
     }

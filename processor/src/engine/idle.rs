@@ -11,21 +11,29 @@ impl Engine {
     ///
     /// `idle` names the idle partitions and the offset that each has been read to.
     pub(crate) fn close_idle(&self, now: i64, idle: &[(i32, i64)]) -> Option<Entry> {
+        self.close_idle_for(now, idle, None)
+    }
+
+    /// The same where others merge the groups, and wait for the window that ends at `wanted`.
+    pub(crate) fn close_idle_for(&self, now: i64, idle: &[(i32, i64)], wanted: Option<i64>) -> Option<Entry> {
         let passed = now.saturating_sub(self.delay());
-        let mut entry = if self.query.timeline.is_some() { self.close_devices(passed, idle) } else { self.close_partitions(passed, idle) };
+        let mut entry = match self.query.timeline {
+            Some(_) => self.close_devices(passed, idle),
+            None => self.close_partitions(passed, idle, wanted),
+        };
         let decision =
             |progress: &Progress| Some(Decision { partition: progress.partition, offset: progress.to, floor: progress.time.floor? });
         entry.decisions = entry.progress.iter().filter_map(decision).collect();
         (!entry.progress.is_empty()).then_some(entry)
     }
 
-    fn close_partitions(&self, passed: i64, idle: &[(i32, i64)]) -> Entry {
+    fn close_partitions(&self, passed: i64, idle: &[(i32, i64)], wanted: Option<i64>) -> Entry {
         let mut entry = Entry::default();
         let Some(grouping) = self.query.groups.as_ref().filter(|_| !self.query.is_complete()) else { return entry };
         let horizon = self.horizon();
         let over = self.query.second.as_ref().map(|second| &second.grouping);
         let ends = self.partitions.values().flat_map(|partition| partition.shared.open_ends(grouping));
-        let ends = ends.chain(over.into_iter().flat_map(|over| self.second.open_ends(over)));
+        let ends = ends.chain(over.into_iter().flat_map(|over| self.second.open_ends(over))).chain(wanted);
         let Some(target) = ends.filter(|end| horizon.is_none_or(|horizon| horizon < *end) && *end <= passed).max() else { return entry };
 
         let moved = |(number, time): (&i32, PartitionTime)| match idle.iter().find(|(partition, _)| partition == number) {

@@ -33,6 +33,7 @@ use super::keys::GroupKeys;
 use super::lookup::{self, LookupJoin, LookupTable};
 use super::modes::Modal;
 use super::order::{Cut, Order};
+use super::repartition;
 use super::sentence::sentence;
 use super::shape::{GroupNode, Scope, Shape, Stage, Step, base_column};
 use super::sql;
@@ -143,9 +144,10 @@ impl fmt::Display for StreamQuery {
             }
         }
         let owner = match self.scope {
-            _ if !self.file.has_journal_topic() => "one, in one processor",
-            Scope::Partition => "each input partition on its own",
-            Scope::Topic => "all input partitions together, in one processor",
+            _ if !self.file.has_journal_topic() => "one, in one processor".to_owned(),
+            Scope::Partition => "each input partition on its own".to_owned(),
+            Scope::Topic if self.merges() > 0 => format!("each input partition on its own, and {} that merge their groups", self.merges()),
+            Scope::Topic => "all input partitions together, in one processor".to_owned(),
         };
         writeln!(f, "  shards  {owner}")?;
         let sink = &self.file.sink;
@@ -181,6 +183,11 @@ impl StreamQuery {
             description.state(PARTITIONS, partitions.to_string());
         }
         description
+    }
+
+    /// How many shards merge what others have found in the input partitions; 0: who reads partitions gives their results, too.
+    pub(crate) fn merges(&self) -> u32 {
+        self.file.query.repartition
     }
 
     /// The grouping whose groups are the results.
@@ -274,6 +281,7 @@ impl Compiler {
         let output = columns_after(if groupings.is_empty() { &before } else { &after }).unwrap_or(last);
         check_output(&output)?;
         let (scope, dedup) = (self.scope(&shape, &after), self.dedup()?);
+        repartition::check(&self.file, scope, &groupings, &after)?;
         let key = &self.file.source.partition_key;
         let key_column = self.schema.fields().iter().position(|field| field.name().eq_ignore_ascii_case(key));
         if let Some(grouping) = groupings.last() {
@@ -451,6 +459,9 @@ impl Compiler {
             let name = self.file.query.time_zone.as_deref().unwrap_or_default();
             description.state("query.time_zone", format!("{name} (rules {:016x})", fnv1a(zone.fingerprint().as_bytes())));
         }
+        if self.file.query.repartition > 0 {
+            description.state("query.repartition", self.file.query.repartition.to_string());
+        }
         for table in &self.lookups {
             let (what, rows) = (format!("lookup {}", table.name), format!("rows {:016x}", table.contents()?));
             // A row without a group leaves nothing behind.
@@ -555,7 +566,7 @@ fn columns_after(steps: &[Step]) -> Option<SchemaRef> {
 }
 
 /// FNV-1a, 64 bits: small, and the same in every release, which the standard library's hasher does not promise.
-pub(super) fn fnv1a(bytes: &[u8]) -> u64 {
+pub(crate) fn fnv1a(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3))
 }
 

@@ -23,6 +23,7 @@ mod length;
 mod lookup;
 mod modes;
 mod order;
+mod repartition;
 mod sentence;
 mod shape;
 mod sql;
@@ -31,7 +32,7 @@ mod window;
 mod window_time;
 mod zone;
 
-pub(crate) use compile::{Dedup, Second, Timeline};
+pub(crate) use compile::{Dedup, Second, Timeline, fnv1a};
 pub use compile::{QueryError, StreamQuery};
 pub(crate) use describe::{Change, Description, GROUP_BY, KEY_COLUMNS, TOPIC, WATERMARK};
 pub use file::QueryFile;

@@ -25,6 +25,15 @@ pub(super) enum Append {
 }
 
 impl Journal {
+    pub(super) fn first(&self) -> usize {
+        self.first
+    }
+
+    /// As it was written.
+    pub(super) fn record(&self, offset: usize) -> Option<&[u8]> {
+        self.records.get(offset).map(Vec::as_slice)
+    }
+
     pub(super) fn len(&self) -> usize {
         self.records.len()
     }

@@ -4,6 +4,7 @@
 //! world.rs       devices and their clocks ─▶ the log, by partition and wall clock
 //! query.rs       a query at random
 //! shard.rs       owners that step, die, come back, take over; journal.rs what they leave; sink.rs who reads their results
+//! shared.rs      the same of a query that is shared by shards that read and shards that merge
 //! definition.rs  what must become of every row, by a loop; batch.rs the result rows by plain DataFusion
 //! clocks.rs      devices that lie about the time, and honest ones beside them
 //! ```
@@ -16,6 +17,7 @@ mod definition;
 mod journal;
 mod query;
 mod shard;
+mod shared;
 mod sink;
 mod world;
 
@@ -38,6 +40,8 @@ use crate::query::Scope;
 
 /// Of the usual run.
 const SEEDS: u64 = 200;
+/// Few queries are of a form that can be shared.
+const SEEDS_OF_SHARED: u64 = 600;
 
 fn number(variable: &str) -> Option<u64> {
     std::env::var(variable).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{variable} must be a number, not '{text}'")))
@@ -45,8 +49,21 @@ fn number(variable: &str) -> Option<u64> {
 
 #[test]
 fn every_seed_gives_the_defined_rows() {
+    every_seed(SEEDS, simulate);
+}
+
+#[test]
+fn every_seed_gives_the_rows_of_one_owner() {
+    let shared = AtomicU64::new(0);
+    every_seed(SEEDS_OF_SHARED, |seed| {
+        shared.fetch_add(u64::from(shared::simulate(seed)), Ordering::Relaxed);
+    });
+    println!("{} of the queries can be shared", shared.into_inner());
+}
+
+fn every_seed(usual: u64, simulate: impl Fn(u64) + Sync) {
     let from = number("TIDEMARK_SIM_FROM").unwrap_or(0);
-    let end = from + number("TIDEMARK_SIM_SEEDS").unwrap_or(SEEDS);
+    let end = from + number("TIDEMARK_SIM_SEEDS").unwrap_or(usual);
     let next = AtomicU64::new(from);
     let failed = AtomicU64::new(0);
     let work = || {
@@ -202,9 +219,13 @@ fn check_definition(live: &Shard<'_>, world: &World, decisions: &[Progress], con
 
 /// All input has stopped: what has ended by `passed` is out.
 fn check_last_windows(live: &Shard<'_>, passed: i64) {
-    if live.query.form == Form::Groups && live.query.closes() && live.query.mode == Mode::Update {
-        for (identity, row) in live.sink.rows() {
-            assert!(row.is_final || row.end > passed, "{identity:?} is still open: {row:?}\n{}", live.query.text);
+    check_windows_are_out(live.query, &live.sink, passed);
+}
+
+fn check_windows_are_out(query: &Query, sink: &Sink, passed: i64) {
+    if query.form == Form::Groups && query.closes() && query.mode == Mode::Update {
+        for (identity, row) in sink.rows() {
+            assert!(row.is_final || row.end > passed, "{identity:?} is still open: {row:?}\n{}", query.text);
         }
     }
 }

@@ -46,6 +46,10 @@ pub(super) struct Shard<'a> {
     /// By partition: the furthest position and watermark that anybody has seen in a state that counts.
     furthest: BTreeMap<i32, (i64, i64)>,
     pub(super) takeovers: usize,
+    /// Where others merge what it reads: what they wait for, and up to where they have read its journal.
+    told: Option<(Option<i64>, usize)>,
+    /// Where the snapshots begin that are in the journal.
+    snapshots: Vec<usize>,
 }
 
 /// The owner is no more.
@@ -72,7 +76,14 @@ impl<'a> Shard<'a> {
             chaos,
             furthest: BTreeMap::new(),
             takeovers: 0,
+            told: None,
+            snapshots: Vec::new(),
         }
+    }
+
+    /// What those who merge tell.
+    pub(super) fn is_told(&mut self, waits_for: Option<i64>, read: usize) {
+        self.told = Some((waits_for, read));
     }
 
     fn dies(&self, random: &mut ChaCha8Rng) -> bool {
@@ -172,7 +183,7 @@ impl<'a> Shard<'a> {
         };
         let offset = |partition: &i32| (*partition, i64::try_from(position(&owner.engine, *partition)).unwrap());
         let idle: Vec<(i32, i64)> = self.logs.keys().filter(is_idle).map(offset).collect();
-        match owner.engine.close_idle(now, &idle) {
+        match owner.engine.close_idle_for(now, &idle, self.told.and_then(|(waits_for, _)| waits_for)) {
             Some(entry) => self.commit(owner, &entry, random),
             None => Ok(()),
         }
@@ -216,8 +227,11 @@ impl<'a> Shard<'a> {
             let first = self.journal.len();
             let snapshot = owner.engine.snapshot();
             self.append(owner, &snapshot, random)?;
-            if random.random_bool(0.8) {
-                self.journal.cut(first);
+            self.snapshots.push(first);
+            let read = self.told.map_or(first, |(_, read)| read);
+            let cut = self.snapshots.iter().copied().filter(|first| *first <= read).max();
+            if let Some(cut) = cut.filter(|_| random.random_bool(0.8)) {
+                self.journal.cut(cut);
             }
             if self.dies(random) {
                 return Err(Died);

@@ -19,7 +19,7 @@ use super::journal::{Peeked, peek};
 use super::membership::Workers;
 use super::owner::Owner;
 use super::scan::{fault, partitions};
-use crate::engine::Progress;
+use crate::engine::{Decision, Progress};
 use crate::query::{Change, StreamQuery, TOPIC, WATERMARK};
 
 /// What the journal of a query holds.
@@ -27,6 +27,8 @@ use crate::query::{Change, StreamQuery, TOPIC, WATERMARK};
 pub(crate) struct Journals {
     /// By journal partition; `None` for one without an entry.
     pub(crate) by_partition: BTreeMap<i32, Option<Peeked>>,
+    /// How many of them, the last ones, merge what the others have read.
+    pub(crate) merges: u32,
 }
 
 /// Looks into all partitions of a query's journal.
@@ -35,7 +37,7 @@ pub(crate) struct Journals {
 /// When the log does not answer, or a journal cannot be read.
 pub(crate) fn journals(settings: &Settings, query: &StreamQuery, owner: &Owner) -> Result<Journals, ProcessorError> {
     let topic = topics::journal(&query.file.name);
-    let mut journals = Journals::default();
+    let mut journals = Journals { merges: query.merges(), ..Journals::default() };
     for partition in partitions(settings, &topic)? {
         let peeked = peek(settings, query, (&topic, partition), owner).map_err(fault)?;
         journals.by_partition.insert(partition, peeked);
@@ -48,9 +50,20 @@ impl Journals {
         self.by_partition.values().flatten()
     }
 
+    /// Those of whoever reads input partitions.
+    fn readers(&self) -> impl Iterator<Item = &Peeked> {
+        let readers = self.by_partition.len().saturating_sub(self.merges as usize);
+        self.by_partition.values().take(readers).flatten()
+    }
+
+    /// What the wall clock decided about an input partition, in order.
+    pub(crate) fn decisions(&self, partition: i32) -> impl Iterator<Item = Decision> {
+        self.readers().flat_map(|peeked| &peeked.decisions).filter(move |taken| taken.partition == partition).copied()
+    }
+
     /// Of every input partition that has been read.
     pub(crate) fn progress(&self) -> impl Iterator<Item = &Progress> {
-        self.written().flat_map(|peeked| peeked.progress.values())
+        self.readers().flat_map(|peeked| peeked.progress.values())
     }
 
     pub(crate) fn base(&self) -> i64 {
@@ -113,6 +126,8 @@ impl Verdict {
         }
         match () {
             () if state.iter().any(|change| change.what == TOPIC) => Self::Refused(state),
+            // Journals that follow each other cannot begin anew at the same moment.
+            () if !state.is_empty() && query.merges() > 0 => Self::Refused(state),
             () if !state.is_empty() => Self::Rebuild(state),
             () if !output.is_empty() => Self::Compatible(output),
             () => Self::Same,
@@ -180,7 +195,8 @@ mod tests {
     fn journals_of(query: &StreamQuery, now: &StreamQuery, partitions: i32) -> Journals {
         let fits = query.fingerprint == now.fingerprint;
         let peeked = Peeked { description: Some(query.description.clone()), fits, ..Peeked::default() };
-        Journals { by_partition: (0..partitions).map(|partition| (partition, Some(peeked.clone()))).collect() }
+        let by_partition = (0..partitions).map(|partition| (partition, Some(peeked.clone()))).collect();
+        Journals { by_partition, merges: now.merges() }
     }
 
     /// The verdict about a change, and the parts that it names.
@@ -240,9 +256,9 @@ mod tests {
     #[test]
     fn journals_of_earlier_releases_do_not_say_what_changed() {
         let now = query(FILE, ROOMS);
-        let silent = |fits| Journals { by_partition: [(0, Some(Peeked { fits, ..Peeked::default() }))].into() };
+        let silent = |fits| Journals { by_partition: [(0, Some(Peeked { fits, ..Peeked::default() }))].into(), merges: 0 };
         assert_eq!(Verdict::of(&now, &silent(true), None), Verdict::Same);
         assert!(matches!(Verdict::of(&now, &silent(false), None), Verdict::Rebuild(_)));
-        assert_eq!(Verdict::of(&now, &Journals { by_partition: [(0, None)].into() }, None), Verdict::New);
+        assert_eq!(Verdict::of(&now, &Journals { by_partition: [(0, None)].into(), merges: 0 }, None), Verdict::New);
     }
 }

@@ -180,8 +180,7 @@ impl Explain<'_> {
             if history.first() > 0 {
                 computed.cut.push((progress.partition, history.first()));
             }
-            let taken = journals.written().flat_map(|peeked| &peeked.decisions).filter(|taken| taken.partition == progress.partition);
-            logs.push((progress.partition, history, taken.copied().collect::<VecDeque<Decision>>()));
+            logs.push((progress.partition, history, journals.decisions(progress.partition).collect::<VecDeque<Decision>>()));
         }
         // In turns, so that no partition's windows wait for long for those of another.
         while !logs.is_empty() {
@@ -266,8 +265,7 @@ impl Explain<'_> {
             reasons.push(format!("the log of partition {partition} begins at offset {first}: retention deleted what was before"));
         }
         for progress in journals.progress() {
-            let kept =
-                journals.written().flat_map(|peeked| &peeked.decisions).filter(|taken| taken.partition == progress.partition).count();
+            let kept = journals.decisions(progress.partition).count();
             if kept == MOST_DECISIONS || (kept == 0 && progress.time.floor.is_some()) {
                 let partition = progress.partition;
                 reasons.push(format!("the wall clock closed windows of partition {partition} and not all of its decisions are kept"));

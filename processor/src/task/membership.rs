@@ -23,6 +23,7 @@ use rdkafka::{ClientContext, Offset, TopicPartitionList};
 use super::checkpoint::CheckpointDir;
 use super::error::{ProcessorError, TaskError};
 use super::owner::{Heartbeat, Owner};
+use super::repartition::{Role, Share};
 use super::standby::{Follower, Standby};
 use super::status::QueryStatus;
 use super::worker::{Shard, Worker};
@@ -113,17 +114,25 @@ impl Workers {
     /// How many journal partitions the query has.
     pub(crate) fn shards(query: &StreamQuery, input_partitions: u32) -> u32 {
         match query.scope {
+            _ if query.merges() > 0 => input_partitions + query.merges(),
             Scope::Partition if query.file.has_journal_topic() => input_partitions,
             Scope::Partition | Scope::Topic => 1,
         }
     }
 
     fn shard(&self, journal_partition: i32) -> Shard {
+        let (readers, merges) = (self.input_partitions, self.query.merges());
+        let role = match u32::try_from(journal_partition).unwrap_or(0) {
+            _ if merges == 0 => Role::Whole,
+            number if number < readers => Role::Reads,
+            number => Role::Merges(Share { number: number - readers, of: merges }),
+        };
         let input_partitions = match self.query.scope {
+            _ if role == Role::Reads => vec![journal_partition],
             Scope::Partition if self.checkpoint.is_none() => vec![journal_partition],
             Scope::Partition | Scope::Topic => (0..i32::try_from(self.input_partitions).unwrap_or(i32::MAX)).collect(),
         };
-        Shard { journal_partition, input_partitions }
+        Shard { journal_partition, input_partitions, role, readers }
     }
 
     fn start(&self, journal_partition: i32) -> Result<(), TaskError> {
@@ -140,7 +149,7 @@ impl Workers {
             checkpoint: self.checkpoint.clone(),
             standby: Cell::new(self.standbys().remove(&journal_partition)),
         };
-        self.status.worker_started(journal_partition, &shard.input_partitions, heartbeat.clone());
+        self.status.worker_started(&shard, heartbeat.clone());
         let thread = std::thread::Builder::new()
             .name(format!("{}-{journal_partition}", self.query.file.name))
             .spawn(move || worker.run())
@@ -161,7 +170,7 @@ impl Workers {
 
     fn join(&self, worker: Running) -> Result<(), TaskError> {
         let result = worker.thread.join().unwrap_or_else(|_| Err(TaskError::Fatal("a worker ended by a fault of the program".into())));
-        self.status.forget(worker.shard.journal_partition, worker.shard.input_partitions.into_iter());
+        self.status.forget(&worker.shard);
         result
     }
 

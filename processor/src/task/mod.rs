@@ -11,6 +11,7 @@
 //!     owner.rs      whether to stop, and the sign of life
 //!     points.rs     the named steps, at each of which the tests kill the process
 //!   live.rs       the current rows, for somebody who asks
+//!   repartition.rs  what shards that read and shards that merge know of each other, where a query is shared so
 //!   standby.rs    follows the journals of the others' shards, so that a restore has little left to read
 //!   status.rs     what `/status` tells; progress.rs what each trigger did; why.rs what holds the next result back
 //! ```
@@ -35,6 +36,7 @@ pub(crate) mod owner;
 mod points;
 mod progress;
 mod rebuild;
+pub(crate) mod repartition;
 pub(crate) mod replay;
 mod results;
 mod revisions;

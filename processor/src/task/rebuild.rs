@@ -33,6 +33,11 @@ fn admit_here(settings: &Settings, query: &StreamQuery, input: u32, owner: &Owne
     let journals = journals(settings, query, owner)?;
     let verdict = Verdict::of(query, &journals, Some(input));
     let asked = settings.processor.rebuild.contains(name);
+    if asked && query.merges() > 0 {
+        return Err(ProcessorError::Task(format!(
+            "--rebuild {name}: the state of a query with query.repartition cannot be begun anew in its place; give the query another name"
+        )));
+    }
     match verdict {
         Verdict::Rebuild(_) if asked => {
             let changes = verdict.changes().iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
@@ -59,7 +64,7 @@ fn admit_here(settings: &Settings, query: &StreamQuery, input: u32, owner: &Owne
 pub(crate) fn admit_directory(query: &StreamQuery) -> Result<(), ProcessorError> {
     let Some(path) = &query.file.query.checkpoint else { return Ok(()) };
     let peeked = checkpoint::peek(&CheckpointDir::at(path), query);
-    let verdict = Verdict::of(query, &Journals { by_partition: [(0, peeked)].into() }, None);
+    let verdict = Verdict::of(query, &Journals { by_partition: [(0, peeked)].into(), merges: 0 }, None);
     match verdict {
         Verdict::Rebuild(_) | Verdict::Refused(_) => {
             let changes = verdict.changes().iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");

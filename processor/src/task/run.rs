@@ -13,6 +13,7 @@ use super::live::RunningQueries;
 use super::membership::{Workers, run_query};
 use super::metrics::Metrics;
 use super::rebuild::{admit, admit_directory};
+use super::repartition::MOST_PARTITIONS;
 use super::status::QueryStatus;
 use crate::query::{QueryError, QueryFile, StreamQuery};
 
@@ -162,6 +163,12 @@ async fn ensure(settings: &Arc<Settings>, query: &Arc<StreamQuery>, shutdown: &S
         return Ok(input);
     }
 
+    if query.merges() > 0 && input > MOST_PARTITIONS {
+        return Err(ProcessorError::Task(format!(
+            "query '{}': query.repartition is for inputs of {MOST_PARTITIONS} partitions at most, and topic '{}' has {input}; leave it out",
+            file.name, file.source.topic
+        )));
+    }
     // Nothing of the query is touched before it is known that it fits its state.
     admit(settings, query, input, shutdown).await?;
 
@@ -177,7 +184,7 @@ async fn ensure(settings: &Arc<Settings>, query: &Arc<StreamQuery>, shutdown: &S
             found: found[&common::topics::journal(&file.name)],
             expected: shards,
             advice: format!(
-                "the input or the grouping of query '{}' has changed since its journal was made: give the query another name",
+                "the input, the grouping or the repartition of query '{}' has changed since its journal was made: give the query another name",
                 file.name
             ),
         }

@@ -5,14 +5,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use common::Settings;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::live::Asked;
 use super::metrics::Metrics;
 use super::owner::Heartbeat;
 use super::progress::{Identity, Report};
+use super::repartition::Role;
 use super::source::Source;
 use super::why::{self, Situation};
+use super::worker::Shard;
 use crate::engine::{Engine, Ledger, NextClose};
 use crate::query::StreamQuery;
 
@@ -67,10 +69,23 @@ struct Inner {
 struct ShardStatus {
     heartbeat: Heartbeat,
     partitions: Vec<i32>,
+    role: Role,
+    /// Of one that merges what others read.
+    merged: MergedStatus,
     restored: bool,
     next_close: Option<NextClose>,
     /// When that was found out; it is not asked at every step.
     looked: Option<Instant>,
+}
+
+/// What a shard that merges has of the input, as far as others have read it.
+#[derive(Debug, Clone, Default)]
+struct MergedStatus {
+    /// By input partition: position and watermark.
+    partitions: BTreeMap<i32, (Option<i64>, Option<i64>)>,
+    watermark: Option<i64>,
+    state_rows: u64,
+    state_bytes: u64,
 }
 
 /// A copy of the state of a shard that another processor owns.
@@ -147,9 +162,9 @@ impl QueryStatus {
         &self.asked
     }
 
-    /// The journal partitions that have a worker here.
+    /// The journal partitions that have a worker here, of those whose state is of results.
     pub(super) fn owned_shards(&self) -> Vec<i32> {
-        self.inner().shards.keys().copied().collect()
+        self.inner().shards.iter().filter(|(_, shard)| shard.role.gives_results()).map(|(number, _)| *number).collect()
     }
 
     pub(crate) fn metrics(&self) -> &Metrics {
@@ -161,21 +176,23 @@ impl QueryStatus {
     }
 
     /// Takes over what a shard's engine says after a restore.
-    pub(crate) fn restored(&self, engine: &Engine) {
-        self.take_over(engine, false);
-        self.committed(engine);
+    pub(crate) fn restored(&self, shard: &Shard, engine: &Engine) {
+        self.take_over(shard, engine, false);
+        self.committed(shard, engine);
     }
 
     /// Takes over what a shard's engine says after a step of so many rows.
-    pub(crate) fn update(&self, engine: &Engine, step_rows: u64) {
+    pub(crate) fn update(&self, shard: &Shard, engine: &Engine, step_rows: u64) {
         self.inner().rate.add(step_rows);
-        self.take_over(engine, true);
+        self.take_over(shard, engine, true);
     }
 
     /// `news`: what the ledgers have more than before has just happened here.
-    fn take_over(&self, engine: &Engine, news: bool) {
+    fn take_over(&self, shard: &Shard, engine: &Engine, news: bool) {
         let mut inner = self.inner();
-        for (number, partition) in engine.partitions() {
+        let merges = shard.role.merges();
+        // The rows are counted where they are read.
+        for (number, partition) in engine.partitions().iter().filter(|_| !merges) {
             let inner = &mut *inner;
             let status = inner.partitions.entry(*number).or_default();
             let before = status.ledger;
@@ -191,29 +208,32 @@ impl QueryStatus {
                 inner.since_result.counts = inner.since_result.counts + new;
             }
         }
-        if let Some(shard) = inner.shard_of(engine) {
-            shard.restored = true;
-            shard.look(engine);
+        if let Some(own) = inner.shards.get_mut(&shard.journal_partition) {
+            own.restored = true;
+            if merges {
+                own.merged = MergedStatus::of(engine, self.delay);
+            }
+            own.look(engine);
         }
     }
 
     /// Takes over what a shard's engine says when so many result rows of it have been sent.
-    pub(crate) fn sent(&self, engine: &Engine, rows: u64) {
-        self.take_over(engine, true);
+    pub(crate) fn sent(&self, shard: &Shard, engine: &Engine, rows: u64) {
+        self.take_over(shard, engine, true);
         if rows > 0 {
             self.inner().since_result = why::SinceResult { last_ms: Some(now_ms()), ..why::SinceResult::default() };
         }
     }
 
     /// How a worker's reader stands after a step, or after waiting in vain.
-    pub(crate) fn turned(&self, engine: &Engine, reader: &dyn Source) {
+    pub(crate) fn turned(&self, shard: &Shard, engine: &Engine, reader: &dyn Source) {
         let mut inner = self.inner();
         for (number, at_end, quiet) in reader.quiet() {
             let status = inner.partitions.entry(number).or_default();
             (status.at_end, status.quiet) = (at_end, quiet);
         }
-        if let Some(shard) = inner.shard_of(engine) {
-            shard.look(engine);
+        if let Some(own) = inner.shards.get_mut(&shard.journal_partition) {
+            own.look(engine);
         }
         match reader.is_away() {
             true => drop(inner.away.get_or_insert_with(Instant::now)),
@@ -222,7 +242,10 @@ impl QueryStatus {
     }
 
     /// What the engine has seen is in the journal.
-    pub(crate) fn committed(&self, engine: &Engine) {
+    pub(crate) fn committed(&self, shard: &Shard, engine: &Engine) {
+        if shard.role.merges() {
+            return;
+        }
         let mut inner = self.inner();
         for (number, partition) in engine.partitions() {
             inner.partitions.entry(*number).or_default().committed = partition.position;
@@ -230,9 +253,17 @@ impl QueryStatus {
     }
 
     /// A worker begins with a shard.
-    pub(crate) fn worker_started(&self, shard: i32, partitions: &[i32], heartbeat: Heartbeat) {
-        let status = ShardStatus { heartbeat, partitions: partitions.to_vec(), restored: false, next_close: None, looked: None };
-        self.inner().shards.insert(shard, status);
+    pub(crate) fn worker_started(&self, shard: &Shard, heartbeat: Heartbeat) {
+        let status = ShardStatus {
+            heartbeat,
+            partitions: shard.input_partitions.clone(),
+            role: shard.role,
+            merged: MergedStatus::default(),
+            restored: false,
+            next_close: None,
+            looked: None,
+        };
+        self.inner().shards.insert(shard.journal_partition, status);
     }
 
     /// A worker has ended by a fault and another one takes over.
@@ -321,6 +352,7 @@ impl QueryStatus {
             max_state: self.max_state,
             input_partitions: inner.input_partitions,
             found_partitions: inner.found_partitions,
+            gives_results: inner.shards.is_empty() || inner.shards.values().any(|shard| shard.role.gives_results()),
             shards,
             fault: inner.fault.as_ref().filter(|(at, _)| at.elapsed() < FRESH).map(|(at, cause)| (at.elapsed(), cause.clone())),
             away: inner.away.into_iter().chain(inner.silent).min().map(|since| since.elapsed()),
@@ -346,12 +378,12 @@ impl QueryStatus {
     }
 
     /// A shard that is no longer ours, and its partitions.
-    pub(crate) fn forget(&self, shard: i32, partitions: impl Iterator<Item = i32>) {
+    pub(crate) fn forget(&self, shard: &Shard) {
         let mut inner = self.inner();
-        inner.shards.remove(&shard);
-        self.asked.forget(shard);
-        for partition in partitions {
-            inner.partitions.remove(&partition);
+        inner.shards.remove(&shard.journal_partition);
+        self.asked.forget(shard.journal_partition);
+        for partition in shard.input_partitions.iter().filter(|_| !shard.role.merges()) {
+            inner.partitions.remove(partition);
             self.metrics.forget(&self.name, &partition.to_string());
         }
     }
@@ -427,6 +459,16 @@ impl QueryStatus {
                 "state_bytes": status.state_bytes,
             })
         };
+        let merges = |(number, shard): (&i32, &ShardStatus)| {
+            json!({
+                "shard": number,
+                "watermark_ms": shard.merged.watermark,
+                "offsets": shard.merged.partitions.iter().map(|(partition, (offset, _))| (partition.to_string(), json!(offset))).collect::<Map<_, _>>(),
+                "state_rows": shard.merged.state_rows,
+                "state_bytes": shard.merged.state_bytes,
+            })
+        };
+        let merges: Vec<Value> = inner.shards.iter().filter(|(_, shard)| shard.role.merges()).map(merges).collect();
         let ends = inner.ends();
         let reports: Vec<Value> = inner.reports.iter().rev().map(|report| report.to_json(&self.identity, &ends)).collect();
         json!({
@@ -436,16 +478,31 @@ impl QueryStatus {
             "last_progress": reports.first(),
             "recent_progress": reports,
             "rows_per_second": rows_per_second,
-            "state_rows": inner.partitions.values().map(|status| status.state_rows).sum::<u64>(),
+            "state_rows": inner.partitions.values().map(|status| status.state_rows).sum::<u64>()
+                + inner.shards.values().map(|shard| shard.merged.state_rows).sum::<u64>(),
             "partitions": inner.partitions.iter().map(partition).collect::<Vec<_>>(),
+            "merges": merges,
             "standbys": inner.standbys.iter().map(standby).collect::<Vec<_>>(),
         })
     }
 }
 
+impl MergedStatus {
+    fn of(engine: &Engine, delay: i64) -> Self {
+        let partitions = engine.partitions().iter();
+        Self {
+            partitions: partitions.map(|(number, partition)| (*number, (partition.position, partition.time.watermark(delay)))).collect(),
+            watermark: engine.horizon(),
+            state_rows: engine.state_rows(),
+            state_bytes: engine.state_bytes(),
+        }
+    }
+}
+
 impl ShardStatus {
     fn look(&mut self, engine: &Engine) {
-        if self.looked.is_none_or(|looked| looked.elapsed() > LOOK) {
+        // A window that closes for one who reads is still open for those who merge.
+        if self.role.gives_results() && self.looked.is_none_or(|looked| looked.elapsed() > LOOK) {
             self.looked = Some(Instant::now());
             self.next_close = engine.next_close();
         }
@@ -453,17 +510,15 @@ impl ShardStatus {
 }
 
 impl Inner {
-    fn shard_of(&mut self, engine: &Engine) -> Option<&mut ShardStatus> {
-        let first = engine.partitions().keys().next()?;
-        self.shards.values_mut().find(|shard| shard.partitions.contains(first))
-    }
-
     fn ends(&self) -> BTreeMap<i32, i64> {
         self.partitions.iter().filter_map(|(number, partition)| Some((*number, partition.end?))).collect()
     }
 
     fn shard(&self, number: i32, shard: &ShardStatus) -> why::Shard {
         let (turned, point) = shard.heartbeat.last();
+        if shard.role.merges() {
+            return self.merging(number, shard);
+        }
         let known = shard.partitions.iter().filter_map(|number| Some((*number, self.partitions.get(number)?)));
         let partition = |(number, status): (i32, &PartitionStatus)| why::Partition {
             number,
@@ -481,6 +536,25 @@ impl Inner {
             state_bytes: known.clone().map(|(_, status)| status.state_bytes).sum(),
             next_close: shard.next_close.clone(),
             partitions: known.map(partition).collect(),
+        }
+    }
+
+    /// One that merges knows of a partition what has come to it; whether it is quiet is known where it is read.
+    fn merging(&self, number: i32, shard: &ShardStatus) -> why::Shard {
+        let (turned, point) = shard.heartbeat.last();
+        let partition = |(number, (position, watermark)): (&i32, &(Option<i64>, Option<i64>))| {
+            let read = self.partitions.get(number).copied().unwrap_or_default();
+            let (at_end, quiet) = (read.at_end, read.quiet);
+            why::Partition { number: *number, position: *position, end: None, at_end, quiet, watermark: *watermark }
+        };
+        why::Shard {
+            number,
+            turned,
+            point,
+            restored: shard.restored,
+            state_bytes: shard.merged.state_bytes,
+            next_close: shard.next_close.clone(),
+            partitions: shard.merged.partitions.iter().map(partition).collect(),
         }
     }
 }
@@ -525,23 +599,52 @@ mod tests {
         let query = query();
         let status = QueryStatus::new(&query, &Settings::default(), Metrics::register(&prometheus::Registry::new()).unwrap());
         let mut engine = Engine::new(Arc::clone(&query), [0]);
-        status.worker_started(0, &[0], Heartbeat::new());
+        let shard = Shard { journal_partition: 0, input_partitions: vec![0], role: Role::Whole, readers: 1 };
+        status.worker_started(&shard, Heartbeat::new());
         assert_eq!(codes(&status), ["restoring", "starting"]);
-        status.restored(&engine);
+        status.restored(&shard, &engine);
         assert_eq!(codes(&status), ["starting"]);
 
         step(&query, &mut engine, &[r#"{"ts":20000,"n":0}"#, r#"{"ts":21000,"n":0}"#]);
-        status.update(&engine, 2);
+        status.update(&shard, &engine, 2);
         assert_eq!(codes(&status)[0], "all_refused", "WHERE lets nothing pass");
         step(&query, &mut engine, &[r#"{"ts":22000,"n":1}"#]);
-        status.sent(&engine, 1);
-        status.update(&engine, 1);
+        status.sent(&shard, &engine, 1);
+        status.update(&shard, &engine, 1);
         assert_eq!(codes(&status)[0], "flowing");
         assert_eq!(status.metrics().rows.with_label_values(&["q", "filtered"]).get(), 2);
         assert_eq!(status.metrics().rows.with_label_values(&["q", "used"]).get(), 1);
         // A worker that takes over anew begins with what is in the journal: nothing of that is new.
-        status.restored(&engine);
+        status.restored(&shard, &engine);
         assert_eq!(status.metrics().rows.with_label_values(&["q", "used"]).get(), 1);
+    }
+
+    #[test]
+    fn who_merges_counts_no_rows_and_who_reads_gives_no_results() {
+        let query = query();
+        let status = QueryStatus::new(&query, &Settings::default(), Metrics::register(&prometheus::Registry::new()).unwrap());
+        let mut engine = Engine::new(Arc::clone(&query), [0]);
+        step(&query, &mut engine, &[r#"{"ts":20000,"n":1}"#]);
+        let reads = Shard { journal_partition: 0, input_partitions: vec![0], role: Role::Reads, readers: 1 };
+        status.worker_started(&reads, Heartbeat::new());
+        status.restored(&reads, &engine);
+        assert!(status.owned_shards().is_empty());
+        assert!(codes(&status).contains(&"merged_elsewhere".to_owned()) && !codes(&status).contains(&"starting".to_owned()));
+
+        let share = crate::task::repartition::Share { number: 0, of: 1 };
+        let merges = Shard { journal_partition: 1, input_partitions: vec![0], role: Role::Merges(share), readers: 1 };
+        status.worker_started(&merges, Heartbeat::new());
+        status.restored(&merges, &engine);
+        assert_eq!(status.owned_shards(), [1]);
+        assert!(!codes(&status).contains(&"merged_elsewhere".to_owned()));
+        let told = status.to_json();
+        assert_eq!(
+            (&told["partitions"][0]["read"], &told["merges"][0]["offsets"]["0"], &told["merges"][0]["state_rows"]),
+            (&json!(1), &json!(1), &json!(1))
+        );
+        // Whoever merges takes nothing away from who reads.
+        status.forget(&merges);
+        assert_eq!(status.positions(), [(0, Some(1))]);
     }
 
     #[test]

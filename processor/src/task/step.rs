@@ -14,6 +14,7 @@
 //! predecessor may have: it absorbs the steps up to there, and sends their results together ([`CatchUp`]).
 
 use std::collections::BTreeMap;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -23,10 +24,11 @@ use super::keys::refuse_wrong_keys;
 use super::output::Delivery;
 use super::points::Point;
 use super::progress::Tally;
-use super::source::Source;
+use super::repartition::Merges;
+use super::source::{Partial, Partials, Source};
 use super::status::now_ms;
 use super::worker::Worker;
-use crate::engine::{Engine, EngineError, Entry, Input, Merged, Moved, Prepared};
+use crate::engine::{Engine, EngineError, Entry, Input, Merged, Moved, Prepared, Takes};
 use crate::format::decode::Decoder;
 use crate::query::file::Trigger;
 
@@ -54,6 +56,8 @@ pub(super) struct Running {
     tally: Tally,
     /// Results may go ahead of the journal for this long after it was last written; then somebody else may own the shard.
     lease: Duration,
+    /// Those that merge what this shard reads.
+    merges: Option<Rc<Merges>>,
 }
 
 impl Running {
@@ -63,11 +67,13 @@ impl Running {
         engine: Engine,
         deliverer: Box<dyn Delivery>,
         reader: Box<dyn Source>,
+        merges: Option<Rc<Merges>>,
     ) -> Result<Self, TaskError> {
         let decoder = Decoder::new(Arc::clone(&worker.query.schema));
         let lease = worker.settings.processor.session_timeout.duration() / 2;
         let (open, opened) = (Merged::default(), Instant::now());
-        let mut running = Self { journal, engine, deliverer, reader, decoder, open, opened, catch_up: None, tally: Tally::start(), lease };
+        let (catch_up, tally) = (None, Tally::start());
+        let mut running = Self { journal, engine, deliverer, reader, decoder, open, opened, catch_up, tally, lease, merges };
         if matches!(worker.query.file.query.trigger, Trigger::Continuous(_)) {
             running.catch_up = Some(running.reader.ends_within(MOST_AHEAD, &worker.owner)?);
         }
@@ -81,6 +87,9 @@ impl Running {
 
     /// Decodes, decides, folds, sends the lanes' rows, and goes on as the trigger wants it. `more`: the next step's rows are there already.
     pub(super) fn step(&mut self, worker: &Worker, more: bool) -> Result<(), TaskError> {
+        if self.reader.partials().is_some() {
+            return self.merge(worker, more);
+        }
         let (started, rows) = (Instant::now(), self.reader.rows() as u64);
         let mut inputs: Vec<Input> = Vec::new();
         for records in self.reader.taken() {
@@ -110,14 +119,63 @@ impl Running {
             _ => self.gather(worker, entry, more)?,
         }
         self.reader.clear();
-        worker.status.update(&self.engine, rows);
+        worker.status.update(&worker.shard, &self.engine, rows);
         if plain > 0 {
             worker.status.metrics().results.with_label_values(&[&worker.query.file.name]).inc_by(plain);
-            worker.status.sent(&self.engine, plain);
+            worker.status.sent(&worker.shard, &self.engine, plain);
         }
-        worker.status.turned(&self.engine, self.reader.as_ref());
+        worker.status.turned(&worker.shard, &self.engine, self.reader.as_ref());
         worker.status.metrics().step_seconds.observe(started.elapsed().as_secs_f64());
         Ok(())
+    }
+
+    /// Takes what others have made of their input partitions, entry by entry, as it would take steps of its own.
+    fn merge(&mut self, worker: &Worker, more: bool) -> Result<(), TaskError> {
+        let started = Instant::now();
+        while let Some(Partial { partition, entry, next }) = self.reader.partials().and_then(Partials::pop) {
+            match self.engine.takes(&entry) {
+                Takes::Seen => {}
+                Takes::Gap => {
+                    return Err(TaskError::Fatal(format!(
+                        "the journal {}-{partition} does not go on where shard {} of query '{}' has read it (offset {next}): was it deleted by \
+                         hand or by retention? Give the query another name",
+                        common::topics::journal(&worker.query.file.name),
+                        worker.shard.journal_partition,
+                        worker.query.file.name
+                    )));
+                }
+                Takes::Next => {
+                    self.check_size(worker, &entry)?;
+                    if entry.decisions.is_empty() {
+                        self.gather(worker, entry, true)?;
+                    } else {
+                        // A decision has an entry of its own.
+                        self.commit_open(worker)?;
+                        self.commit(worker, &entry)?;
+                    }
+                }
+            }
+            // After its step: what that has committed are the ones before it.
+            if let Some(partials) = self.reader.partials() {
+                partials.absorbed(partition, next);
+            }
+        }
+        if !more {
+            self.commit_open(worker)?;
+        }
+        self.reader.clear();
+        worker.status.update(&worker.shard, &self.engine, 0);
+        worker.status.turned(&worker.shard, &self.engine, self.reader.as_ref());
+        worker.status.metrics().step_seconds.observe(started.elapsed().as_secs_f64());
+        Ok(())
+    }
+
+    /// Tells those who read for this shard what they must know of it.
+    pub(super) fn tell(&mut self, worker: &Worker) {
+        let closes = worker.query.file.source.idle_timeout().is_some();
+        if let Some(partials) = self.reader.partials().filter(|partials| partials.may_tell()) {
+            partials.tell(self.engine.waits_for(now_ms()).filter(|_| closes));
+        }
     }
 
     /// Commits a step; in a backlog together with the steps that follow, so that a group is written once for many of its rows.
@@ -205,7 +263,8 @@ impl Running {
         if idle.is_empty() || self.catch_up.is_some() {
             return Ok(());
         }
-        let Some(entry) = self.engine.close_idle(now_ms(), &idle) else { return Ok(()) };
+        let wanted = self.merges.as_ref().and_then(|merges| merges.wait_for());
+        let Some(entry) = self.engine.close_idle_for(now_ms(), &idle, wanted) else { return Ok(()) };
         // Quiet may also be a log that is away, or this process having slept: the log is asked before the clock may decide.
         if entry.progress.iter().all(|progress| self.reader.stands_at_end(progress.partition, progress.to)) {
             // A decision has an entry of its own.
@@ -219,7 +278,9 @@ impl Running {
     fn commit(&mut self, worker: &Worker, entry: &Entry) -> Result<(), TaskError> {
         self.append(worker, Some(entry))?;
         let moved = self.put(entry)?;
-        self.send(worker, Some((entry, moved)))?;
+        if worker.shard.role.gives_results() {
+            self.send(worker, Some((entry, moved)))?;
+        }
         self.evict(Some((entry, moved)));
         self.committed(worker)
     }
@@ -230,7 +291,7 @@ impl Running {
             return Ok(());
         }
         self.append(worker, None)?;
-        if !matches!(worker.query.file.query.trigger, Trigger::Continuous(_)) {
+        if worker.shard.role.gives_results() && !matches!(worker.query.file.query.trigger, Trigger::Continuous(_)) {
             self.send(worker, None)?;
         }
         self.evict(None);
@@ -281,7 +342,7 @@ impl Running {
         })?;
         worker.owner.at(Point::AfterResults);
         self.tally.results(rows, started.elapsed());
-        worker.status.sent(&self.engine, rows);
+        worker.status.sent(&worker.shard, &self.engine, rows);
         let (name, metrics) = (&[query.file.name.as_str()], worker.status.metrics());
         metrics.results.with_label_values(name).inc_by(rows);
         if let Some(first) = first {
@@ -298,7 +359,7 @@ impl Running {
         let positions = self.engine.partitions().iter().filter_map(|(number, partition)| Some((*number, partition.position?))).collect();
         self.reader.committed(&positions)?;
         worker.status.metrics().steps.with_label_values(&[query.file.name.as_str()]).inc();
-        worker.status.committed(&self.engine);
+        worker.status.committed(&worker.shard, &self.engine);
         let tally = std::mem::replace(&mut self.tally, Tally::start());
         worker.status.report(tally.report(worker.shard.journal_partition, self.journal.last(), &self.engine));
         if self.journal.wants_snapshot(worker.settings.processor.snapshot_every.bytes()) {

@@ -38,6 +38,8 @@ pub(crate) struct Situation {
     pub(crate) input_partitions: u32,
     pub(crate) found_partitions: u32,
     pub(crate) shards: Vec<Shard>,
+    /// Whether any of them gives results: one that reads for those who merge does not.
+    pub(crate) gives_results: bool,
     /// The last end of a worker by a fault: how long ago, and why.
     pub(crate) fault: Option<(Duration, String)>,
     /// For how long the log has not answered, or the source outside Kafka whose place this is.
@@ -100,7 +102,12 @@ pub(crate) fn explain(situation: &Situation) -> Vec<Reason> {
     let mut reasons = Vec::new();
     workers(situation, &mut reasons);
     input(situation, &mut reasons);
-    rows(situation, &mut reasons);
+    if situation.gives_results {
+        rows(situation, &mut reasons);
+    } else {
+        let text = "this processor reads its partitions for others, which merge the groups and write the results: ask those too";
+        reasons.push(reason("merged_elsewhere", text.into()));
+    }
     if flows(situation) {
         // Only final rows wait for anything.
         pace(situation, &mut reasons);
@@ -283,6 +290,7 @@ fn pace(situation: &Situation, reasons: &mut Vec<Reason>) {
             let ago = span_ms(situation.now_ms.saturating_sub(last).max(0));
             reasons.push(reason("flowing", format!("nothing holds it back: the last rows left {ago} ago")));
         }
+        None if !situation.gives_results => {}
         None => reasons.push(reason("starting", "no result has left since the processor started".into())),
         Some(_) => {}
     }

@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -13,19 +14,25 @@ use super::journal::{Journal, Log, Restored, restore};
 use super::output::{self, Delivery};
 use super::owner::Owner;
 use super::points::Point;
-use super::source::{self, Filled};
+use super::repartition::{Merges, Role};
+use super::source::{self, Filled, Partials, Source};
 use super::standby::Standby;
 use super::status::{QueryStatus, now_ms};
 use super::step::Running;
 use super::trigger::Pace;
 use crate::engine::{Engine, Entry};
 use crate::query::StreamQuery;
+use crate::query::file::Trigger;
 
 /// Which journal partition a worker owns, and which input partitions it reads.
 #[derive(Debug, Clone)]
 pub(crate) struct Shard {
     pub(crate) journal_partition: i32,
+    /// One that merges reads what others have made of them.
     pub(crate) input_partitions: Vec<i32>,
+    pub(crate) role: Role,
+    /// How many shards read the input.
+    pub(crate) readers: u32,
 }
 
 pub(crate) struct Worker {
@@ -44,7 +51,8 @@ impl Worker {
     /// Runs until stopped, fenced, broken, or, with a bounded trigger, done.
     pub(crate) fn run(&self) -> Result<(), TaskError> {
         let mut running = self.start()?;
-        let trigger = self.query.file.query.trigger;
+        // Whoever merges follows the pace of those who read.
+        let trigger = if self.shard.role.merges() { Trigger::AsSoonAsPossible } else { self.query.file.query.trigger };
         let mut pace = Pace::new(trigger);
         while !self.owner.stop.is_set() {
             self.owner.beat();
@@ -67,8 +75,9 @@ impl Worker {
                 running.hear();
                 running.settle(self)?;
                 running.close_idle(self)?;
-                self.status.turned(&running.engine, running.reader.as_ref());
+                self.status.turned(&self.shard, &running.engine, running.reader.as_ref());
             }
+            running.tell(self);
             self.status.asked().answer(self.shard.journal_partition, &running.engine);
             running.check_catch_up(self)?;
             if pace.commits(now, running.is_open()) {
@@ -82,11 +91,13 @@ impl Worker {
     /// Takes the journal over, restores the state from it, and delivers its newest entry's results again.
     fn start(&self) -> Result<Running, TaskError> {
         let (started, owner) = (Instant::now(), &self.owner);
-        let Taken { journal, mut engine, newest, read, mut deliverer, checkpoint } = match &self.checkpoint {
+        let Taken { journal, mut engine, newest, read, mut deliverer, checkpoint, merges } = match &self.checkpoint {
             Some(directory) => self.take_directory(directory)?,
             None => self.take_topic()?,
         };
-        if let Some(entry) = newest {
+        if let Some(entry) = newest.as_ref().filter(|_| !self.shard.role.gives_results()) {
+            engine.absorb_quietly(entry)?;
+        } else if let Some(entry) = newest {
             let moved = engine.absorb_step(&entry)?;
             owner.at(Point::BeforeRedelivery);
             let revision = engine.revision();
@@ -95,7 +106,7 @@ impl Worker {
             deliverer.committed(journal.last(), owner)?;
             owner.at(Point::AfterRedelivery);
         }
-        self.status.restored(&engine);
+        self.status.restored(&self.shard, &engine);
         self.status.metrics().restore_seconds.set(started.elapsed().as_secs_f64());
         let positions: BTreeMap<i32, Option<i64>> =
             engine.partitions().iter().map(|(number, partition)| (*number, partition.position)).collect();
@@ -113,9 +124,14 @@ impl Worker {
             took = ?started.elapsed(),
             "restored"
         );
-        let reader = source::open(&self.settings, &self.query, &positions, checkpoint.as_ref(), &self.status.metrics().dropped, owner)?;
+        let reader: Box<dyn Source> = match self.shard.role {
+            Role::Merges(share) => Box::new(Partials::open(&self.settings, &self.query, &self.shard, share, owner)?),
+            Role::Whole | Role::Reads => {
+                source::open(&self.settings, &self.query, &positions, checkpoint.as_ref(), &self.status.metrics().dropped, owner)?
+            }
+        };
         self.status.set_goal(reader.goal());
-        Running::new(self, journal, engine, deliverer, reader)
+        Running::new(self, journal, engine, deliverer, reader, merges)
     }
 
     fn take_topic(&self) -> Result<Taken, TaskError> {
@@ -128,9 +144,14 @@ impl Worker {
         // Until now it followed.
         let standby = self.standby.take().and_then(Standby::end);
         let restored = restore(&self.settings, &self.query, &self.shard, journal.epoch(), standby, owner)?;
-        let Restored { engine, newest, bytes, snapshot_bytes, read } = restored;
+        let Restored { engine, newest, bytes, snapshot_bytes, snapshot_at, read } = restored;
         (journal.bytes, journal.snapshot_bytes) = (bytes, snapshot_bytes);
-        Ok(Taken { journal: Box::new(journal), engine, newest, read, deliverer, checkpoint: None })
+        if self.shard.role == Role::Reads {
+            let (partition, all) = (self.shard.journal_partition, self.shard.readers);
+            journal.merges = Some(Rc::new(Merges::of(&self.settings, &self.query, partition, all, snapshot_at)?));
+        }
+        let merges = journal.merges.clone();
+        Ok(Taken { journal: Box::new(journal), engine, newest, read, deliverer, checkpoint: None, merges })
     }
 
     fn take_directory(&self, directory: &CheckpointDir) -> Result<Taken, TaskError> {
@@ -141,7 +162,7 @@ impl Worker {
         let deliverer = output::open(&self.settings, &self.query, Some((&checkpoint, restored.last, restored.fresh)))?;
         let (newest, read) = (restored.newest, restored.bytes);
         let journal = Box::new(Directory::new(Arc::clone(&checkpoint), restored.last, restored.entries, read));
-        Ok(Taken { journal, engine, newest, read, deliverer, checkpoint: Some(checkpoint) })
+        Ok(Taken { journal, engine, newest, read, deliverer, checkpoint: Some(checkpoint), merges: None })
     }
 }
 
@@ -155,4 +176,6 @@ struct Taken {
     read: u64,
     deliverer: Box<dyn Delivery>,
     checkpoint: Option<Arc<Checkpoint>>,
+    /// Those that merge what the shard reads.
+    merges: Option<Rc<Merges>>,
 }

@@ -17,5 +17,6 @@ mod outlook;
 mod property;
 mod recount;
 mod refused;
+mod repartition;
 mod sessions;
 mod wider;

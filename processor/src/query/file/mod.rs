@@ -63,6 +63,10 @@ pub struct Query {
     /// The directory that holds state and positions, relative to the query file; none: the journal topic, or, where a source or sink is
     /// outside Kafka, a directory that goes with the run.
     pub checkpoint: Option<PathBuf>,
+    /// Of a query whose groups lie in all input partitions: by how many shards the states of the partitions are merged, so that several
+    /// processors share the query; 0: one processor reads all partitions.
+    #[serde(default)]
+    pub repartition: u32,
 }
 
 impl Query {

@@ -21,6 +21,7 @@ mod write;
 use std::time::Instant;
 
 pub(crate) use peek::{Peeked, peek};
+pub(crate) use pieces::Pieces;
 #[cfg(test)]
 pub(crate) use record::{Piece, Record, fence};
 #[cfg(test)]

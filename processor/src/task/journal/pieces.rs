@@ -5,29 +5,36 @@ use super::record::{Piece, Record};
 
 /// Judges the records of a journal partition in order.
 #[derive(Debug)]
-pub(super) struct Pieces {
+pub(crate) struct Pieces {
     query: String,
     place: String,
     /// Of the newest fence; `None` before the first record that counts.
     epoch: Option<i64>,
     /// The entry that is coming in.
     bytes: Vec<u8>,
+    /// The offset of its first piece.
+    begun: i64,
     /// The journal does not begin at offset 0, and nothing of it has been read yet: it must go on with a snapshot.
     cut: bool,
 }
 
 impl Pieces {
-    pub(super) fn new(query: &str, place: String, first: i64) -> Self {
-        Self { query: query.to_owned(), place, epoch: None, bytes: Vec::new(), cut: first > 0 }
+    pub(crate) fn new(query: &str, place: String, first: i64) -> Self {
+        Self { query: query.to_owned(), place, epoch: None, bytes: Vec::new(), begun: first, cut: first > 0 }
     }
 
     /// That of the newest fence.
-    pub(super) fn epoch(&self) -> Option<i64> {
+    pub(crate) fn epoch(&self) -> Option<i64> {
         self.epoch
     }
 
+    /// Where the newest entry begins.
+    pub(crate) fn begun(&self) -> i64 {
+        self.begun
+    }
+
     /// Takes the next record; gives the bytes of the entry that it completes.
-    pub(super) fn record(&mut self, offset: i64, bytes: &[u8]) -> Result<Option<Vec<u8>>, TaskError> {
+    pub(crate) fn record(&mut self, offset: i64, bytes: &[u8]) -> Result<Option<Vec<u8>>, TaskError> {
         let record = Record::parse(bytes).map_err(|cause| self.damaged(offset, &cause))?;
         let begins = matches!(record, Record::Piece(piece) if piece.snapshot && piece.piece == 0);
         if std::mem::take(&mut self.cut) && !begins {
@@ -52,13 +59,14 @@ impl Pieces {
             Some(_) => {}
         }
         if piece.piece == 0 {
+            self.begun = offset;
             self.bytes.clear();
         }
         self.bytes.extend_from_slice(piece.bytes);
         Ok((piece.piece + 1 == piece.pieces).then(|| std::mem::take(&mut self.bytes)))
     }
 
-    pub(super) fn damaged(&self, offset: i64, cause: &str) -> TaskError {
+    pub(crate) fn damaged(&self, offset: i64, cause: &str) -> TaskError {
         TaskError::Fatal(format!("the journal record {}@{offset} of query '{}' cannot be used: {cause}", self.place, self.query))
     }
 }

@@ -29,6 +29,8 @@ pub(crate) struct Restored {
     pub(crate) bytes: u64,
     /// Those of the newest snapshot.
     pub(crate) snapshot_bytes: u64,
+    /// Where it begins.
+    pub(crate) snapshot_at: Option<i64>,
     /// Bytes of records that were read once the shard was the owner's.
     pub(crate) read: u64,
 }
@@ -157,6 +159,7 @@ pub(crate) struct Replay {
     newest: Option<Entry>,
     bytes: u64,
     snapshot_bytes: u64,
+    snapshot_at: Option<i64>,
     /// Why an entry could not be read. It does not matter when a later snapshot begins the state anew.
     fault: Option<TaskError>,
 }
@@ -165,7 +168,7 @@ impl Replay {
     /// `place` is for messages, `first` the first offset that the journal has.
     pub(crate) fn new(query: Arc<StreamQuery>, engine: Engine, place: String, first: i64) -> Self {
         let pieces = Pieces::new(&query.file.name, place.clone(), first);
-        Self { query, engine, place, pieces, next: first, newest: None, bytes: 0, snapshot_bytes: 0, fault: None }
+        Self { query, engine, place, pieces, next: first, newest: None, bytes: 0, snapshot_bytes: 0, snapshot_at: None, fault: None }
     }
 
     /// The offset of the record that it wants next.
@@ -192,7 +195,8 @@ impl Replay {
         match self.fault {
             Some(fault) => Err(fault),
             None => {
-                Ok(Restored { engine: self.engine, newest: self.newest, bytes: self.bytes, snapshot_bytes: self.snapshot_bytes, read: 0 })
+                let Self { engine, newest, bytes, snapshot_bytes, snapshot_at, .. } = self;
+                Ok(Restored { engine, newest, bytes, snapshot_bytes, snapshot_at, read: 0 })
             }
         }
     }
@@ -213,6 +217,7 @@ impl Replay {
         };
         if entry.snapshot {
             self.fault = None;
+            self.snapshot_at = Some(self.pieces.begun());
         } else if self.fault.is_some() {
             return Ok(false);
         }

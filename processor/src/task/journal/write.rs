@@ -1,5 +1,6 @@
 //! The owner's side: fence, append, snapshot.
 
+use std::rc::Rc;
 use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use std::time::{Duration, Instant};
@@ -15,6 +16,7 @@ use rdkafka::{ClientContext, Message as _, Offset, TopicPartitionList};
 use super::super::error::TaskError;
 use super::super::owner::Owner;
 use super::super::points::Point;
+use super::super::repartition::Merges;
 use super::Log;
 use super::record::{Piece, fence};
 use crate::engine::{Entry, codec};
@@ -72,6 +74,8 @@ pub(crate) struct Journal {
     pub(crate) snapshot_bytes: u64,
     /// Whether this owner has written what its query is.
     described: bool,
+    /// Others that read the journal, for whom it is kept.
+    pub(crate) merges: Option<Rc<Merges>>,
 }
 
 impl Journal {
@@ -96,6 +100,7 @@ impl Journal {
             bytes: 0,
             snapshot_bytes: 0,
             described: false,
+            merges: None,
         };
         journal.send(&fence())?;
         journal.epoch = journal.wait(owner)?;
@@ -183,8 +188,14 @@ impl Log for Journal {
         self.snapshot_bytes = self.append(query, entry, owner)?;
         self.bytes = 0;
         owner.at(Point::AfterSnapshot);
+        // Up to an older snapshot, where others have not read as far.
+        let cut = self.merges.as_ref().map_or(Some(first), |merges| merges.cut(first));
+        let Some(cut) = cut else {
+            owner.at(Point::AfterCut);
+            return Ok(());
+        };
         let mut before = TopicPartitionList::new();
-        before.add_partition_offset(&self.topic, self.partition, Offset::Offset(first))?;
+        before.add_partition_offset(&self.topic, self.partition, Offset::Offset(cut))?;
         let patience = Some(Duration::from_secs(2));
         let options = AdminOptions::new().operation_timeout(patience).request_timeout(patience);
         // Made for this alone: between snapshots lie minutes or days, and a client has threads and a connection.

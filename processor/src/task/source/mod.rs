@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! Source ── Reader    partitions of a topic
+//!        ├─ Partials  what the shards that read partitions have in their journals, for one that merges
 //!        └─ Local     one partition with offsets of its own: pace, idleness and ends; over a Feed
 //!             Feed ── socket.rs   lines; each once, none again
 //!                  ├─ rate.rs     rows that follow from their number
@@ -16,6 +17,7 @@ mod files;
 mod kinesis;
 mod local;
 mod mqtt;
+mod partials;
 mod rate;
 mod socket;
 
@@ -27,6 +29,7 @@ use common::Settings;
 use prometheus::IntCounterVec;
 
 pub(crate) use local::Local;
+pub(crate) use partials::{Partial, Partials};
 
 use super::checkpoint::Checkpoint;
 use super::error::TaskError;
@@ -67,6 +70,11 @@ pub(crate) trait Source {
     /// Decodes records that were taken.
     fn decode(&self, records: &Records, decoder: &mut Decoder) -> Result<Input, TaskError> {
         records.decode(decoder)
+    }
+
+    /// Itself, when it brings no records and what others have made of theirs.
+    fn partials(&mut self) -> Option<&mut Partials> {
+        None
     }
 
     /// Forgets the records so far; their buffers stay.

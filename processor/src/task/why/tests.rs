@@ -32,6 +32,7 @@ fn calm() -> Situation {
         input_partitions: 2,
         found_partitions: 2,
         shards: vec![shard(0), shard(1)],
+        gives_results: true,
         fault: None,
         away: None,
         outside: None,
