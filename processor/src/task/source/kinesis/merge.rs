@@ -1,7 +1,9 @@
 //! The shards of a stream, and the one order of their records. Pure: time is a count of what was asked and answered.
 //!
-//! A record may be given when every other shard that is read has one behind it, or was found empty by a question that was asked after the
-//! record had come. No clock of ours takes part, and a shard that cannot be read holds the others back, as an input partition of Kafka does.
+//! A record may be given when every other shard that is read has one behind it, or was empty and open after the record had come. A shard that
+//! was closed a moment ago may answer once more that it is empty before it says that it is closed, and then its children have records
+//! already: so an empty answer tells of the moment of the question before it. No clock of ours takes part, and a shard that cannot be
+//! read holds the others back, as an input partition of Kafka does.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -78,7 +80,9 @@ struct Lane {
     bytes: usize,
     given: Place,
     read: Place,
-    /// Nothing was there that is not here, at this moment.
+    /// When the newest question began that was answered.
+    asked: u64,
+    /// At this moment it was open, and nothing was there that is not here.
     empty_at: u64,
     /// It was found empty since the start.
     met_tip: bool,
@@ -173,6 +177,7 @@ impl Merge {
                 bytes: 0,
                 given: place.clone(),
                 read: place,
+                asked: 0,
                 empty_at: 0,
                 met_tip: false,
                 closed: false,
@@ -217,9 +222,10 @@ impl Merge {
         if brought.tip {
             lane.met_tip = true;
             if brought.rows.is_empty() {
-                lane.empty_at = asked;
+                lane.empty_at = lane.asked;
             }
         }
+        lane.asked = asked;
         lane.rows.extend(brought.rows.into_iter().map(|row| (came, row)));
         lane.closed = brought.closed;
         if brought.closed && !has_children {
@@ -346,6 +352,12 @@ mod tests {
         merge.push(id, asked, brought);
     }
 
+    /// Is answered twice that nothing is there.
+    fn rest(merge: &mut Merge, id: &str) {
+        push(merge, id, brought(&[]));
+        push(merge, id, brought(&[]));
+    }
+
     fn times(merge: &mut Merge) -> Vec<i64> {
         merge.take(100).into_iter().map(|row| row.received).collect()
     }
@@ -370,7 +382,7 @@ mod tests {
             let given: Vec<(i64, Option<String>)> = merge.take(100).into_iter().map(|row| (row.received, row.place.record)).collect();
             let wanted = [(10, "1"), (20, "1"), (30, "2"), (30, "3")].map(|(time, record)| (time, Some(record.to_owned())));
             assert_eq!(given, wanted, "then a has to say whether it has more");
-            push(&mut merge, "a", brought(&[]));
+            rest(&mut merge, "a");
             assert_eq!(times(&mut merge), [30, 40]);
         }
     }
@@ -383,11 +395,13 @@ mod tests {
         merge.push("b", early, brought(&[]));
         assert!(!merge.has_next(), "what came to b before a was read may have been missed");
         push(&mut merge, "b", brought(&[]));
+        assert!(!merge.has_next(), "it may have been closed, and its children may have begun");
+        push(&mut merge, "b", brought(&[]));
         assert_eq!(times(&mut merge), [10]);
         let moment = merge.tick();
         assert!(!merge.is_empty_since(moment));
-        push(&mut merge, "a", brought(&[]));
-        push(&mut merge, "b", brought(&[]));
+        rest(&mut merge, "a");
+        rest(&mut merge, "b");
         assert!(merge.is_empty_since(moment));
     }
 
@@ -406,7 +420,7 @@ mod tests {
         push(&mut merge, "c", brought(&[(1, 15)]));
         push(&mut merge, "d", Brought { closed: true, ..brought(&[]) });
         assert_eq!(times(&mut merge), [15]);
-        push(&mut merge, "c", brought(&[]));
+        rest(&mut merge, "c");
         assert_eq!(times(&mut merge), [20]);
         push(&mut merge, "b", Brought { closed: true, ..brought(&[]) });
         assert_eq!(open(&merge), ["c", "e"]);
