@@ -9,12 +9,8 @@ use super::{Decision, Engine, Entry, Partition, PartitionTime, Progress};
 impl Engine {
     /// The entry that closes what idle partitions hold open at `now` (milliseconds); `None` when there is nothing to close.
     ///
-    /// `idle` names the idle partitions and the offset that each has been read to.
-    pub(crate) fn close_idle(&self, now: i64, idle: &[(i32, i64)]) -> Option<Entry> {
-        self.close_idle_for(now, idle, None)
-    }
-
-    /// The same where others merge the groups, and wait for the window that ends at `wanted`.
+    /// `idle` names the idle partitions and the offset that each has been read to. Where others merge the groups, they wait for the window that
+    /// ends at `wanted`.
     pub(crate) fn close_idle_for(&self, now: i64, idle: &[(i32, i64)], wanted: Option<i64>) -> Option<Entry> {
         let passed = now.saturating_sub(self.delay());
         let mut entry = match self.query.timeline {
@@ -25,6 +21,12 @@ impl Engine {
             |progress: &Progress| Some(Decision { partition: progress.partition, offset: progress.to, floor: progress.time.floor? });
         entry.decisions = entry.progress.iter().filter_map(decision).collect();
         (!entry.progress.is_empty()).then_some(entry)
+    }
+
+    /// Where nobody else merges.
+    #[cfg(test)]
+    pub(crate) fn close_idle(&self, now: i64, idle: &[(i32, i64)]) -> Option<Entry> {
+        self.close_idle_for(now, idle, None)
     }
 
     fn close_partitions(&self, passed: i64, idle: &[(i32, i64)], wanted: Option<i64>) -> Entry {
