@@ -433,7 +433,7 @@ mod tests {
     fn each_record_comes_back_as_what_it_was() {
         let context = context();
         let given = Arc::new(AtomicU64::new(0));
-        let acks = |wait| {
+        let acks = |wait: bool| {
             let given = given.clone();
             let ack = Ack::new(move || {
                 given.fetch_add(1, Ordering::Relaxed);
