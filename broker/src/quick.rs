@@ -27,7 +27,7 @@ impl Drop for Turn<'_> {
 impl Quick {
     fn turn(&self) -> Option<Turn<'_>> {
         let others = Handle::try_current().is_ok_and(|runtime| runtime.metrics().num_workers() > 1);
-        (others && !self.0.swap(true, Ordering::AcqRel)).then_some(Turn(self))
+        (others && !self.0.swap(true, Ordering::AcqRel)).then(|| Turn(self))
     }
 
     /// Does `work`; here, when it is `small` and nobody else does so. `None`: it has panicked.
