@@ -179,7 +179,7 @@ fn serve(stream: TcpStream, server: SocketAddr, moods: &Moods) -> Option<()> {
     loop {
         let (head, body) = message(&mut reader)?;
         match moods.answer(&head) {
-            Some(fault) if fault.is_empty() => return None,
+            Some("") => return None,
             Some(fault) => {
                 let body = json!({"__type": fault, "message": "says the test"}).to_string();
                 let head = format!(

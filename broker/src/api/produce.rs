@@ -42,7 +42,8 @@ struct Producing {
 /// Appends in the order of arrival, before the next request of the connection is looked at; the flush comes after.
 pub(super) async fn produce(broker: &Arc<Shared>, mut header: Request) -> Result<Pending, RequestFault> {
     let request: ProduceRequest = header.decode()?;
-    let small = header.body.len() <= MOST_BYTES;
+    // A transaction may have to be waited for.
+    let small = header.body.len() <= MOST_BYTES && request.transactional_id.is_none();
     // The records need not stay in memory until their flush.
     header.body = Bytes::new();
     let producing = Producing {
