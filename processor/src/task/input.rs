@@ -242,8 +242,9 @@ impl Reader {
             // An offset that is gone must be said, never jumped over.
             .set("auto.offset.reset", "error")
             .set("enable.partition.eof", "true")
-            // Each answer without rows says where the log ends, which a bounded run waits for.
-            .set("fetch.wait.max.ms", if query.file.query.trigger.is_bounded() { "100" } else { "500" })
+            // Each answer without rows says where the log ends, which a bounded run waits for; and whoever asks for the end of an idle partition
+            // waits for the fetch before it, as Kafka answers a connection in turn.
+            .set("fetch.wait.max.ms", "100")
             .set("fetch.error.backoff.ms", "50")
             // A full queue must not stop fetching for the default second: that would halve the speed of a catch-up.
             .set("fetch.queue.backoff.ms", "5")
