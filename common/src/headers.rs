@@ -1,8 +1,7 @@
 //! Headers of records, whatever bytes their names are.
 //!
 //! A header's name is text by Kafka's protocol, but no log looks at it, and `rdkafka`'s own iteration panics when it is none. One such record,
-//! which anybody who may produce can write, would end a program for good: it comes again after each restart. This module holds all of the
-//! crate's unsafe code.
+//! which anybody who may produce can write, would end a program for good: it comes again after each restart.
 #![allow(unsafe_code)]
 
 use std::ffi::CStr;

@@ -23,6 +23,8 @@
 //! | [`healthcheck`] | the command that asks a running program whether it is well |
 //! | [`status_page`] | what such commands ask with |
 //! | `http_tls` | TLS for that listener |
+//!
+//! Unsafe are the calls of librdkafka that its safe wrapper lacks. They stand in [`headers`], [`lifeline`] and [`waking`], and nowhere else.
 
 pub mod cli;
 pub mod headers;

@@ -4,7 +4,7 @@
 //! librdkafka 2.12 drops every broker that is not named, and the answer that made a new start from the bootstrap servers necessary may also
 //! call it off (confluentinc/librdkafka#5301): the client stays without a connection for ever.
 //!
-//! Naming the servers once more ends that. This module holds all of the crate's unsafe code.
+//! Naming the servers once more ends that.
 #![allow(unsafe_code)]
 
 use std::ffi::CString;

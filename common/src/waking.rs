@@ -2,8 +2,7 @@
 //!
 //! `rdkafka`'s own poll of a producer looks until its time is over, whatever it hears, and through the last millisecond of it without a pause.
 //! So a thread that polls costs a percent of a core while nothing happens, and who waits for a report waits for that thread to pass it on.
-//! Librdkafka calls back when its queue is no longer empty, which the safe wrapper has for consumers only. This module holds all of the
-//! crate's unsafe code.
+//! Librdkafka calls back when its queue is no longer empty, which the safe wrapper has for consumers only.
 #![allow(unsafe_code)]
 
 use std::ffi::c_void;
