@@ -2,9 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use rdkafka::ClientContext;
+use common::Settings;
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
 use rdkafka::error::KafkaError;
+use rdkafka::{ClientConfig, ClientContext};
 
 use super::error::TaskError;
 use super::owner::Owner;
@@ -22,6 +23,20 @@ impl ClientContext for Quiet {
 }
 
 impl ConsumerContext for Quiet {}
+
+/// Of a client that reads journals from their beginnings. `group` is for the log's rights, and for what is committed by hand.
+pub(crate) fn of_journals(settings: &Settings, client: &str, group: String) -> ClientConfig {
+    let mut config = common::kafka::client(&settings.kafka, client);
+    config
+        .set("group.id", group)
+        .set("enable.auto.commit", "false")
+        // A journal that is cut while it is read goes on with the snapshot before which it was cut.
+        .set("auto.offset.reset", "earliest")
+        .set("fetch.error.backoff.ms", "50")
+        .set("queued.max.messages.kbytes", "16384")
+        .set("check.crcs", "true");
+    config
+}
 
 /// The first offset that the log has of a partition, and the one after its last.
 ///

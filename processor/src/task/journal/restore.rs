@@ -11,7 +11,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::KafkaError;
 use rdkafka::{Message as _, Offset, TopicPartitionList};
 
-use super::super::consumer::{Quiet, range};
+use super::super::consumer::{Quiet, of_journals, range};
 use super::super::error::TaskError;
 use super::super::owner::Owner;
 use super::super::points::Point;
@@ -60,16 +60,8 @@ impl Restoring {
     /// Begins where the journal begins.
     pub(crate) fn open(settings: &Settings, query: &Arc<StreamQuery>, shard: &Shard, owner: &Owner) -> Result<Self, TaskError> {
         let (topic, partition) = (common::topics::journal(&query.file.name), shard.journal_partition);
-        let mut config = common::kafka::client(&settings.kafka, "processor-restore");
-        config
-            .set("group.id", format!("tidemark.journal.{}", query.file.name))
-            .set("enable.auto.commit", "false")
-            // A journal that is cut while it is read goes on with the snapshot before which it was cut.
-            .set("auto.offset.reset", "earliest")
-            .set("enable.partition.eof", "true")
-            .set("fetch.error.backoff.ms", "50")
-            .set("queued.max.messages.kbytes", "16384")
-            .set("check.crcs", "true");
+        let mut config = of_journals(settings, "processor-restore", format!("tidemark.journal.{}", query.file.name));
+        config.set("enable.partition.eof", "true");
         let consumer: BaseConsumer<Quiet> = config.create_with_context(Quiet)?;
         let (first, _end) = range(&consumer, &topic, partition, owner)?;
         let mut from = TopicPartitionList::new();

@@ -12,7 +12,7 @@ use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::{Message as _, Offset, TopicPartitionList};
 
-use super::super::consumer::{Quiet, range};
+use super::super::consumer::{Quiet, of_journals, range};
 use super::super::error::TaskError;
 use super::super::input::{MAX_STEP_BYTES, Records};
 use super::super::journal::Pieces;
@@ -69,18 +69,8 @@ impl Partials {
         owner: &Owner,
     ) -> Result<Self, TaskError> {
         let topic = common::topics::journal(&query.file.name);
-        let mut config = common::kafka::client(&settings.kafka, "processor-partials");
-        config
-            .set("group.id", repartition::group(query))
-            .set("enable.auto.commit", "false")
-            .set("enable.auto.offset.store", "false")
-            // A journal that is cut while it is read goes on with the snapshot before which it was cut.
-            .set("auto.offset.reset", "earliest")
-            .set("fetch.wait.max.ms", "100")
-            .set("fetch.error.backoff.ms", "50")
-            .set("fetch.queue.backoff.ms", "5")
-            .set("queued.max.messages.kbytes", "16384")
-            .set("check.crcs", "true");
+        let mut config = of_journals(settings, "processor-partials", repartition::group(query));
+        config.set("enable.auto.offset.store", "false").set("fetch.wait.max.ms", "100").set("fetch.queue.backoff.ms", "5");
         let consumer: BaseConsumer<Quiet> = config.create_with_context(Quiet)?;
         let (mut from, mut followed) = (TopicPartitionList::new(), BTreeMap::new());
         for partition in &shard.input_partitions {
