@@ -62,25 +62,20 @@ pub(crate) struct Parts<'a> {
     grouping: &'a Grouping,
     books: &'a [Book<'a>],
     pieces: Pieces<'a>,
-    /// The rows are a whole: they come together, also when there are none.
+    /// A whole result, of complete mode: its rows come together, also when there are none.
     whole: bool,
 }
 
 impl<'a> Parts<'a> {
     pub(crate) fn of(engine: &'a Engine, grouping: &'a Grouping, books: &'a [Book<'a>], entry: &'a Entry) -> Self {
-        let ordered = engine.query.after.iter().any(|step| matches!(step, Step::Order(_) | Step::Cut(_)));
-        let whole = ordered || engine.query.is_complete();
-        Self { engine, grouping, books, pieces: Pieces::of(engine, grouping, books, entry), whole }
+        let (pieces, whole) = (Pieces::of(engine, grouping, books, entry), engine.query.is_complete());
+        Self { engine, grouping, books, pieces, whole }
     }
 
     pub(crate) fn next(&mut self) -> Result<Option<Output>> {
         if std::mem::take(&mut self.whole) {
-            // Of a whole all cells are new, or all that are there close.
-            let mut all = Changed { cells: Vec::new(), new: true, states: Vec::new() };
-            for piece in self.pieces.by_ref() {
-                all.new &= piece.new;
-                all.cells.extend(piece.cells);
-            }
+            let cells = self.pieces.by_ref().flat_map(|piece| piece.cells).collect();
+            let all = Changed { cells, new: true, states: Vec::new() };
             return rows_in_order(self.engine, self.grouping, self.books, &all).map(Some);
         }
         let Some(piece) = self.pieces.find(|piece| !piece.cells.is_empty()) else { return Ok(None) };

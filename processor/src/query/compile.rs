@@ -281,7 +281,7 @@ impl Compiler {
         let output = columns_after(if groupings.is_empty() { &before } else { &after }).unwrap_or(last);
         check_output(&output)?;
         let (scope, dedup) = (self.scope(&shape, &after), self.dedup()?);
-        repartition::check(&self.file, scope, &groupings, &after)?;
+        repartition::check(&self.file, scope, &groupings)?;
         let key = &self.file.source.partition_key;
         let key_column = self.schema.fields().iter().position(|field| field.name().eq_ignore_ascii_case(key));
         if let Some(grouping) = groupings.last() {

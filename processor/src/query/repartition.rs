@@ -2,7 +2,7 @@
 
 use super::file::{OutputMode, QueryFile, Trigger};
 use super::grouping::Grouping;
-use super::shape::{Scope, Step};
+use super::shape::Scope;
 
 /// Most shards that merge: each of them reads the journals of all input partitions.
 const MOST: u32 = 64;
@@ -11,16 +11,15 @@ const MOST: u32 = 64;
 ///
 /// # Errors
 /// One sentence that says why not.
-pub(super) fn check(file: &QueryFile, scope: Scope, groupings: &[&Grouping], after: &[Step]) -> Result<(), String> {
+pub(super) fn check(file: &QueryFile, scope: Scope, groupings: &[&Grouping]) -> Result<(), String> {
     let query = &file.query;
     if query.repartition > MOST {
         return Err(format!("query.repartition is {}; it can be {MOST} at most", query.repartition));
     }
-    let ordered = after.iter().any(|step| matches!(step, Step::Order(_) | Step::Cut(_)));
     let why = match groupings {
         _ if query.repartition == 0 => return Ok(()),
         _ if !file.has_journal_topic() => "it needs Kafka for source, sink and journal",
-        _ if query.output_mode == OutputMode::Complete || ordered => "a whole result (output_mode \"complete\") has one owner",
+        _ if query.output_mode == OutputMode::Complete => "a whole result (output_mode \"complete\") has one owner",
         _ if query.trigger.is_bounded() || matches!(query.trigger, Trigger::Continuous(_)) => {
             "it does not go with the triggers once, available_now and continuous"
         }
