@@ -121,6 +121,9 @@ struct Queue {
     bell: Arc<Bell>,
 }
 
+// SAFETY: librdkafka's queues may be used by any thread.
+unsafe impl Send for Queue {}
+
 /// # Safety
 /// `bell` must be a live [`Bell`].
 unsafe extern "C" fn ring(_client: *mut rd_kafka_t, bell: *mut c_void) {

@@ -14,13 +14,16 @@ use common::units::Span;
 use common::{Settings, topics};
 use serde::Serialize;
 
-use super::error::ProcessorError;
+use super::error::{ProcessorError, TaskError};
 use super::journal::{Peeked, peek};
 use super::membership::Workers;
 use super::owner::Owner;
 use super::scan::{fault, partitions};
 use crate::engine::{Decision, Progress};
 use crate::query::{Change, StreamQuery, TOPIC, WATERMARK};
+
+/// Partitions of a journal that are looked into together.
+const AT_A_TIME: usize = 4;
 
 /// What the journal of a query holds.
 #[derive(Debug, Default)]
@@ -38,9 +41,17 @@ pub(crate) struct Journals {
 pub(crate) fn journals(settings: &Settings, query: &StreamQuery, owner: &Owner) -> Result<Journals, ProcessorError> {
     let topic = topics::journal(&query.file.name);
     let mut journals = Journals { merges: query.merges(), ..Journals::default() };
-    for partition in partitions(settings, &topic)? {
-        let peeked = peek(settings, query, (&topic, partition), owner).map_err(fault)?;
-        journals.by_partition.insert(partition, peeked);
+    let look = |partition: i32| peek(settings, query, (&topic, partition), owner);
+    // At the same time: most of the wait is for clients that connect.
+    for partitions in partitions(settings, &topic)?.chunks(AT_A_TIME) {
+        let peeked: Vec<_> = std::thread::scope(|scope| {
+            let looks: Vec<_> = partitions.iter().map(|partition| scope.spawn(|| look(*partition))).collect();
+            let fault = || Err(TaskError::Fatal("the look into a journal ended by a fault of the program".into()));
+            looks.into_iter().map(|look| look.join().unwrap_or_else(|_| fault())).collect()
+        });
+        for (partition, peeked) in partitions.iter().zip(peeked) {
+            journals.by_partition.insert(*partition, peeked.map_err(fault)?);
+        }
     }
     Ok(journals)
 }

@@ -1,6 +1,5 @@
 //! Rows into their topics, and the wait for their acknowledgement.
 
-use std::cell::OnceCell;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -8,10 +7,10 @@ use std::time::{Duration, Instant};
 use common::Settings;
 use common::topics::lane_header;
 use common::waking::WakingProducer;
+use rdkafka::ClientContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, DeliveryResult, ProducerContext};
-use rdkafka::{ClientConfig, ClientContext};
 
 use super::error::TaskError;
 use super::input::Records;
@@ -75,14 +74,17 @@ const MOST_ON_THE_WAY: usize = 3 * BATCH;
 /// From here on rows are many: nobody waits for a single one of them, and they leave by full batches.
 const MANY: usize = 2_000;
 
-/// How long a batch of many rows may stay open; longer than the log needs for the one before it.
-const MANY_LINGER: &str = "100";
+/// Most rows of their batches. Librdkafka asks for the bytes of keys and values alone whether a batch is full, and those of our headers are
+/// more: by their bytes, batches of small rows would never be full before their time.
+const MANY_IN_BATCH: u64 = 2_000;
+
+/// How long a batch of many rows may stay open; longer than it takes to fill one of each of two partitions.
+const MANY_LINGER: &str = "25";
 
 pub(crate) struct Deliverer {
     producer: WakingProducer<Outstanding>,
-    /// For many rows at a time; made when there are some. Its reports wake who waits at `producer`.
-    many: OnceCell<WakingProducer<Outstanding>>,
-    many_config: ClientConfig,
+    /// For many result rows at a time. Its reports wake who waits at `producer`.
+    many: Option<WakingProducer<Outstanding>>,
     outstanding: Outstanding,
     pub(crate) output: String,
     late: String,
@@ -109,12 +111,16 @@ impl Deliverer {
             // Some 30 MB: enough to keep the log busy.
             .set("queue.buffering.max.messages", "50000")
             .set("queue.buffering.max.kbytes", "65536");
-        let mut many_config = config.clone();
-        many_config.set("linger.ms", MANY_LINGER);
+        let producer = WakingProducer::create(&config, outstanding.clone())?;
+        config.set("linger.ms", MANY_LINGER).set("batch.num.messages", MANY_IN_BATCH.to_string());
+        // Not when they come: a new client waits half a second for an id from the log.
+        let many = query.file.sink.is_kafka().then(|| {
+            let waker = Some(producer.waker());
+            WakingProducer::create_and_wake(&config, outstanding.clone(), waker)
+        });
         Ok(Self {
-            producer: WakingProducer::create(&config, outstanding.clone())?,
-            many: OnceCell::new(),
-            many_config,
+            producer,
+            many: many.transpose()?,
             outstanding,
             output: query.file.output_topic(),
             late: settings.topics.late.clone(),
@@ -150,21 +156,14 @@ impl Deliverer {
     }
 
     /// Who sends so many rows; several may be at work, since nothing of an entry depends on the order of its rows.
-    pub(crate) fn sender(&self, rows: usize) -> Result<&WakingProducer<Outstanding>, TaskError> {
-        if rows < MANY {
-            return Ok(&self.producer);
-        }
-        if let Some(many) = self.many.get() {
-            return Ok(many);
-        }
-        let made = WakingProducer::create_and_wake(&self.many_config, self.outstanding.clone(), Some(self.producer.waker()))?;
-        Ok(self.many.get_or_init(|| made))
+    pub(crate) fn sender(&self, rows: usize) -> &WakingProducer<Outstanding> {
+        self.many.as_ref().filter(|_| rows >= MANY).unwrap_or(&self.producer)
     }
 
     /// Of many rows, waits until there is room for one of `bytes` on the way.
     pub(crate) fn make_room(&self, rows: usize, bytes: usize, owner: &Owner) -> Result<(), TaskError> {
-        let most = (MOST_ON_THE_WAY / bytes.max(1)) as u64;
-        while rows >= MANY && self.outstanding.waiting() > most && !self.settle(most / 2, Duration::from_millis(200)) {
+        let most = ((MOST_ON_THE_WAY / bytes.max(1)) as u64).min(3 * MANY_IN_BATCH);
+        while rows >= MANY && self.outstanding.waiting() > most && !self.settle(most - most / 3, Duration::from_millis(200)) {
             if owner.given_up() {
                 return Err(TaskError::Stopped);
             }
@@ -233,7 +232,7 @@ impl Deliverer {
     /// Serves the reports that are there.
     fn serve(&self) {
         self.producer.serve(Duration::ZERO);
-        if let Some(many) = self.many.get() {
+        if let Some(many) = &self.many {
             many.serve(Duration::ZERO);
         }
     }

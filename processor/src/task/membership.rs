@@ -21,6 +21,7 @@ use rdkafka::types::RDKafkaErrorCode;
 use rdkafka::{ClientContext, Offset, TopicPartitionList};
 
 use super::checkpoint::CheckpointDir;
+use super::clients::Spare;
 use super::error::{ProcessorError, TaskError};
 use super::owner::{Heartbeat, Owner};
 use super::repartition::{Role, Share};
@@ -60,6 +61,8 @@ pub(crate) struct Workers {
     standbys: Mutex<BTreeMap<i32, Standby>>,
     /// Where state and positions are when they are in no topic.
     checkpoint: Option<Arc<CheckpointDir>>,
+    /// For workers whose journal is a topic.
+    clients: Arc<Spare>,
     /// Why a worker could not be started when the group gave us its shard.
     start_fault: Mutex<Option<TaskError>>,
 }
@@ -81,6 +84,7 @@ impl Workers {
         input_partitions: u32,
         part: Part,
         status: Arc<QueryStatus>,
+        clients: Arc<Spare>,
         runtime: tokio::runtime::Handle,
     ) -> Arc<Self> {
         status.set_input_partitions(input_partitions);
@@ -99,6 +103,7 @@ impl Workers {
             status,
             running: Mutex::default(),
             standbys: Mutex::default(),
+            clients,
             start_fault: Mutex::default(),
         })
     }
@@ -148,6 +153,7 @@ impl Workers {
             status: Arc::clone(&self.status),
             checkpoint: self.checkpoint.clone(),
             standby: Cell::new(self.standbys().remove(&journal_partition)),
+            clients: Arc::clone(&self.clients),
         };
         self.status.worker_started(&shard, heartbeat.clone());
         let thread = std::thread::Builder::new()
@@ -355,6 +361,8 @@ fn run_group(workers: &Arc<Workers>, shutdown: &Shutdown) -> Result<Vec<Ended>, 
         workers.tend(shutdown)?;
         workers.follow()?;
         if reported.elapsed() >= REPORT {
+            // Whoever has had no shard by now shares them with others.
+            workers.clients.close();
             report(workers, &consumer, &mut shown);
             reported = Instant::now();
         }

@@ -6,6 +6,7 @@
 //!     step.rs       input.rs ─▶ prepare ─▶ lanes ─▶ journal ─▶ results, in the order that the trigger wants
 //!     trigger.rs    when a step is taken
 //!     source/       where records come from: input.rs reads a topic, the others what is outside Kafka; keys.rs refuses wrong keys
+//!     clients.rs    the clients that write, made before the shard is known
 //!     journal/      fence, restore, append, snapshot in a topic; checkpoint/ the same in a directory
 //!     output/       where results and lanes go: deliver.rs sends them to topics, the others outside Kafka
 //!     owner.rs      whether to stop, and the sign of life
@@ -18,6 +19,7 @@
 
 pub(crate) mod change;
 mod checkpoint;
+mod clients;
 mod consumer;
 mod deliver;
 mod drain;

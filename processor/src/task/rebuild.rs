@@ -7,7 +7,7 @@ use common::{Settings, Shutdown, topics};
 use super::change::{Journals, Verdict, journals};
 use super::checkpoint::{self, CheckpointDir};
 use super::error::ProcessorError;
-use super::journal::{Journal, Log as _};
+use super::journal::{Journal, Log as _, Writer};
 use super::owner::Owner;
 use super::revisions::REBUILT;
 use super::scan::{PartitionReader, fault};
@@ -99,7 +99,8 @@ fn rebuild(settings: &Settings, query: &StreamQuery, journals: &Journals, owner:
     let base = journals.base() + REBUILT;
     let topic = topics::journal(&query.file.name);
     for partition in journals.by_partition.keys() {
-        let mut journal = Journal::take_over(settings, &topic, *partition, owner).map_err(fault)?;
+        let mut journal =
+            Writer::create(settings).and_then(|writer| Journal::take_over(settings, writer, (&topic, *partition), owner)).map_err(fault)?;
         let nothing = Entry { snapshot: true, base, ..Entry::default() };
         journal.snapshot(query, &nothing, owner).map_err(fault)?;
     }

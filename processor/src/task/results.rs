@@ -21,7 +21,7 @@ impl Deliverer {
         self.gone(query, &output.gone, &revision, owner)?;
         let rows = json_rows(&output.rows)?;
         let (count, frame) = (output.rows.num_rows(), self.frame());
-        let sender = self.sender(count)?;
+        let sender = self.sender(count);
         let (mut value, mut key) = (Vec::new(), Vec::new());
         for row in 0..count {
             value.clear();

@@ -8,6 +8,7 @@ use common::kafka::{LogError, TopicSpec, ensure_topics};
 use common::{Settings, Shutdown, Telemetry};
 use serde_json::json;
 
+use super::clients::Spare;
 use super::error::ProcessorError;
 use super::live::RunningQueries;
 use super::membership::{Workers, run_query};
@@ -65,6 +66,7 @@ pub async fn run(settings: Settings, telemetry: Telemetry, shutdown: Shutdown) -
     let stop = Shutdown::manual();
     let mut tasks = tokio::task::JoinSet::new();
     for (query, status) in queries.into_iter().zip(statuses) {
+        let clients = Spare::prepare(&settings, &query);
         let input_partitions = match ensure(&settings, &query, &shutdown).await {
             Ok(partitions) => partitions,
             // Stopped before the log was there: nothing has begun, so nothing is wrong.
@@ -81,7 +83,7 @@ pub async fn run(settings: Settings, telemetry: Telemetry, shutdown: Shutdown) -
             }
         };
         let runtime = tokio::runtime::Handle::current();
-        let workers = Workers::new(Arc::clone(&settings), query, input_partitions, part.clone(), status, runtime);
+        let workers = Workers::new(Arc::clone(&settings), query, input_partitions, part.clone(), status, clients, runtime);
         let stop = stop.clone();
         tasks.spawn_blocking(move || run_query(&workers, &stop));
     }

@@ -9,6 +9,7 @@ use std::time::Instant;
 use common::Settings;
 
 use super::checkpoint::{self, Checkpoint, CheckpointDir, Directory};
+use super::clients::{Clients, Spare};
 use super::error::TaskError;
 use super::journal::{Journal, Log, Restored, restore};
 use super::output::{self, Delivery};
@@ -45,6 +46,8 @@ pub(crate) struct Worker {
     pub(crate) checkpoint: Option<Arc<CheckpointDir>>,
     /// Who has followed the journal until now; the restore goes on from there.
     pub(crate) standby: Cell<Option<Standby>>,
+    /// Of a journal that is a topic.
+    pub(crate) clients: Arc<Spare>,
 }
 
 impl Worker {
@@ -137,9 +140,8 @@ impl Worker {
     fn take_topic(&self) -> Result<Taken, TaskError> {
         let owner = &self.owner;
         let topic = common::topics::journal(&self.query.file.name);
-        // Both producers need an id from the log, which takes librdkafka half a second: they ask at the same time.
-        let deliverer = output::open(&self.settings, &self.query, None)?;
-        let mut journal = Journal::take_over(&self.settings, &topic, self.shard.journal_partition, owner)?;
+        let Clients { deliverer, writer } = self.clients.take(&self.settings, &self.query)?;
+        let mut journal = Journal::take_over(&self.settings, writer, (&topic, self.shard.journal_partition), owner)?;
         owner.at(Point::AfterFence);
         // Until now it followed.
         let standby = self.standby.take().and_then(Standby::end);
@@ -151,7 +153,7 @@ impl Worker {
             journal.merges = Some(Rc::new(Merges::of(&self.settings, &self.query, partition, all, snapshot_at)?));
         }
         let merges = journal.merges.clone();
-        Ok(Taken { journal: Box::new(journal), engine, newest, read, deliverer, checkpoint: None, merges })
+        Ok(Taken { journal: Box::new(journal), engine, newest, read, deliverer: Box::new(deliverer), checkpoint: None, merges })
     }
 
     fn take_directory(&self, directory: &CheckpointDir) -> Result<Taken, TaskError> {
@@ -159,7 +161,7 @@ impl Worker {
         let checkpoint = Arc::new(directory.open()?);
         self.owner.at(Point::AfterFence);
         let restored = checkpoint::restore(&checkpoint, &self.query, &mut engine, &self.owner)?;
-        let deliverer = output::open(&self.settings, &self.query, Some((&checkpoint, restored.last, restored.fresh)))?;
+        let deliverer = output::open(&self.settings, &self.query, &checkpoint, (restored.last, restored.fresh))?;
         let (newest, read) = (restored.newest, restored.bytes);
         let journal = Box::new(Directory::new(Arc::clone(&checkpoint), restored.last, restored.entries, read));
         Ok(Taken { journal, engine, newest, read, deliverer, checkpoint: Some(checkpoint), merges: None })

@@ -27,7 +27,7 @@ pub(crate) use record::{Piece, Record, fence};
 #[cfg(test)]
 pub(crate) use restore::Replay;
 pub(crate) use restore::{Restored, Restoring, Turn, restore};
-pub(crate) use write::Journal;
+pub(crate) use write::{Journal, Writer};
 
 use super::error::TaskError;
 use super::owner::Owner;

@@ -54,6 +54,22 @@ impl ProducerContext for Reports {
     }
 }
 
+/// The client that appends, of no partition yet.
+pub(crate) struct Writer {
+    producer: WakingProducer<Reports>,
+    reports: Receiver<Delivery>,
+}
+
+impl Writer {
+    pub(crate) fn create(settings: &Settings) -> Result<Self, TaskError> {
+        let (sender, reports) = channel();
+        let mut config = common::kafka::producer(&settings.kafka, "processor-journal");
+        // An entry is one record or few: nothing to wait for.
+        config.set("linger.ms", "0").set("compression.type", "none");
+        Ok(Self { producer: WakingProducer::create(&config, Reports(Mutex::new(sender)))?, reports })
+    }
+}
+
 /// A journal partition that this worker owns.
 pub(crate) struct Journal {
     topic: String,
@@ -80,12 +96,12 @@ pub(crate) struct Journal {
 
 impl Journal {
     /// Takes a journal partition over: appends a fence and waits for its offset.
-    pub(crate) fn take_over(settings: &Settings, topic: &str, partition: i32, owner: &Owner) -> Result<Self, TaskError> {
-        let (sender, reports) = channel();
-        let mut config = common::kafka::producer(&settings.kafka, "processor-journal");
-        // An entry is one record or few: nothing to wait for.
-        config.set("linger.ms", "0").set("compression.type", "none");
-        let producer = WakingProducer::create(&config, Reports(Mutex::new(sender)))?;
+    pub(crate) fn take_over(
+        settings: &Settings,
+        Writer { producer, reports }: Writer,
+        (topic, partition): (&str, i32),
+        owner: &Owner,
+    ) -> Result<Self, TaskError> {
         let runtime = owner.runtime.clone();
         let mut journal = Self {
             topic: topic.to_owned(),

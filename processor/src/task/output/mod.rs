@@ -83,18 +83,19 @@ pub(crate) trait Sink {
     }
 }
 
-/// Opens the way out of a query, `last` being its newest entry.
+/// Opens the way out of a query that has a checkpoint directory, `last` being its newest entry; `fresh`: there is none.
 ///
 /// # Errors
 /// When the sink cannot be had.
 pub(crate) fn open(
     settings: &Settings,
     query: &Arc<StreamQuery>,
-    checkpoint: Option<(&Arc<Checkpoint>, i64, bool)>,
+    checkpoint: &Arc<Checkpoint>,
+    (last, fresh): (i64, bool),
 ) -> Result<Box<dyn Delivery>, TaskError> {
-    let Some((checkpoint, last, fresh)) = checkpoint.filter(|_| !query.file.sink.is_kafka()) else {
+    if query.file.sink.is_kafka() {
         return Ok(Box::new(Deliverer::new(settings, query)?));
-    };
+    }
     let options = &query.file.sink;
     let sink: Box<dyn Sink> = match options.format {
         SinkFormat::Kafka | SinkFormat::Console => Box::new(console::Console::new(options)),

@@ -1,0 +1,67 @@
+//! The clients with which a shard writes, made before it is known which shards there are.
+//!
+//! A producer that promises order needs an id from the log, and librdkafka asks for it half a second after the client was made. A processor that
+//! starts has other things to do meanwhile: topics, a look into the journal, the group.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use common::Settings;
+
+use super::deliver::Deliverer;
+use super::error::TaskError;
+use super::journal::Writer;
+use crate::query::{Scope, StreamQuery};
+
+/// Most shards whose clients are made in advance; the others of a wide topic make theirs when they start.
+const MOST: u32 = 4;
+
+/// Of one shard whose journal is a topic.
+pub(crate) struct Clients {
+    pub(crate) deliverer: Deliverer,
+    pub(crate) writer: Writer,
+}
+
+impl Clients {
+    fn create(settings: &Settings, query: &StreamQuery) -> Result<Self, TaskError> {
+        Ok(Self { deliverer: Deliverer::new(settings, query)?, writer: Writer::create(settings)? })
+    }
+}
+
+/// Clients that nobody has taken yet.
+#[derive(Default)]
+pub(crate) struct Spare(Mutex<Vec<Clients>>);
+
+impl Spare {
+    /// Makes clients for the shards that this process will have if nobody shares them.
+    pub(crate) fn prepare(settings: &Settings, query: &StreamQuery) -> Arc<Self> {
+        let spare = Self::default();
+        if query.file.has_journal_topic() {
+            let shards = match query.scope {
+                Scope::Topic if query.merges() == 0 => 1,
+                Scope::Topic | Scope::Partition => settings.topics.partitions + query.merges(),
+            };
+            let made = (0..shards.min(MOST)).map_while(|_| {
+                // Whoever needs them tries again, and says so.
+                Clients::create(settings, query).inspect_err(|error| tracing::debug!(%error, "no clients in advance")).ok()
+            });
+            spare.kept().extend(made);
+        }
+        Arc::new(spare)
+    }
+
+    /// Clients that are there, or new ones.
+    pub(crate) fn take(&self, settings: &Settings, query: &StreamQuery) -> Result<Clients, TaskError> {
+        let kept = self.kept().pop();
+        kept.map_or_else(|| Clients::create(settings, query), Ok)
+    }
+
+    /// Gives up those that nobody wants.
+    pub(crate) fn close(&self) {
+        let left = std::mem::take(&mut *self.kept());
+        drop(left);
+    }
+
+    fn kept(&self) -> std::sync::MutexGuard<'_, Vec<Clients>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
