@@ -164,20 +164,31 @@ impl Publisher {
             match next.inspect_err(|error| tracing::error!(%error, "the source broke; draining what it gave before"))? {
                 Next::End => return Ok(true),
                 Next::More => self.turn(Duration::ZERO)?,
-                Next::Wait(time) => {
-                    // Of its reports only the usual client tells.
-                    let longest = if self.alone.as_ref().is_some_and(|alone| alone.in_flight_count() > 0) { ALONE_TURN } else { IDLE_TURN };
-                    let time = time.min(longest);
-                    if self.source_wakes {
-                        source.rest(time, &self.around.shutdown)
-                    } else {
-                        self.producer.wait(time)
-                    }
+                Next::Wait(time) if self.source_wakes => {
+                    source.rest(time.min(self.longest_turn()), &self.around.shutdown);
                     self.turn(Duration::ZERO)?;
                 }
+                Next::Wait(time) => self.rest(Instant::now() + time)?,
             }
         }
         Ok(false)
+    }
+
+    /// Takes reports until it is time to ask the source again: not with each report, or what is due would leave in many small batches.
+    fn rest(&mut self, until: Instant) -> Result<(), ProducerError> {
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            self.producer.wait(left.min(self.longest_turn()));
+            self.turn(Duration::ZERO)?;
+            if self.around.stopped() || Instant::now() >= until {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Of their reports only those of the usual client wake this thread.
+    fn longest_turn(&self) -> Duration {
+        if self.alone.as_ref().is_some_and(|alone| alone.in_flight_count() > 0) { ALONE_TURN } else { IDLE_TURN }
     }
 
     /// Hands one delivery over. `false`: stopped before there was room for it; its acknowledgement is dropped with it.

@@ -25,7 +25,7 @@ use crate::source::{BATCH, Delivery, Next, Source, SourceError, Tally};
 
 /// Readings leave together that are due within this time: each turn costs a batch, a write and a sync of the log, and nobody sees the wait.
 /// Their event times are those at which they were due.
-const SLICE: Duration = Duration::from_millis(50);
+const SLICE: Duration = Duration::from_millis(250);
 /// At a high rate a slice is shorter, so that it holds no more readings than one turn gives; sleeping for less than this costs more turns
 /// than it gives precision.
 const SHORTEST_WAIT: Duration = Duration::from_millis(1);

@@ -166,7 +166,7 @@ fn a_slice_holds_what_is_due_and_no_more_than_a_turn_gives() {
     let mut out = Vec::new();
     simulator.next(SLICE, &mut out).unwrap();
     let times = out.into_iter().map(|delivery| if let Content::Reading(reading) = delivery.content { reading.ts - NOW } else { panic!() });
-    assert_eq!(times.collect::<Vec<_>>(), (0..=50).collect::<Vec<_>>());
+    assert_eq!(times.collect::<Vec<_>>(), (0..=250).collect::<Vec<_>>());
 }
 
 #[test]
