@@ -2,6 +2,7 @@
 //!
 //! `cargo test --release -p sink --test throughput -- --ignored --nocapture` prints a line for each; `TIDEMARK_TEST_POINTS` (1,000,000) is how
 //! many points each one gets, `TIDEMARK_TEST_ROUNDS` (3) how often posts and sink take turns, `TIDEMARK_TEST_ONLY` names databases with commas.
+//! `TIDEMARK_TEST_INFLUX_CLI` is InfluxDB's own program `influx`, for a round of `influx write` beside the others.
 //! The settings are the program's own, but for those that begin with `TIDEMARK_SINK__`, which are taken over.
 #![allow(clippy::unwrap_used, dead_code)]
 
@@ -67,6 +68,23 @@ fn plain_posts(url: &str, total: i64) -> f64 {
         assert_eq!(request.send(body).unwrap().status(), 204);
     }
     total as f64 / began.elapsed().as_secs_f64()
+}
+
+/// InfluxDB's own program, fed with a file of the same lines. `None` where it is not.
+fn influx_write(influx: &Database, bucket: &str, dir: &Path, total: i64) -> Option<f64> {
+    let program = std::env::var_os("TIDEMARK_TEST_INFLUX_CLI")?;
+    let file = dir.join("lines");
+    let mut lines = Vec::new();
+    (0..total).for_each(|i| line(i, &mut lines));
+    std::fs::write(&file, lines).unwrap();
+    influx.create_bucket(bucket, 0);
+    let began = Instant::now();
+    let mut command = Command::new(program);
+    command.args(["write", "--host", &influx.url(), "--token", TOKEN, "--org", "o", "--bucket", bucket, "--precision", "ms", "--file"]);
+    assert!(command.arg(&file).status().unwrap().success());
+    let speed = total as f64 / began.elapsed().as_secs_f64();
+    println!("InfluxDB: {speed:.0} points/s by influx write");
+    Some(speed)
 }
 
 /// The program with a free port for what it shows of itself.
@@ -141,7 +159,7 @@ async fn throughput() {
     }
     let influx = wanted("influxdb").then(|| Database::start(Kind::Influxdb, "throughput", &[])).flatten();
     if let Some(influx) = influx {
-        let mut pairs = Vec::new();
+        let (mut pairs, mut programs) = (Vec::new(), Vec::new());
         for round in 0..rounds {
             let (posts, name) = (format!("posts-{round}"), format!("sink-{round}"));
             influx.create_bucket(&posts, 0);
@@ -149,9 +167,12 @@ async fn throughput() {
             let raw = plain_posts(&format!("{}/api/v2/write?org=o&bucket={posts}&precision=ms", influx.url()), total);
             let place = json!({ "url": influx.url(), "token": TOKEN, "org": "o", "bucket": name });
             let output = json!({ "name": name, "to": "influxdb", "influxdb": place });
-            pairs.push((raw, Sink::start(&log, dir.path(), &output).measure("InfluxDB", total).await));
+            let sink = Sink::start(&log, dir.path(), &output).measure("InfluxDB", total).await;
+            pairs.push((raw, sink));
+            programs.extend(influx_write(&influx, &format!("influx-{round}"), dir.path(), total).map(|speed| (speed, sink)));
         }
-        tell("InfluxDB", &pairs);
+        tell("InfluxDB", "posts", &pairs);
+        tell("InfluxDB", "influx write", &programs);
     }
     let flags = ["-dedup.minScrapeInterval=1ms"];
     let victoria = wanted("victoriametrics").then(|| Database::start(Kind::Victoriametrics, "throughput", &flags)).flatten();
@@ -163,16 +184,19 @@ async fn throughput() {
             let output = json!({ "name": format!("sink-v{round}"), "to": "victoriametrics", "victoriametrics": place });
             pairs.push((raw, Sink::start(&log, dir.path(), &output).measure("VictoriaMetrics", total).await));
         }
-        tell("VictoriaMetrics", &pairs);
+        tell("VictoriaMetrics", "posts", &pairs);
     }
 }
 
-/// Posts and sink in each round, and the sink's share over all of them.
-fn tell(database: &str, pairs: &[(f64, f64)]) {
-    for (raw, sink) in pairs {
-        println!("{database}: {raw:.0} points/s by posts, {sink:.0} points/s by the sink, {:.0} %", 100.0 * sink / raw);
+/// The others and the sink in each round, and the sink's share over all of them.
+fn tell(database: &str, others: &str, pairs: &[(f64, f64)]) {
+    for (other, sink) in pairs {
+        println!("{database}: {other:.0} points/s by {others}, {sink:.0} points/s by the sink, {:.0} %", 100.0 * sink / other);
+    }
+    if pairs.is_empty() {
+        return;
     }
     let time = |speeds: &mut dyn Iterator<Item = f64>| speeds.map(|speed| 1.0 / speed).sum::<f64>();
     let share = time(&mut pairs.iter().map(|pair| pair.0)) / time(&mut pairs.iter().map(|pair| pair.1));
-    println!("{database}: the sink has {:.0} % of what the posts have", 100.0 * share);
+    println!("{database}: the sink has {:.0} % of what {others} has", 100.0 * share);
 }
