@@ -62,7 +62,9 @@ impl Recent {
     pub(super) fn wrote(&mut self, series: u64, point: &Point) {
         let held = Held { revision: point.revision, fields: self.bits(point) };
         if self.young.len() >= self.capacity {
-            self.old = std::mem::take(&mut self.young);
+            // Both keep their tables: one that grows again from nothing is moved at each doubling.
+            std::mem::swap(&mut self.young, &mut self.old);
+            self.young.clear();
         }
         self.young.insert(key(series, point), held);
     }
