@@ -33,11 +33,12 @@ struct Partition {
 }
 
 impl ClientStats {
-    /// Whether no broker is connected. Before the first metadata only the bootstrap addresses are known, without node numbers; that
-    /// says nothing yet.
-    pub(crate) fn is_log_away(&self) -> bool {
+    /// Whether any broker is connected; `None` when none is known. Before the first metadata only the bootstrap addresses are, without node
+    /// numbers, which says nothing yet; later it says that the client has lost the log.
+    pub(crate) fn is_connected(&self) -> Option<bool> {
         let mut known = self.brokers.values().filter(|broker| broker.nodeid >= 0).peekable();
-        known.peek().is_some() && !known.any(|broker| matches!(broker.state.as_str(), "UP" | "UPDATE"))
+        known.peek()?;
+        Some(known.any(|broker| matches!(broker.state.as_str(), "UP" | "UPDATE")))
     }
 
     /// Rows in the assigned partitions that were not read yet; -1 in a partition means unknown.
@@ -58,9 +59,9 @@ mod tests {
 
     #[test]
     fn the_log_is_away_when_no_known_broker_is_up() {
-        assert!(!read(r#"{"brokers":{"bootstrap":{"nodeid":-1,"state":"TRY_CONNECT"}}}"#).is_log_away());
-        assert!(read(r#"{"brokers":{"b":{"nodeid":-1,"state":"UP"},"1":{"nodeid":1,"state":"DOWN"}}}"#).is_log_away());
-        assert!(!read(r#"{"brokers":{"1":{"nodeid":1,"state":"DOWN"},"2":{"nodeid":2,"state":"UP"}}}"#).is_log_away());
+        assert_eq!(read(r#"{"brokers":{"bootstrap":{"nodeid":-1,"state":"TRY_CONNECT"}}}"#).is_connected(), None);
+        assert_eq!(read(r#"{"brokers":{"b":{"nodeid":-1,"state":"UP"},"1":{"nodeid":1,"state":"DOWN"}}}"#).is_connected(), Some(false));
+        assert_eq!(read(r#"{"brokers":{"1":{"nodeid":1,"state":"DOWN"},"2":{"nodeid":2,"state":"UP"}}}"#).is_connected(), Some(true));
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
+use common::lifeline::Lifeline;
 use common::settings::Output;
 use common::telemetry::Part;
 use common::{Settings, Shutdown};
@@ -106,7 +107,7 @@ impl ClientContext for Membership {
         let status = &self.handover.status;
         match serde_json::from_slice::<ClientStats>(json) {
             Ok(stats) => {
-                status.log_away(stats.is_log_away());
+                status.log_is_connected(stats.is_connected());
                 status.metrics.lag.set(stats.lag());
             }
             Err(error) => tracing::debug!(%error, "librdkafka's statistics cannot be read"),
@@ -212,6 +213,7 @@ pub(crate) struct Intake {
     batch_rows: usize,
     batch_size: usize,
     batch_wait: Duration,
+    lifeline: Lifeline,
     /// While the database does not take rows: so memory stays bounded however long it lasts.
     is_paused: bool,
 }
@@ -249,6 +251,7 @@ impl Intake {
             batch_rows: output.batch_rows(&settings.sink),
             batch_size: usize::try_from(settings.sink.batch_size.bytes()).unwrap_or(usize::MAX),
             batch_wait: output.batch_wait(&settings.sink).duration(),
+            lifeline: Lifeline::new(&settings.kafka.bootstrap_servers),
             is_paused: false,
         })
     }
@@ -273,6 +276,9 @@ impl Intake {
     }
 
     fn turn(&mut self) -> Result<(), SinkError> {
+        if self.lifeline.is_due(self.handover.status.is_log_away(), Instant::now()) {
+            self.lifeline.throw(self.consumer.client());
+        }
         match self.read() {
             Err(SinkError::Read(error)) if is_fenced(&error) => self.begin_anew(error)?,
             read => read?,
@@ -419,7 +425,7 @@ impl Intake {
             KafkaError::MessageConsumptionFatal(_) => Err(SinkError::Read(error)),
             KafkaError::MessageConsumption(GroupAuthorizationFailed | TopicAuthorizationFailed) => Err(SinkError::Read(error)),
             KafkaError::MessageConsumption(AllBrokersDown) => {
-                self.context().status.log_away(true);
+                self.context().status.log_is_connected(Some(false));
                 Ok(())
             }
             other => {

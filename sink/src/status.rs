@@ -20,6 +20,8 @@ pub(crate) struct Status {
     /// Rows that were read and that the database has not confirmed.
     waiting: AtomicU64,
     log_away: AtomicBool,
+    /// A broker was known once.
+    log_known: AtomicBool,
     /// Topics and partitions that this sink reads.
     assigned: Mutex<BTreeSet<(String, i32)>>,
     /// What it is waiting for, while a write is tried again.
@@ -35,6 +37,7 @@ impl Status {
             newest_ms: AtomicI64::new(i64::MIN),
             waiting: AtomicU64::new(0),
             log_away: AtomicBool::new(false),
+            log_known: AtomicBool::new(false),
             assigned: Mutex::default(),
             trouble: Mutex::default(),
         }
@@ -74,7 +77,10 @@ impl Status {
         *lock(&self.trouble) = Some(error.to_owned());
     }
 
-    pub(crate) fn log_away(&self, away: bool) {
+    /// What the client says of its connections, see [`crate::client_stats::ClientStats::is_connected`].
+    pub(crate) fn log_is_connected(&self, connected: Option<bool>) {
+        let known = self.log_known.fetch_or(connected.is_some(), Ordering::Relaxed);
+        let away = connected.map_or(known, |connected| !connected);
         if self.log_away.swap(away, Ordering::Relaxed) == away {
             return;
         }
@@ -89,8 +95,12 @@ impl Status {
         *lock(&self.assigned) = partitions;
     }
 
+    pub(crate) fn is_log_away(&self) -> bool {
+        self.log_away.load(Ordering::Relaxed)
+    }
+
     pub(crate) fn is_ready(&self) -> bool {
-        !self.log_away.load(Ordering::Relaxed) && lock(&self.trouble).is_none()
+        !self.is_log_away() && lock(&self.trouble).is_none()
     }
 
     pub(crate) fn json(&self) -> Value {
@@ -98,7 +108,7 @@ impl Status {
         let topics: BTreeSet<&str> = assigned.iter().map(|(topic, _)| topic.as_str()).collect();
         let last_write = self.last_write_ms.load(Ordering::Relaxed);
         let newest = self.newest_ms.load(Ordering::Relaxed);
-        let away = self.log_away.load(Ordering::Relaxed).then(|| "the Kafka log does not answer".to_owned());
+        let away = self.is_log_away().then(|| "the Kafka log does not answer".to_owned());
         json!({
             "output": self.metrics.output(),
             "database": self.database,

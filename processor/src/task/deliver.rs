@@ -1,16 +1,18 @@
 //! Rows into their topics, and the wait for their acknowledgement.
 
+use std::cell::RefCell;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use common::Settings;
+use common::lifeline::Lifeline;
 use common::topics::lane_header;
 use common::waking::WakingProducer;
 use rdkafka::ClientContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header, OwnedHeaders};
-use rdkafka::producer::{BaseRecord, DeliveryResult, ProducerContext};
+use rdkafka::producer::{BaseRecord, DeliveryResult, Producer as _, ProducerContext};
 
 use super::error::TaskError;
 use super::input::Records;
@@ -85,6 +87,7 @@ pub(crate) struct Deliverer {
     producer: WakingProducer<Outstanding>,
     /// For many result rows at a time. Its reports wake who waits at `producer`.
     many: Option<WakingProducer<Outstanding>>,
+    lifeline: RefCell<Lifeline>,
     outstanding: Outstanding,
     pub(crate) output: String,
     late: String,
@@ -121,6 +124,7 @@ impl Deliverer {
         Ok(Self {
             producer,
             many: many.transpose()?,
+            lifeline: RefCell::new(Lifeline::new(&settings.kafka.bootstrap_servers)),
             outstanding,
             output: query.file.output_topic(),
             late: settings.topics.late.clone(),
@@ -215,7 +219,16 @@ impl Deliverer {
 
     /// Serves reports until `few` or less are missing, or the time is over. Gives whether that is so.
     fn settle(&self, few: u64, time: Duration) -> bool {
-        let deadline = Instant::now() + time;
+        let settled = self.settle_until(few, Instant::now() + time);
+        let mut lifeline = self.lifeline.borrow_mut();
+        if lifeline.is_due(!settled, Instant::now()) {
+            lifeline.throw(self.producer.client());
+            self.many.iter().for_each(|many| lifeline.throw(many.client()));
+        }
+        settled
+    }
+
+    fn settle_until(&self, few: u64, deadline: Instant) -> bool {
         loop {
             self.serve();
             if self.outstanding.waiting() <= few {

@@ -6,11 +6,12 @@ use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use std::time::{Duration, Instant};
 
 use common::Settings;
+use common::lifeline::Lifeline;
 use common::waking::WakingProducer;
 use rdkafka::admin::{AdminClient, AdminOptions};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::producer::{BaseRecord, DeliveryResult, ProducerContext};
+use rdkafka::producer::{BaseRecord, DeliveryResult, Producer as _, ProducerContext};
 use rdkafka::{ClientContext, Message as _, Offset, TopicPartitionList};
 
 use super::super::error::TaskError;
@@ -155,6 +156,7 @@ impl Journal {
 
     /// The next record's offset. The log may be away for as long as it likes; only the owner's end stops the wait.
     fn wait(&self, owner: &Owner) -> Result<i64, TaskError> {
+        let mut lifeline = Lifeline::new(&self.settings.bootstrap_servers);
         loop {
             match self.reports.try_recv() {
                 Ok(Ok(offset)) => return Ok(offset),
@@ -162,7 +164,9 @@ impl Journal {
                 Err(TryRecvError::Empty) if owner.given_up() => return Err(TaskError::Stopped),
                 Err(TryRecvError::Empty) => {
                     owner.beat();
-                    self.producer.serve(PATIENCE);
+                    if !self.producer.serve(PATIENCE) && lifeline.is_due(true, Instant::now()) {
+                        lifeline.throw(self.producer.client());
+                    }
                 }
                 Err(TryRecvError::Disconnected) => return Err(TaskError::Retry("the journal's producer has ended".into())),
             }
