@@ -104,6 +104,20 @@ async fn a_replay_arrives_whole_in_order_and_its_bad_lines_in_the_dead_lane() {
     assert!(headers["tidemark-detail"].contains("'never'"));
 }
 
+/// The mock acknowledges within a millisecond, and each acknowledgement wakes the thread that waits for the next slice.
+#[tokio::test(flavor = "multi_thread")]
+async fn readings_that_are_due_within_a_slice_leave_together() {
+    let (_mock, mut settings) = log();
+    settings.producer.simulator.rate = 400.0;
+    settings.producer.simulator.count = Some(400);
+    finish(&settings).await.unwrap();
+    let messages = read(&settings, &settings.topics.input, 400);
+    // At its usual 2.5 ms a reading nothing would be further apart.
+    let times: BTreeSet<i64> = messages.iter().map(|message| message.timestamp().to_millis().unwrap()).collect();
+    let pause = times.iter().zip(times.iter().skip(1)).map(|(before, after)| after - before).max();
+    assert!(pause >= Some(100), "{times:?}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_counted_simulation_arrives_with_its_duplicates_and_is_counted() {
     let (_mock, mut settings) = log();
