@@ -191,6 +191,7 @@ async fn a_stop_while_the_log_is_away_ends_in_time_and_tells_what_is_missing() {
     until("some readings", || status(&telemetry, "published").as_u64() > Some(100)).await;
     mock.broker_down(1).unwrap();
     until("the log to be missed", || status(&telemetry, "log_away") == true).await;
+    until("readings that it does not take", || status(&telemetry, "in_flight").as_u64() > Some(0)).await;
     let stopped = Instant::now();
     shutdown.trigger();
     let error = running.await.unwrap().unwrap_err();
