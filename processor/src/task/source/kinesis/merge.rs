@@ -2,8 +2,10 @@
 //!
 //! A record may be given when every other shard that is read has one behind it, or was empty and open after the record had come. A shard that
 //! was closed a moment ago may answer once more that it is empty before it says that it is closed, and then its children have records
-//! already: so an empty answer tells of the moment of the question before it. No clock of ours takes part, and a shard that cannot be
-//! read holds the others back, as an input partition of Kafka does.
+//! already. Whether it says so can depend on where its iterator was made: one that stands behind a record may be from before the end, one
+//! that an empty answer gave is as new as that answer. So an empty answer tells of the moment of the question before it, if that one was
+//! answered by nothing, too, and gave the iterator. No clock of ours takes part, and a shard that cannot be read holds the others back, as
+//! an input partition of Kafka does.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -65,8 +67,12 @@ pub(super) struct Brought {
     pub(super) rows: Vec<Row>,
     /// Behind the last record, whether it had rows or not.
     pub(super) read: Place,
+    /// No record was there, with rows or without.
+    pub(super) empty: bool,
     /// Nothing was behind it when it was asked.
     pub(super) tip: bool,
+    /// It was asked by an iterator that no answer gave.
+    pub(super) anew: bool,
     /// The shard is closed and read to its end.
     pub(super) closed: bool,
 }
@@ -80,8 +86,8 @@ struct Lane {
     bytes: usize,
     given: Place,
     read: Place,
-    /// When the newest question began that was answered.
-    asked: u64,
+    /// When the newest question began, if nothing answered it: by the next answer it is known whether the shard was open then.
+    rested: Option<u64>,
     /// At this moment it was open, and nothing was there that is not here.
     empty_at: u64,
     /// It was found empty since the start.
@@ -177,7 +183,7 @@ impl Merge {
                 bytes: 0,
                 given: place.clone(),
                 read: place,
-                asked: 0,
+                rested: None,
                 empty_at: 0,
                 met_tip: false,
                 closed: false,
@@ -219,13 +225,12 @@ impl Merge {
         let bytes: usize = brought.rows.iter().map(Row::weight).sum();
         lane.bytes += bytes;
         self.bytes += bytes;
-        if brought.tip {
-            lane.met_tip = true;
-            if brought.rows.is_empty() {
-                lane.empty_at = lane.asked;
-            }
+        lane.met_tip |= brought.tip;
+        let before = lane.rested.take().filter(|_| !brought.anew);
+        if brought.tip && brought.empty {
+            lane.empty_at = before.unwrap_or(lane.empty_at);
+            lane.rested = Some(asked);
         }
-        lane.asked = asked;
         lane.rows.extend(brought.rows.into_iter().map(|row| (came, row)));
         lane.closed = brought.closed;
         if brought.closed && !has_children {
@@ -339,7 +344,8 @@ mod tests {
         let row =
             |(record, time): &(u32, i64)| Row { key: String::new(), payload: Vec::new(), received: *time, place: place(*record, *time) };
         let read = records.last().map_or_else(Place::default, |(record, time)| place(*record, *time));
-        Brought { rows: records.iter().map(row).collect(), read, tip: records.is_empty(), closed: false }
+        let empty = records.is_empty();
+        Brought { rows: records.iter().map(row).collect(), read, empty, tip: empty, anew: false, closed: false }
     }
 
     fn merge(shards: &[(&str, &[&str])]) -> Merge {
@@ -403,6 +409,32 @@ mod tests {
         rest(&mut merge, "a");
         rest(&mut merge, "b");
         assert!(merge.is_empty_since(moment));
+    }
+
+    #[test]
+    fn a_shard_is_known_to_be_empty_by_an_iterator_that_an_empty_answer_gave() {
+        let mut merge = merge(&[("a", &[]), ("b", &[])]);
+        push(&mut merge, "b", brought(&[(1, 10)]));
+        push(&mut merge, "a", brought(&[(1, 5)]));
+        push(&mut merge, "b", brought(&[(2, 20)]));
+        assert_eq!(times(&mut merge), [5]);
+        // The iterators stand behind the records 5 and 7, and can be from before the end of the shard.
+        push(&mut merge, "a", brought(&[]));
+        push(&mut merge, "a", brought(&[(2, 7)]));
+        assert_eq!(times(&mut merge), [7]);
+        push(&mut merge, "a", brought(&[]));
+        assert!(!merge.has_next());
+        // So can one that was made for a place.
+        push(&mut merge, "a", Brought { anew: true, ..brought(&[]) });
+        assert!(!merge.has_next());
+        // Nor is anything known by records without rows, or when more is behind.
+        push(&mut merge, "a", Brought { empty: false, ..brought(&[]) });
+        push(&mut merge, "a", brought(&[]));
+        push(&mut merge, "a", Brought { tip: false, ..brought(&[]) });
+        push(&mut merge, "a", brought(&[]));
+        assert!(!merge.has_next());
+        push(&mut merge, "a", brought(&[]));
+        assert_eq!(times(&mut merge), [10, 20]);
     }
 
     #[test]

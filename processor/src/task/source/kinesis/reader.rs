@@ -117,6 +117,8 @@ struct Reader {
     all: Arc<Readers>,
     shard: Shard,
     iterator: Option<String>,
+    /// The iterator was made for a place; no answer gave it.
+    anew: bool,
     /// No iterator was had in this run.
     first: bool,
     /// It was said that it is read.
@@ -125,7 +127,7 @@ struct Reader {
 
 impl Reader {
     fn new(all: Arc<Readers>, shard: Shard) -> Self {
-        Self { all, shard, iterator: None, first: true, said: false }
+        Self { all, shard, iterator: None, anew: true, first: true, said: false }
     }
 
     /// Reads until the shard's end, or until there is no more to do; gives its id.
@@ -169,11 +171,11 @@ impl Reader {
     /// One question; gives how long after it the next one may be asked.
     async fn ask(&mut self, read: &Place) -> Result<Duration, Fault> {
         let all = Arc::clone(&self.all);
-        let iterator = match self.iterator.take() {
-            Some(iterator) => iterator,
-            None => all.client.iterator(&self.shard.id, self.begin(read)).await?,
+        let (iterator, anew) = match self.iterator.take() {
+            Some(iterator) => (iterator, self.anew),
+            None => (all.client.iterator(&self.shard.id, self.begin(read)).await?, true),
         };
-        self.first = false;
+        (self.first, self.anew) = (false, anew);
         let asked = all.desk.ask();
         let answer = match all.client.records(&iterator).await {
             Ok(answer) => answer,
@@ -186,6 +188,7 @@ impl Reader {
         self.iterator = answer.next_shard_iterator().map(str::to_owned);
         let bytes: usize = answer.records().iter().map(|record| record.data().as_ref().len()).sum();
         let brought = self.brought(&answer, read);
+        self.anew = false;
         if !std::mem::replace(&mut self.said, true) {
             tracing::info!(query = all.query, shard = self.shard.id, "reads a shard");
         }
@@ -217,7 +220,9 @@ impl Reader {
         let mut brought = Brought {
             rows: Vec::with_capacity(answer.records().len()),
             read: read.clone(),
+            empty: answer.records().is_empty(),
             tip: answer.millis_behind_latest().unwrap_or(0) == 0 && answer.records().len() < MOST_RECORDS,
+            anew: self.anew,
             closed: answer.next_shard_iterator().is_none(),
         };
         for record in answer.records() {
