@@ -46,8 +46,8 @@ pub(crate) fn journals(settings: &Settings, query: &StreamQuery, owner: &Owner) 
     for partitions in partitions(settings, &topic)?.chunks(AT_A_TIME) {
         let peeked: Vec<_> = std::thread::scope(|scope| {
             let looks: Vec<_> = partitions.iter().map(|partition| scope.spawn(|| look(*partition))).collect();
-            let fault = || Err(TaskError::Fatal("the look into a journal ended by a fault of the program".into()));
-            looks.into_iter().map(|look| look.join().unwrap_or_else(|_| fault())).collect()
+            let broken = || Err(TaskError::Fatal("the look into a journal ended by a fault of the program".into()));
+            looks.into_iter().map(|look| look.join().unwrap_or_else(|_| broken())).collect()
         });
         for (partition, peeked) in partitions.iter().zip(peeked) {
             journals.by_partition.insert(*partition, peeked.map_err(fault)?);

@@ -10,7 +10,8 @@ use common::Settings;
 use super::deliver::Deliverer;
 use super::error::TaskError;
 use super::journal::Writer;
-use crate::query::{Scope, StreamQuery};
+use super::membership::Workers;
+use crate::query::StreamQuery;
 
 /// Most shards whose clients are made in advance; the others of a wide topic make theirs when they start.
 const MOST: u32 = 4;
@@ -36,11 +37,7 @@ impl Spare {
     pub(crate) fn prepare(settings: &Settings, query: &StreamQuery) -> Arc<Self> {
         let spare = Self::default();
         if query.file.has_journal_topic() {
-            let shards = match query.scope {
-                Scope::Topic if query.merges() == 0 => 1,
-                Scope::Topic | Scope::Partition => settings.topics.partitions + query.merges(),
-            };
-            let made = (0..shards.min(MOST)).map_while(|_| {
+            let made = (0..Workers::shards(query, settings.topics.partitions).min(MOST)).map_while(|_| {
                 // Whoever needs them tries again, and says so.
                 Clients::create(settings, query).inspect_err(|error| tracing::debug!(%error, "no clients in advance")).ok()
             });

@@ -178,8 +178,7 @@ impl Publisher {
     fn rest(&mut self, until: Instant) -> Result<(), ProducerError> {
         loop {
             let left = until.saturating_duration_since(Instant::now());
-            self.producer.wait(left.min(self.longest_turn()));
-            self.turn(Duration::ZERO)?;
+            self.turn(left.min(self.longest_turn()))?;
             if self.around.stopped() || Instant::now() >= until {
                 return Ok(());
             }
