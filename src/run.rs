@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use broker::{Broker, BrokerConfig, Durability, External};
 use common::kafka::{LogError, TopicSpec, ensure_topics};
+use common::say::{complain, say_line};
 use common::{Settings, Shutdown, Telemetry, settings, telemetry};
 use processor::query::StreamQuery;
 
@@ -50,7 +51,7 @@ pub(crate) async fn run(mut settings: Settings) -> anyhow::Result<()> {
     settings.kafka.bootstrap_servers = reachable(broker.addr()).to_string();
     let result = match create_topics(&settings, &queries, &shutdown).await {
         Ok(()) => {
-            say_where(&http, &broker, &data_dir, &settings);
+            say_where(&http, &broker, &data_dir, &settings).unwrap_or_else(complain);
             run_parts(&settings, &telemetry, &ingest, &shutdown).await
         }
         // Ctrl-C before anything ran is a good end.
@@ -126,20 +127,20 @@ async fn create_topics(settings: &Settings, queries: &[StreamQuery], shutdown: &
     Ok(())
 }
 
-fn say_where(http: &str, broker: &Broker, data_dir: &Path, settings: &Settings) {
+fn say_where(http: &str, broker: &Broker, data_dir: &Path, settings: &Settings) -> std::io::Result<()> {
     let source = match settings.producer.replay.files.len() {
         0 if producer::takes_devices(settings) => producer::describe_devices(settings),
         0 => format!("{} simulated sensors, {} readings/s", settings.producer.simulator.sensors, settings.producer.simulator.rate),
         files => format!("{files} replayed file{}", if files == 1 { "" } else { "s" }),
     };
-    println!("Tidemark is running. Ctrl-C stops it.");
-    println!("  page    {http}");
-    println!("  kafka   {}  (readings in topic '{}')", broker.addr(), settings.topics.input);
+    say_line("Tidemark is running. Ctrl-C stops it.")?;
+    say_line(format_args!("  page    {http}"))?;
+    say_line(format_args!("  kafka   {}  (readings in topic '{}')", broker.addr(), settings.topics.input))?;
     if let Some(external) = broker.external_addr() {
-        println!("          {external}  for users from elsewhere");
+        say_line(format_args!("          {external}  for users from elsewhere"))?;
     }
-    println!("  data    {}", data_dir.display());
-    println!("  source  {source}");
+    say_line(format_args!("  data    {}", data_dir.display()))?;
+    say_line(format_args!("  source  {source}"))
 }
 
 /// Runs the three parts; stops them in the order of the data, each after the one before it has ended.

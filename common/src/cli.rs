@@ -8,6 +8,7 @@ use clap::{Args, Subcommand};
 use serde_json::Value;
 
 use crate::Settings;
+use crate::say::{complain, say, say_line};
 use crate::settings::{Faults, Flag, Loaded, load};
 
 /// Flags that every binary takes; flatten them into its own.
@@ -74,13 +75,13 @@ impl CommonArgs {
 /// [`Faults`] of a check: those that `check` finds, which looks closer than loading the settings does.
 pub fn config_command(command: &ConfigCommand, loaded: &Loaded, check: impl FnOnce(&Settings) -> Vec<String>) -> anyhow::Result<()> {
     match command {
-        ConfigCommand::Show => print!("{}", loaded.show()),
+        ConfigCommand::Show => say(loaded.show())?,
         ConfigCommand::Check => {
             let faults = check(&loaded.settings);
             if !faults.is_empty() {
                 return Err(Faults(faults).into());
             }
-            println!("the settings are fine");
+            say_line("the settings are fine")?;
         }
     }
     Ok(())
@@ -91,6 +92,6 @@ pub const EXIT_USAGE: u8 = 2;
 
 /// Prints `error` and its causes as one sentence and gives the exit code for it.
 pub fn fail(error: &anyhow::Error) -> ExitCode {
-    eprintln!("error: {error:#}");
+    complain(format_args!("error: {error:#}"));
     ExitCode::from(if error.downcast_ref::<Faults>().is_some() { EXIT_USAGE } else { 1 })
 }

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 
+use crate::say::{complain, say};
 use crate::settings::Http;
 use crate::status_page;
 
@@ -27,15 +28,14 @@ pub fn healthcheck(args: &HealthcheckArgs, settings: &Http, default: SocketAddr)
     let url = args.url.clone().unwrap_or_else(|| status_page::url(settings, default));
     match status_page::get(settings, &url, if args.live { "/livez" } else { "/readyz" }) {
         Ok((200, _)) => ExitCode::SUCCESS,
-        Ok((_, body)) => {
-            print!("{body}");
-            ExitCode::FAILURE
-        }
-        Err(error) => {
-            println!("no program answers at {url} ({error:#}); start it, or name its status page with --url");
-            ExitCode::FAILURE
-        }
+        Ok((_, body)) => unwell(&body),
+        Err(error) => unwell(&format!("no program answers at {url} ({error:#}); start it, or name its status page with --url\n")),
     }
+}
+
+fn unwell(why: &str) -> ExitCode {
+    say(why).unwrap_or_else(complain);
+    ExitCode::FAILURE
 }
 
 #[cfg(test)]

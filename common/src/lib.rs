@@ -17,6 +17,7 @@
 //! | [`telemetry`] | metrics registry, health, status, logs, and the HTTP listener that shows them |
 //! | [`shutdown`] | one signal to stop, with a deadline |
 //! | [`progress`] | how far a job with an end is: a bar, or lines in the log |
+//! | [`say`] | what a program says on standard output and error, whose reader may have gone |
 //! | [`cli`] | the flags and commands that all binaries have |
 //! | [`version`] | what `--version` says of a build |
 //! | [`why`] | the command that asks a processor what holds the next result back |
@@ -35,6 +36,7 @@ pub mod lifeline;
 pub mod mqtt;
 pub mod progress;
 pub mod reading;
+pub mod say;
 pub mod settings;
 pub mod shutdown;
 pub mod status_page;

@@ -31,8 +31,8 @@ impl Shutdown {
         tokio::spawn(async move {
             let mut next = async || tokio::select! { _ = interrupt.recv() => "SIGINT", _ = terminate.recv() => "SIGTERM" };
             let name = next().await;
-            tracing::info!(signal = name, "stopping: draining what is in flight (a second signal ends at once)");
             set.trigger();
+            tracing::info!(signal = name, "stopping: draining what is in flight (a second signal ends at once)");
             next().await;
             std::process::exit(130);
         });

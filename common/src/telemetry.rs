@@ -218,8 +218,11 @@ pub fn init_logs(level: &str) {
     use tracing_subscriber::EnvFilter;
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
     let ansi = std::io::stderr().is_terminal();
+    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(ansi);
+    // An event that cannot be written would be told to standard error, by a call that panics when that has no reader any more.
+    let subscriber = subscriber.log_internal_errors(false);
     // Tests call `run` several times in one process; the first subscriber stays.
-    if tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(ansi).try_init().is_err() {
+    if subscriber.try_init().is_err() {
         tracing::debug!("logging was set up before");
     }
 }

@@ -7,6 +7,7 @@ use anyhow::{Context as _, bail};
 use clap::{Args, ValueEnum};
 use serde_json::Value;
 
+use crate::say::say;
 use crate::settings::Http;
 use crate::status_page;
 
@@ -41,8 +42,7 @@ pub fn why(args: &WhyArgs, settings: &Http, default: SocketAddr) -> anyhow::Resu
     let url = args.url.clone().unwrap_or_else(|| status_page::url(settings, default));
     let status =
         fetch(settings, &url).with_context(|| format!("no processor answers at {url}; start it, or name its status page with --url"))?;
-    print!("{}", answer(&status, args, &url)?);
-    Ok(())
+    Ok(say(answer(&status, args, &url)?)?)
 }
 
 fn answer(status: &Value, args: &WhyArgs, url: &str) -> anyhow::Result<String> {

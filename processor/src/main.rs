@@ -8,6 +8,7 @@ use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use common::cli::{CommonArgs, ConfigCommand, Flags, config_command, fail};
 use common::healthcheck::{HealthcheckArgs, healthcheck};
+use common::say::{complain, say_line};
 use common::why::{WhyArgs, why};
 use common::{Shutdown, Telemetry, telemetry};
 use processor::commands::{CheckArgs, ExplainArgs, LanesCommand, LedgerArgs, check, explain, lanes, ledger};
@@ -94,7 +95,7 @@ async fn serve(settings: common::Settings) -> anyhow::Result<()> {
     let listening = Shutdown::manual();
     let router = telemetry.router().merge(processor::router()).merge(Questions::router(&settings.sql));
     let (url, listener) = telemetry::serve_as(&settings.http, LISTEN, router, listening.clone()).await?;
-    println!("metrics, health and status on {url}");
+    say_line(format_args!("metrics, health and status on {url}")).unwrap_or_else(complain);
     let result = processor::run(settings, telemetry, shutdown).await;
     listening.trigger();
     listener.await.context("the HTTP listener")?;

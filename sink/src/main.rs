@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 use common::cli::{CommonArgs, ConfigCommand, Flags, config_command, fail};
 use common::healthcheck::{HealthcheckArgs, healthcheck};
+use common::say::say_line;
 use common::version::VERSION;
 use common::{Settings, Shutdown, Telemetry, telemetry};
 use sink::verify::Span;
@@ -98,7 +99,7 @@ fn verify(settings: &Settings, command: &Verify) -> anyhow::Result<ExitCode> {
     let ever = Span::default();
     let span = Span { from_ms: command.from.unwrap_or(ever.from_ms), to_ms: command.until.unwrap_or(ever.to_ms) };
     let report = sink::verify::verify(settings, command.output.as_deref(), span, command.limit)?;
-    println!("{report}");
+    say_line(&report)?;
     Ok(if report.is_equal() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 

@@ -1,11 +1,12 @@
 //! The command `sql`: asks a running program, and prints the answer.
 
-use std::io::{Read as _, Write as _};
+use std::io::Read as _;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use clap::{Args, ValueEnum};
+use common::say::{complain, say};
 use common::settings::Settings;
 use common::status_page;
 use serde::Deserialize;
@@ -80,16 +81,12 @@ pub fn sql(args: &SqlArgs, settings: &Settings, default: SocketAddr) -> anyhow::
         } else {
             let answer: Answer = serde_json::from_str(&answer).context("the answer is not the one of this release")?;
             if args.output == Output::Csv && answer.truncated {
-                eprintln!("these are the first {} rows of more", answer.rows.len());
+                complain(format_args!("these are the first {} rows of more", answer.rows.len()));
             }
             if args.output == Output::Csv { print::csv(&answer) } else { print::text(&answer) }
         }
     };
-    match std::io::stdout().write_all(shown.as_bytes()) {
-        // Whoever reads has had enough, as `head` has.
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
-        written => written.context("the answer cannot be printed"),
-    }
+    Ok(say(shown)?)
 }
 
 fn statement(args: &SqlArgs) -> anyhow::Result<String> {

@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::Context as _;
 use clap::Args;
+use common::say::say_line;
 use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType};
 
 use super::secrets::Secrets;
@@ -53,7 +54,7 @@ pub(crate) fn certificates(args: &CertificatesArgs) -> anyhow::Result<()> {
     for name in &args.names {
         secrets.write(name, "ca.pem", &authority)?;
         if is_fresh(&args.secrets.join(name).join("keystore.pem")) {
-            println!("{name}: kept");
+            say_line(format_args!("{name}: kept"))?;
             continue;
         }
         let key = KeyPair::generate().context("a key cannot be made")?;
@@ -63,7 +64,7 @@ pub(crate) fn certificates(args: &CertificatesArgs) -> anyhow::Result<()> {
         secrets.write(name, "tls.pem", &certificate)?;
         // Last: it says that all are there.
         secrets.write(name, "keystore.pem", &format!("{}{certificate}", key.serialize_pem()))?;
-        println!("{name}: made, valid for {VALID_DAYS} days");
+        say_line(format_args!("{name}: made, valid for {VALID_DAYS} days"))?;
     }
     Ok(())
 }

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use clap::Args;
+use common::say::say_line;
 use common::{Settings, Shutdown, telemetry};
 use sink::influxdb::{Access, Administrator, PrepareError, Prepared, prepare};
 
@@ -54,12 +55,12 @@ pub(crate) fn setup(args: &SetupArgs, settings: &Settings) -> anyhow::Result<()>
         let shutdown = Shutdown::on_signals().context("signal handlers cannot be set")?;
         Ok::<_, anyhow::Error>(topics::prepare(&settings, &queries, &shutdown).await?)
     })?;
-    topics.iter().for_each(|line| println!("{line}"));
+    topics.iter().try_for_each(say_line)?;
     prepare_database(&settings, &secrets, Duration::from_secs(args.wait))?;
-    println!(
+    say_line(format_args!(
         "bucket {} of organisation {}: a token that may write it, one that may read it",
         settings.sink.influxdb.bucket, settings.sink.influxdb.org
-    );
+    ))?;
     Ok(())
 }
 

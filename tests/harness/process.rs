@@ -27,6 +27,11 @@ impl Process {
         Self { name: name.into(), child, lines, readers: readers.into_iter().flatten().collect(), started: Instant::now() }
     }
 
+    /// A child whose output is somebody else's.
+    pub(crate) fn adopt(name: &str, child: Child) -> Self {
+        Self { name: name.into(), child, lines: Arc::default(), readers: Vec::new(), started: Instant::now() }
+    }
+
     pub(crate) fn started(&self) -> Instant {
         self.started
     }

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 use common::Settings;
+use common::say::say_line;
 
 use super::{exit, look};
 use crate::task::change::{Verdict, journals};
@@ -24,7 +25,7 @@ pub struct CheckArgs {
 pub fn check(args: CheckArgs, settings: &Settings) -> anyhow::Result<ExitCode> {
     let mut fits = true;
     for query in compile_queries(&settings.processor.queries)? {
-        println!("{query}");
+        say_line(&query)?;
         if args.against_log && query.file.has_journal_topic() {
             let name = query.file.name.clone();
             let verdict = look(settings, move |settings, owner| {
@@ -32,7 +33,7 @@ pub fn check(args: CheckArgs, settings: &Settings) -> anyhow::Result<ExitCode> {
                 let input = u32::try_from(input).ok().filter(|input| *input > 0);
                 Ok(Verdict::of(&query, &journals(settings, &query, owner)?, input))
             })?;
-            println!("  state   {}", verdict.sentence(&name));
+            say_line(format_args!("  state   {}", verdict.sentence(&name)))?;
             fits &= verdict.goes_on();
         }
     }

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use anyhow::{Context as _, bail};
 use clap::Args;
 use common::Settings;
+use common::say::{say, say_line};
 
 use super::text::{parse_time, table, time};
 use super::{OutputFormat, exit, look, query};
@@ -40,8 +41,8 @@ pub fn explain(args: &ExplainArgs, settings: &Settings) -> anyhow::Result<ExitCo
     let key = args.key.clone().into_bytes();
     let explanation = look(settings, move |settings, owner| Explain { settings, query, start, key, owner }.run())?;
     match args.output {
-        OutputFormat::Json => println!("{}", serde_json::to_string_pretty(&explanation)?),
-        OutputFormat::Text => print!("{}", to_text(&explanation)),
+        OutputFormat::Json => say_line(serde_json::to_string_pretty(&explanation)?)?,
+        OutputFormat::Text => say(to_text(&explanation))?,
     }
     Ok(exit(explanation.equal))
 }

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Subcommand, ValueEnum};
 use common::Settings;
+use common::say::{say, say_line};
 use serde_json::{Value, json};
 
 use super::text::{table, time};
@@ -85,8 +86,8 @@ pub fn lanes(command: &LanesCommand, settings: &Settings) -> anyhow::Result<Exit
 fn ls(settings: &Settings, output: OutputFormat) -> anyhow::Result<ExitCode> {
     let counts = look(settings, count)?;
     match output {
-        OutputFormat::Json => println!("{}", serde_json::to_string_pretty(&counts)?),
-        OutputFormat::Text if counts.is_empty() => println!("the lanes are empty"),
+        OutputFormat::Json => say_line(serde_json::to_string_pretty(&counts)?)?,
+        OutputFormat::Text if counts.is_empty() => say_line("the lanes are empty")?,
         OutputFormat::Text => {
             let row = |count: &crate::task::lanes::LaneCount| {
                 let lane = count.lane.name().to_owned();
@@ -94,7 +95,7 @@ fn ls(settings: &Settings, output: OutputFormat) -> anyhow::Result<ExitCode> {
                 vec![lane, query, reason, count.count.to_string(), time(count.first), time(count.last)]
             };
             let rows: Vec<Vec<String>> = counts.iter().map(row).collect();
-            print!("{}", table(&["lane", "query", "reason", "count", "first", "last"], &rows));
+            say(table(&["lane", "query", "reason", "count", "first", "last"], &rows))?;
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -109,9 +110,9 @@ fn stage(settings: &Settings, given: &str) -> anyhow::Result<String> {
 fn show(settings: &Settings, wanted: Wanted, limit: usize, output: OutputFormat) -> anyhow::Result<ExitCode> {
     let rows = look(settings, move |settings, owner| newest(settings, &wanted, limit, owner))?;
     match output {
-        OutputFormat::Json => println!("{}", serde_json::to_string_pretty(&rows.iter().map(to_json).collect::<Vec<_>>())?),
-        OutputFormat::Text if rows.is_empty() => println!("there are no such rows"),
-        OutputFormat::Text => rows.iter().for_each(|row| println!("{}", to_text(row))),
+        OutputFormat::Json => say_line(serde_json::to_string_pretty(&rows.iter().map(to_json).collect::<Vec<_>>())?)?,
+        OutputFormat::Text if rows.is_empty() => say_line("there are no such rows")?,
+        OutputFormat::Text => rows.iter().try_for_each(|row| say_line(to_text(row)))?,
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -147,8 +148,8 @@ fn replay(settings: &Settings, given: &str, lane: Lanes, dry_run: bool, output: 
     let query = query(settings, given)?;
     let report = look(settings, move |settings, owner| Replay { settings, query, lane: lane.one(), dry_run, owner }.run())?;
     match output {
-        OutputFormat::Json => println!("{}", serde_json::to_string_pretty(&report)?),
-        OutputFormat::Text => print!("{}", summary(&report)),
+        OutputFormat::Json => say_line(serde_json::to_string_pretty(&report)?)?,
+        OutputFormat::Text => say(summary(&report))?,
     }
     Ok(exit(!report.is_partial()))
 }

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 use common::Settings;
+use common::say::{say, say_line};
 use serde::Serialize;
 use serde_json::json;
 
@@ -57,8 +58,8 @@ pub fn ledger(args: LedgerArgs, settings: &Settings) -> anyhow::Result<ExitCode>
     }
     let balances = accounts.iter().all(|account| account.ledger.imbalance() == 0);
     match args.output {
-        OutputFormat::Json => println!("{}", serde_json::to_string_pretty(&json!({ "balances": balances, "partitions": accounts }))?),
-        OutputFormat::Text => print!("{}", text(&accounts, balances)),
+        OutputFormat::Json => say_line(serde_json::to_string_pretty(&json!({ "balances": balances, "partitions": accounts }))?)?,
+        OutputFormat::Text => say(text(&accounts, balances))?,
     }
     Ok(exit(balances))
 }
