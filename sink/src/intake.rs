@@ -477,8 +477,7 @@ fn config(settings: &Settings, output: &str) -> rdkafka::ClientConfig {
         .set("queued.min.messages", "10000")
         // With that many fetched ahead librdkafka would look away for a second, and a batch takes a fraction of it.
         .set("fetch.queue.backoff.ms", "10")
-        .set("queued.max.messages.kbytes", "8192")
-        .set("fetch.wait.max.ms", "250");
+        .set("queued.max.messages.kbytes", "8192");
     if let Some(id) = &settings.sink.instance_id {
         config.set("group.instance.id", id);
     }

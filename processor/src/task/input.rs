@@ -136,6 +136,21 @@ const ON_ITS_WAY: Duration = Duration::from_millis(2);
 /// After this long without a row, offsets at the end of a partition hold none.
 const SETTLED: Duration = Duration::from_secs(10);
 
+/// The log holds a fetch of a quiet partition so long. Rows end it at once, and each is some wake-ups of both.
+const LONGEST_FETCH: Duration = Duration::from_millis(500);
+
+/// Each answer without rows says where the log ends, which somebody may wait for: a bounded run for its own end, a `continuous` one that catches
+/// up, and the clock that closes idle partitions. The latter asks for the end as well, behind the fetch, as Kafka answers a connection in turn.
+fn longest_fetch(query: &StreamQuery) -> Duration {
+    let shortest = Duration::from_millis(100);
+    let trigger = query.file.query.trigger;
+    if trigger.is_bounded() || matches!(trigger, Trigger::Continuous(_)) {
+        return shortest;
+    }
+    let idle = query.file.source.idle_timeout().map(|timeout| timeout.duration() / 10);
+    idle.map_or(LONGEST_FETCH, |tenth| tenth.clamp(shortest, LONGEST_FETCH))
+}
+
 fn ends<'a>(
     consumer: &BaseConsumer<Quiet>,
     topic: &str,
@@ -242,9 +257,7 @@ impl Reader {
             // An offset that is gone must be said, never jumped over.
             .set("auto.offset.reset", "error")
             .set("enable.partition.eof", "true")
-            // Each answer without rows says where the log ends, which a bounded run waits for; and whoever asks for the end of an idle partition
-            // waits for the fetch before it, as Kafka answers a connection in turn.
-            .set("fetch.wait.max.ms", "100")
+            .set("fetch.wait.max.ms", longest_fetch(query).as_millis().to_string())
             .set("fetch.error.backoff.ms", "50")
             // A full queue must not stop fetching for the default second: that would halve the speed of a catch-up.
             .set("fetch.queue.backoff.ms", "5")
@@ -372,7 +385,7 @@ impl Source for Reader {
     /// Whether the log says that nothing lies beyond `offset`: no row, that is. A transaction ends with offsets that hold none, so an end
     /// beyond it counts when it has stayed where it is for a while without a row coming.
     fn stands_at_end(&mut self, partition: i32, offset: i64) -> bool {
-        let answer = self.drain.consumer().fetch_watermarks(&self.topic, partition, Duration::from_millis(500));
+        let answer = self.drain.consumer().fetch_watermarks(&self.topic, partition, LONGEST_FETCH + Duration::from_secs(1));
         let Ok((_first, end)) = answer else {
             self.ends_heard.remove(&partition);
             return false;

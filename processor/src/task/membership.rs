@@ -42,6 +42,8 @@ const STALLED: Duration = Duration::from_secs(60);
 const RETRY: Duration = Duration::from_millis(500);
 /// How long a log that was away may take to answer that it is back.
 const PROBE: Duration = Duration::from_millis(200);
+/// Longest wait for news of the group without looking after the workers, and whether to stop.
+const TURN: Duration = Duration::from_millis(200);
 
 /// The consumer group of a query.
 pub(crate) fn group(query: &StreamQuery) -> String {
@@ -345,7 +347,7 @@ fn run_group(workers: &Arc<Workers>, shutdown: &Shutdown) -> Result<Vec<Ended>, 
     let (mut reported, mut counted, mut said, mut shown) = (Instant::now(), Instant::now(), false, Shown::default());
     let (mut lifeline, mut away) = (Lifeline::new(&workers.settings.kafka.bootstrap_servers), false);
     while !shutdown.is_set() {
-        match consumer.poll(Duration::from_millis(50)) {
+        match consumer.poll(TURN) {
             None | Some(Ok(_)) => {}
             Some(Err(error)) => {
                 away |= error.rdkafka_error_code() == Some(RDKafkaErrorCode::AllBrokersDown);
@@ -434,30 +436,44 @@ impl Shown {
 
 /// Shows the positions to the group, for the usual tools, and asks for the ends of the input. Nothing depends on either.
 fn report<C: ConsumerContext>(workers: &Workers, consumer: &BaseConsumer<C>, shown: &mut Shown) {
-    let topic = &workers.query.file.source.topic;
-    let (mut offsets, mut away) = (TopicPartitionList::new(), false);
-    for (partition, position) in workers.status.positions() {
-        if let Some(position) = position
-            && let Err(error) = offsets.add_partition_offset(topic, partition, Offset::Offset(position))
-        {
-            tracing::debug!(%error, "a position cannot be shown to the group");
-        }
-        // One unanswered question is enough to know that the log is away; this thread has a group to look after.
-        if away {
-            continue;
-        }
-        match consumer.fetch_watermarks(topic, partition, Duration::from_millis(500)) {
-            Ok((_, end)) => workers.status.set_end(partition, end),
-            Err(_) => away = true,
+    let (mut offsets, mut news) = (TopicPartitionList::new(), BTreeMap::new());
+    let positions = workers.status.positions();
+    for (partition, position) in &positions {
+        if let Some(position) = *position {
+            news.insert(*partition, position);
+            add(&mut offsets, workers, *partition, Offset::Offset(position));
         }
     }
-    workers.status.set_answers(!away);
-    let positions = workers.status.positions().into_iter().filter_map(|(partition, position)| Some((partition, position?))).collect();
+    workers.status.set_answers(ask_ends(workers, consumer, positions.iter().map(|(partition, _)| *partition)));
     if offsets.count() > 0
-        && shown.is_news(positions)
+        && shown.is_news(news)
         && let Err(error) = consumer.commit(&offsets, CommitMode::Async)
     {
         tracing::debug!(%error, "positions could not be shown to the group");
+    }
+}
+
+/// Asks for the ends of all partitions at once: with a time of -1 Kafka's `ListOffsets` gives the end. Gives whether the log has answered.
+fn ask_ends<C: ConsumerContext>(workers: &Workers, consumer: &BaseConsumer<C>, partitions: impl Iterator<Item = i32>) -> bool {
+    let mut asked = TopicPartitionList::new();
+    partitions.for_each(|partition| add(&mut asked, workers, partition, Offset::End));
+    if asked.count() == 0 {
+        return true;
+    }
+    let Ok(ends) = consumer.offsets_for_times(asked, Duration::from_millis(500)) else { return false };
+    let mut answers = true;
+    for end in ends.elements() {
+        match (end.error(), end.offset()) {
+            (Ok(()), Offset::Offset(offset)) => workers.status.set_end(end.partition(), offset),
+            _ => answers = false,
+        }
+    }
+    answers
+}
+
+fn add(list: &mut TopicPartitionList, workers: &Workers, partition: i32, offset: Offset) {
+    if let Err(error) = list.add_partition_offset(&workers.query.file.source.topic, partition, offset) {
+        tracing::debug!(%error, "a partition cannot be asked for");
     }
 }
 

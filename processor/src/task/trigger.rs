@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use crate::query::file::Trigger;
 
-/// Longest wait without looking whether to stop.
-const PATIENCE: Duration = Duration::from_millis(100);
+/// Longest wait for rows without looking whether to stop, and at the clock.
+const PATIENCE: Duration = Duration::from_millis(200);
 
 /// The pace of one worker. `now_ms` is the wall clock, for ticks at multiples of the interval as Spark has them.
 #[derive(Debug)]

@@ -30,7 +30,7 @@ use crate::source::{BATCH, Content, DeadRow, Delivery, Next, Progress, Source};
 use crate::summary::Summary;
 
 /// Longest sleep of a turn.
-const IDLE_TURN: Duration = Duration::from_millis(100);
+const IDLE_TURN: Duration = Duration::from_millis(250);
 /// The same while records are under way that were refused in company.
 const ALONE_TURN: Duration = Duration::from_millis(5);
 /// While the queue is full; librdkafka's own threads go on sending meanwhile.
