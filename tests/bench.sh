@@ -48,7 +48,10 @@ sql = """SELECT sensor_id, unix_millis(window.start) AS window_start, unix_milli
 [sink]
 topic = "\$OUT_TOPIC"
 QUERY
-exec "$PWD/target/release/processor" --bootstrap-servers "\$BROKERS" --http-listen 127.0.0.1:0 --query "\$STATE_DIR/\$name.toml"
+# Every peer says when it begins to read, so that its start is a column of its own: here by the line about what was restored.
+exec "$PWD/target/release/processor" --bootstrap-servers "\$BROKERS" --http-listen 127.0.0.1:0 --query "\$STATE_DIR/\$name.toml" \
+    > >(exec sed --unbuffered '0,/: restored /{/: restored /e date +"PEER_READY %s%3N"
+}') 2>&1
 PEER
     chmod +x "$command"
     "$bench/run.sh" setup rust
