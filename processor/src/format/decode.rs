@@ -12,7 +12,7 @@ use arrow::error::ArrowError;
 
 use super::column::{Column, Misfit};
 use super::explain;
-use super::json::{self, Fault, Scanner, Token};
+use super::json::{self, Fault, Quoted, Scanner, Token};
 
 /// A null payload: a tombstone, or a record that never had a value.
 pub const EMPTY: &str = "empty";
@@ -58,7 +58,7 @@ pub struct DeadRow {
 struct Names {
     /// As they stand in a record, quotes included: producers write the fields in one order, so that the next column's name is
     /// tried first and costs one comparison.
-    quoted: Vec<Vec<u8>>,
+    quoted: Vec<Quoted>,
     by_name: HashMap<Vec<u8>, usize>,
 }
 
@@ -147,7 +147,7 @@ fn scan<'a>(text: &'a str, names: &Names, tokens: &mut [Token<'a>]) -> Result<()
 
 impl Names {
     fn new<'a>(names: impl Iterator<Item = &'a str> + Clone) -> Self {
-        let quoted = names.clone().map(|name| serde_json::to_vec(name).unwrap_or_default()).collect();
+        let quoted = names.clone().map(|name| Quoted::new(serde_json::to_vec(name).unwrap_or_default())).collect();
         let by_name = names.enumerate().map(|(at, name)| (name.as_bytes().to_vec(), at)).collect();
         Self { quoted, by_name }
     }
@@ -279,6 +279,23 @@ mod tests {
         assert_eq!(decoded.batch.column(2).as_primitive::<Float64Type>().value(0), 2.0);
         assert_eq!(decoded.batch.column(4).as_primitive::<Int64Type>().value(0), 5);
         assert_eq!(decoded.dead[0].detail, "at byte 17: expected a value, found '}'");
+    }
+
+    #[test]
+    fn names_of_any_length_are_found_at_any_place() {
+        let names = ["", "a", "a_name_of_13b", "a_name_of_14_b", "a_name_of_15__b", "one_that_is_longer_than_16_bytes", "ä€😀"];
+        let schema = schema(&names.map(|name| (name, DataType::Int64)));
+        let inside: Vec<String> = (0..).zip(names).map(|(at, name)| format!(r#""{name}":{at}"#)).collect();
+        let (whole, mut other) = (inside.join(","), inside.clone());
+        other.reverse();
+        let cut: Vec<String> = names.map(|name| format!(r#""{}_":7"#, name.trim_end_matches(['b', 's']))).to_vec();
+        for (fields, wanted) in [(whole, true), (other.join(" , "), true), (cut.join(","), false)] {
+            let decoded = decode(schema.clone(), &[format!("{{{fields}}}").as_bytes()]);
+            for (at, column) in (0..).zip(decoded.batch.columns()) {
+                assert_eq!(column.is_valid(0), wanted, "{fields}");
+                assert!(!wanted || column.as_primitive::<Int64Type>().value(0) == at, "{fields}");
+            }
+        }
     }
 
     #[test]

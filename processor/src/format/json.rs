@@ -33,6 +33,32 @@ pub(super) enum Token<'a> {
     Object,
 }
 
+/// A field's name as it stands in a record, quotes included.
+#[derive(Debug)]
+pub(super) struct Quoted {
+    text: Vec<u8>,
+    /// Its first sixteen bytes, zeros behind its end, and the bits that it has of them: most names are compared at once.
+    head: u128,
+    mask: u128,
+}
+
+impl Quoted {
+    pub(super) fn new(text: Vec<u8>) -> Self {
+        let mut head = [0; 16];
+        head.iter_mut().zip(&text).for_each(|(byte, of_text)| *byte = *of_text);
+        let mask = (0..text.len().min(16)).fold(0, |mask, _| mask << 8 | 0xFF);
+        Self { text, head: u128::from_le_bytes(head), mask }
+    }
+
+    #[inline]
+    fn begins(&self, record: &[u8]) -> bool {
+        match record.first_chunk() {
+            Some(head) if self.text.len() <= head.len() => u128::from_le_bytes(*head) & self.mask == self.head,
+            _ => record.starts_with(&self.text),
+        }
+    }
+}
+
 /// How many bytes stand before the first that a string may not simply hold: a quote, a backslash, a control character. Looks at eight at a time,
 /// and leaves the last few.
 #[inline]
@@ -75,9 +101,9 @@ impl<'a> Scanner<'a> {
 
     /// Steps over the next field's name if it is `quoted`, the expected one.
     #[inline]
-    pub(super) fn take_name(&mut self, quoted: &[u8]) -> bool {
-        let same = self.bytes.get(self.at..).is_some_and(|rest| rest.starts_with(quoted));
-        self.at += if same { quoted.len() } else { 0 };
+    pub(super) fn take_name(&mut self, quoted: &Quoted) -> bool {
+        let same = self.bytes.get(self.at..).is_some_and(|rest| quoted.begins(rest));
+        self.at += if same { quoted.text.len() } else { 0 };
         same
     }
 
