@@ -12,6 +12,7 @@
 #   tests/bench.sh appliance          everything in one process: at RATE (200_000), at 1,000/s, and doing nothing (READ_SECONDS: 20)
 #   tests/bench.sh shared             by the benchmark in ../shared/bench, where it is: its generator, its oracle, its table; with
 #                                     PEERS="flink-stream ks-rocksdb" those before and after it, and librdkafka alone (Maven)
+#                                     with LAT_SECS=60 its latency at 20,000 readings/s as well
 #
 # KAFKA=apache takes Apache Kafka instead of the embedded log (Java 17 or later, Maven).
 set -euo pipefail
@@ -73,6 +74,7 @@ PEER
         [[ -z ${PEERS:-} ]] || "$bench/run.sh" peers $PEERS
         [[ $round == after ]] || RUNS=${RUNS:-3} "$bench/run.sh" --peer tidemark --cmd "$command"
     done
+    [[ -z ${LAT_SECS:-} ]] || "$bench/run.sh" --peer tidemark --cmd "$command" --latency
     "$bench/run.sh" table
 }
 
@@ -85,5 +87,5 @@ case ${1:-} in
     simulator) own the_simulator_into_the_log ;;
     appliance) own the_whole_appliance ;;
     shared) shared ;;
-    *) sed -n '2,17p' "${BASH_SOURCE[0]}"; exit 2 ;;
+    *) sed -n '2,18p' "${BASH_SOURCE[0]}"; exit 2 ;;
 esac
