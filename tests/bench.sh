@@ -87,5 +87,5 @@ case ${1:-} in
     simulator) own the_simulator_into_the_log ;;
     appliance) own the_whole_appliance ;;
     shared) shared ;;
-    *) sed -n '2,18p' "${BASH_SOURCE[0]}"; exit 2 ;;
+    *) sed -n '2,17p' "${BASH_SOURCE[0]}"; exit 2 ;;
 esac
