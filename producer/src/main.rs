@@ -2,13 +2,13 @@
 
 mod args;
 
-use std::io::Write as _;
 use std::net::SocketAddr;
 use std::process::ExitCode;
 
 use clap::Parser as _;
 use common::cli::{config_command, fail};
 use common::healthcheck::healthcheck;
+use common::say::{complain, say_line};
 use common::telemetry::{init_logs, serve_as};
 use common::{Settings, Shutdown, Telemetry};
 
@@ -47,7 +47,7 @@ async fn work(settings: Settings, simulate: bool) -> anyhow::Result<()> {
     let ingest = producer::Ingest::default();
     let router = telemetry.router().merge(ingest.router(&settings.producer.ingest));
     let (url, server) = serve_as(&settings.http, DEFAULT_LISTEN, router, listening.clone()).await?;
-    say(&format!("status, metrics and health: {url}/status /metrics /livez /readyz"));
+    say_line(format_args!("status, metrics and health: {url}/status /metrics /livez /readyz")).unwrap_or_else(complain);
     let result = if simulate && settings.producer.simulator.mqtt.connection.url.is_some() {
         producer::devices::run(settings, telemetry, shutdown).await
     } else {
@@ -55,13 +55,6 @@ async fn work(settings: Settings, simulate: bool) -> anyhow::Result<()> {
     };
     listening.trigger();
     server.await?;
-    say(&result?.to_string());
+    say_line(result?).unwrap_or_else(complain);
     Ok(())
-}
-
-/// A line for people on standard output. Nobody may be reading there any more (`producer | head -1`): that is no reason to stop.
-fn say(line: &str) {
-    if let Err(error) = writeln!(std::io::stdout(), "{line}") {
-        tracing::debug!(%error, "standard output is closed");
-    }
 }
