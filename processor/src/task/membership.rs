@@ -436,27 +436,22 @@ impl Shown {
 
 /// Shows the positions to the group, for the usual tools, and asks for the ends of the input. Nothing depends on either.
 fn report<C: ConsumerContext>(workers: &Workers, consumer: &BaseConsumer<C>, shown: &mut Shown) {
-    let (mut offsets, mut news) = (TopicPartitionList::new(), BTreeMap::new());
     let positions = workers.status.positions();
-    for (partition, position) in &positions {
-        if let Some(position) = *position {
-            news.insert(*partition, position);
-            add(&mut offsets, workers, *partition, Offset::Offset(position));
-        }
-    }
-    workers.status.set_answers(ask_ends(workers, consumer, positions.iter().map(|(partition, _)| *partition)));
+    let ends = of_input(workers, positions.iter().map(|(partition, _)| (*partition, Offset::End)));
+    workers.status.set_answers(ask_ends(workers, consumer, ends));
+    let known: BTreeMap<i32, i64> = positions.into_iter().filter_map(|(partition, position)| Some((partition, position?))).collect();
+    let offsets = of_input(workers, known.iter().map(|(partition, position)| (*partition, Offset::Offset(*position))));
     if offsets.count() > 0
-        && shown.is_news(news)
+        && shown.is_news(known)
         && let Err(error) = consumer.commit(&offsets, CommitMode::Async)
     {
         tracing::debug!(%error, "positions could not be shown to the group");
     }
 }
 
-/// Asks for the ends of all partitions at once: with a time of -1 Kafka's `ListOffsets` gives the end. Gives whether the log has answered.
-fn ask_ends<C: ConsumerContext>(workers: &Workers, consumer: &BaseConsumer<C>, partitions: impl Iterator<Item = i32>) -> bool {
-    let mut asked = TopicPartitionList::new();
-    partitions.for_each(|partition| add(&mut asked, workers, partition, Offset::End));
+/// Asks for the ends of all partitions at once: with `Offset::End` for a time, Kafka's `ListOffsets` gives the end. Gives whether the log has
+/// answered.
+fn ask_ends<C: ConsumerContext>(workers: &Workers, consumer: &BaseConsumer<C>, asked: TopicPartitionList) -> bool {
     if asked.count() == 0 {
         return true;
     }
@@ -471,10 +466,15 @@ fn ask_ends<C: ConsumerContext>(workers: &Workers, consumer: &BaseConsumer<C>, p
     answers
 }
 
-fn add(list: &mut TopicPartitionList, workers: &Workers, partition: i32, offset: Offset) {
-    if let Err(error) = list.add_partition_offset(&workers.query.file.source.topic, partition, offset) {
-        tracing::debug!(%error, "a partition cannot be asked for");
+/// Partitions of the input with an offset each.
+fn of_input(workers: &Workers, offsets: impl Iterator<Item = (i32, Offset)>) -> TopicPartitionList {
+    let mut list = TopicPartitionList::new();
+    for (partition, offset) in offsets {
+        if let Err(error) = list.add_partition_offset(&workers.query.file.source.topic, partition, offset) {
+            tracing::debug!(%error, "a partition's offset cannot be asked for or shown");
+        }
     }
+    list
 }
 
 /// Asks how many partitions the input has now.
