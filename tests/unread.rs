@@ -42,15 +42,11 @@ fn the_three_programs_go_on_and_stop_when_nobody_reads_what_they_say() {
     let query = Query::new("unread", "10 seconds");
     run_unread("processor", house.processor_command(&[&query]));
     run_unread("producer", house.command("producer"));
-    let mut sink = house.command("sink");
-    sink.env("TIDEMARK_SINK__SQLITE__PATH", house.database());
-    run_unread("sink", sink);
+    run_unread("sink", house.sink_command());
 }
 
 #[test]
 fn the_appliance_goes_on_and_stops_when_nobody_reads_what_it_says() {
     let dir = tempfile::Builder::new().prefix("tidemark-test-").tempdir().unwrap();
-    let mut command = appliance::command();
-    command.arg("--data-dir").arg(dir.path()).args(["--kafka-port", "0", "--http-port", "0"]);
-    run_unread("tidemark", command);
+    run_unread("tidemark", appliance::command_in(dir.path()));
 }

@@ -31,14 +31,19 @@ pub(crate) fn command() -> Command {
     binaries::command("tidemark")
 }
 
+/// The same on free ports.
+pub(crate) fn command_in(data_dir: &Path) -> Command {
+    let mut command = command();
+    command.arg("--data-dir").arg(data_dir).args(["--kafka-port", "0", "--http-port", "0"]);
+    command
+}
+
 impl Appliance {
     /// Starts it on free ports and waits until it says where to look.
     #[track_caller]
     pub(crate) fn start(data_dir: &Path, arguments: &[&str]) -> Self {
         let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut command = command();
-        command.arg("--data-dir").arg(data_dir).args(["--kafka-port", "0", "--http-port", "0"]).args(arguments);
-        let mut process = Process::start("tidemark", &mut command);
+        let mut process = Process::start("tidemark", command_in(data_dir).args(arguments));
         let page = process.wait_line("where the page is", LIMIT, http::address_in);
         let kafka =
             process.wait_line("where the log is", LIMIT, |line| line.strip_prefix("  kafka")?.split_whitespace().next()?.parse().ok());

@@ -81,9 +81,15 @@ impl House<'_> {
         Process::start("processor", &mut self.processor_command(queries))
     }
 
+    pub(crate) fn sink_command(&self) -> Command {
+        let mut command = self.command("sink");
+        command.env("TIDEMARK_SINK__SQLITE__PATH", self.database());
+        command
+    }
+
     /// `sink` into [`House::database`].
     pub(crate) fn sink(&self) -> Process {
-        Process::start("sink", self.command("sink").env("TIDEMARK_SINK__SQLITE__PATH", self.database()))
+        Process::start("sink", &mut self.sink_command())
     }
 
     pub(crate) fn database(&self) -> PathBuf {
