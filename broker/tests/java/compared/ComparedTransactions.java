@@ -68,6 +68,7 @@ class ComparedTransactions extends Compared {
             producer.beginTransaction();
             producer.abortTransaction();
         }
+        ended(topic);
         at.say("committed", seen(topic, 0, "read_committed"));
         at.say("uncommitted", seen(topic, 0, "read_uncommitted"));
         try (var consumer = consumer("isolation.level", "read_committed")) {
@@ -112,18 +113,24 @@ class ComparedTransactions extends Compared {
         });
         idle.close(Duration.ZERO);
         fresh.close();
+        ended(topic);
         at.say("committed", seen(topic, 0, "read_committed").size());
         at.ask("state", () -> state(topic));
     }
 
-    static String state(String id) throws Exception {
+    /** Waits until the markers of the last transaction are written, for its end is answered before: until then not everybody sees it. */
+    static TransactionDescription ended(String id) throws Exception {
         var d = admin.describeTransactions(List.of(id)).all().get().get(id);
-        // An end is answered before its markers are written: what passes by itself is waited for.
         long deadline = System.nanoTime() + Duration.ofSeconds(60).toNanos();
         while (d.state() == TransactionState.PREPARE_COMMIT || d.state() == TransactionState.PREPARE_ABORT) {
             if (System.nanoTime() > deadline) throw new IllegalStateException("a transaction does not end");
             d = admin.describeTransactions(List.of(id)).all().get().get(id);
         }
+        return d;
+    }
+
+    static String state(String id) throws Exception {
+        var d = ended(id);
         return d.state() + " timeout " + d.transactionTimeoutMs() + " partitions " + d.topicPartitions().size() + " started " + d.transactionStartTimeMs().isPresent();
     }
 
@@ -157,6 +164,7 @@ class ComparedTransactions extends Compared {
             return "done";
         });
         slow.close(Duration.ZERO);
+        ended(topic);
         at.say("committed", seen(topic, 0, "read_committed").stream().map(v -> v.replaceAll("^\\d+:", "")).toList());
     }
 
@@ -183,8 +191,10 @@ class ComparedTransactions extends Compared {
             }
             at.say("both open", seen(topic, 0, "read_committed"));
             b.commitTransaction();
+            ended(topic + "-b");
             at.say("one open", seen(topic, 0, "read_committed"));
             a.abortTransaction();
+            ended(topic + "-a");
             at.say("none open", seen(topic, 0, "read_committed"));
         }
     }
@@ -211,6 +221,7 @@ class ComparedTransactions extends Compared {
             }
             at.ask("delete records behind the open one", () -> admin.deleteRecords(Map.of(partition, RecordsToDelete.beforeOffset(2))).all().get());
             producer.commitTransaction();
+            ended(topic);
             at.say("after", seen(topic, 0, "read_committed"));
         }
     }
@@ -230,10 +241,12 @@ class ComparedTransactions extends Compared {
             at.ask("asked for stable ones", () -> admin.listConsumerGroupOffsets(group, new ListConsumerGroupOffsetsOptions().requireStable(true).timeoutMs(2000)).partitionsToOffsetAndMetadata().get());
             at.ask("described while open", () -> ComparedGroups.shown(group));
             producer.commitTransaction();
+            ended(topic);
             at.ask("committed", () -> ComparedGroups.offsets(group));
             producer.beginTransaction();
             producer.sendOffsetsToTransaction(Map.of(partition, new OffsetAndMetadata(99)), new ConsumerGroupMetadata(group));
             producer.abortTransaction();
+            ended(topic);
             at.ask("after an abort", () -> ComparedGroups.offsets(group));
             producer.beginTransaction();
             at.ask("for a member that is none", () -> {
@@ -281,6 +294,7 @@ class ComparedTransactions extends Compared {
                 }
             }
         }
+        ended(from);
         var numbers = seen(to, 0, "read_committed").stream().map(v -> Integer.parseInt(v.replaceAll("^\\d+:", ""))).sorted().toList();
         at.say("each once", numbers.size() + " " + (new HashSet<>(numbers).size() == 200));
     }
@@ -376,6 +390,7 @@ class ComparedTransactions extends Compared {
             producer.send(new ProducerRecord<>(topic, "fine"));
             producer.commitTransaction();
         }
+        ended(topic);
         at.say("committed", seen(topic, 0, "read_committed").size());
     }
 
