@@ -56,7 +56,7 @@ fn check(kind: Kind, case: &str) {
     write_input(&log, &folder.join("input.jsonl"));
 
     let house = House { log: &log, dir: dir.path() };
-    // The second run has nothing to read, and sends the rows of the newest entry again: over themselves.
+    // The second run has nothing to read, and sends the rows of the newest entries again: over themselves.
     for _ in 0..2 {
         let mut command = house.command("processor");
         command.arg("--query").arg(&query);

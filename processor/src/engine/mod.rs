@@ -6,12 +6,13 @@
 //! (decoded rows)         (what the journal keeps)       (result rows)
 //! ```
 //! `prepare` decides about every row and folds the used ones onto the old state; it changes nothing. `apply` puts the entry into the
-//! state and gives the result rows, which are a function of the entry and the state. Recovery applies the journal's entries with the
-//! same `apply`, so there is one path for life and for recovery.
+//! state and gives the result rows, which are a function of the entry and the state. Recovery takes the journal's entries the same way, so there
+//! is one path for life and for recovery; the results of the newest are given again ([`Engine::give_again`]).
 //!
 //! `apply` is `absorb_step`, `give`, `evict`. Steps may also be absorbed one after another and written as one [`Merged`] entry, with their
 //! results given step by step or all together; nothing is evicted before the entry is complete.
 
+mod again;
 mod cells;
 mod clock;
 pub(crate) mod codec;
@@ -178,7 +179,13 @@ impl Engine {
     }
 
     fn fault(&self, cause: impl Into<DataFusionError>) -> EngineError {
-        EngineError::Query { query: self.query.file.name.clone(), cause: cause.into() }
+        self.fault_of()(cause.into())
+    }
+
+    /// The same for who cannot look at the engine meanwhile.
+    fn fault_of(&self) -> impl Fn(DataFusionError) -> EngineError + use<> {
+        let query = self.query.file.name.clone();
+        move |cause| EngineError::Query { query: query.clone(), cause }
     }
 
     /// Decides about every row of `inputs` and folds the used ones. Changes nothing.
@@ -250,11 +257,20 @@ impl Engine {
     /// # Errors
     /// As [`Engine::apply`].
     pub(crate) fn absorb_step(&mut self, entry: &Entry) -> Result<Moved, EngineError> {
-        if self.rows_can_leave() && self.shown.is_none() {
-            let whole = self.results(&Entry::default(), Moved::Touched)?;
-            self.shown = Some(self.identities(&whole)?);
+        if self.shown.is_none() {
+            self.show_whole()?;
         }
         self.absorb(entry)
+    }
+
+    /// Where rows can leave the whole result: counts those of the state as it is for shown, too.
+    fn show_whole(&mut self) -> Result<(), EngineError> {
+        if self.rows_can_leave() {
+            let whole = self.results(&Entry::default(), Moved::Touched)?;
+            let now = self.identities(&whole)?;
+            self.shown.get_or_insert_default().extend(now);
+        }
+        Ok(())
     }
 
     /// The result rows of what was absorbed since results were last given; nothing may have been evicted since.
@@ -581,10 +597,15 @@ impl Engine {
 
     /// Whether an entry goes on where this state stands.
     pub(crate) fn follows(&self, entry: &Entry) -> bool {
+        self.follows_after(std::iter::empty(), entry)
+    }
+
+    /// Whether it goes on where this state stands with other entries before it, in order, that were not applied yet.
+    pub(crate) fn follows_after<'a>(&self, waiting: impl DoubleEndedIterator<Item = &'a Entry> + Clone, entry: &Entry) -> bool {
         entry.progress.iter().all(|progress| {
-            self.partitions
-                .get(&progress.partition)
-                .is_some_and(|partition| partition.position.is_none_or(|position| position == progress.from))
+            let Some(partition) = self.partitions.get(&progress.partition) else { return false };
+            let newest = waiting.clone().rev().flat_map(|waiting| &waiting.progress).find(|found| found.partition == progress.partition);
+            newest.map(|newest| newest.to).or(partition.position).is_none_or(|position| position == progress.from)
         })
     }
 }

@@ -1,9 +1,10 @@
 //! Result rows: the windows of the groups that an entry touched, and those that it closed.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch, UInt32Array};
-use arrow::compute::{concat, concat_batches, filter_record_batch};
+use arrow::compute::{concat, concat_batches, filter, filter_record_batch};
 use datafusion_common::Result;
 
 use super::cells::{self, Book, Cell, Changed, Pieces};
@@ -258,11 +259,32 @@ impl Output {
         Ok(filter_record_batch(&self.rows, &BooleanArray::from(self.changed.clone()))?)
     }
 
+    /// The rows but for those of `others`; what could not be computed was told before.
+    pub(crate) fn without(self, grouping: &Grouping, others: &HashSet<Identity>) -> Result<Self> {
+        let kept: Vec<bool> = self.identities(grouping)?.iter().map(|identity| !others.contains(identity)).collect();
+        let mask = BooleanArray::from(kept.clone());
+        let keys = self.keys.iter().map(|column| Ok(filter(column, &mask)?)).collect::<Result<_>>()?;
+        Ok(Self {
+            rows: filter_record_batch(&self.rows, &mask)?,
+            keys,
+            windows: of_kept(self.windows, &kept),
+            finals: of_kept(self.finals, &kept),
+            changed: of_kept(self.changed, &kept),
+            failed: Vec::new(),
+            ..self
+        })
+    }
+
     /// What tells its rows apart, in the order of the rows.
     pub(crate) fn identities(&self, grouping: &Grouping) -> Result<Vec<Identity>> {
         let keys = grouping.group_keys.rows(&self.keys)?;
         Ok((0..self.rows.num_rows()).map(|row| (self.windows.get(row).copied().unwrap_or_default(), keys.row(row).into())).collect())
     }
+}
+
+/// May be empty, where rows have no windows.
+fn of_kept<T>(all: Vec<T>, kept: &[bool]) -> Vec<T> {
+    all.into_iter().zip(kept).filter(|(_, kept)| **kept).map(|(value, _)| value).collect()
 }
 
 impl Gone {

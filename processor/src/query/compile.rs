@@ -199,6 +199,11 @@ impl StreamQuery {
     pub(crate) fn is_complete(&self) -> bool {
         self.file.query.output_mode == OutputMode::Complete
     }
+
+    /// Whether each result row is given once, when it is final.
+    pub(crate) fn is_append(&self) -> bool {
+        self.file.query.output_mode == OutputMode::Append
+    }
 }
 
 /// Stack for parser and planner: they go as deep as an expression does, and only afterwards can it be refused.

@@ -3,6 +3,7 @@
 use rand::Rng as _;
 use rand_chacha::ChaCha8Rng;
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::query::Query;
@@ -117,8 +118,8 @@ impl Journal {
         replay
     }
 
-    /// The state up to `epoch`, and the newest entry, which is not in it yet; from where a standby stands, when there is one.
-    pub(super) fn restore(&mut self, query: &Query, partitions: impl Iterator<Item = i32>, epoch: i64) -> (Engine, Option<Entry>) {
+    /// The state up to `epoch`, and the newest entries, which are not in it yet; from where a standby stands, when there is one.
+    pub(super) fn restore(&mut self, query: &Query, partitions: impl Iterator<Item = i32>, epoch: i64) -> (Engine, VecDeque<Entry>) {
         let replay = self.standby.take().unwrap_or_else(|| Self::begin(query, partitions, self.first));
         let replay = self.read(replay, usize::try_from(epoch).unwrap() + 1);
         let restored = replay.end().unwrap_or_else(|error| panic!("{error}"));

@@ -19,6 +19,7 @@ mod query;
 mod shard;
 mod shared;
 mod sink;
+mod way;
 mod world;
 
 use std::collections::{BTreeMap, BTreeSet};

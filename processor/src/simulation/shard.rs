@@ -8,7 +8,8 @@ use rand_chacha::ChaCha8Rng;
 
 use super::journal::{Append, Journal};
 use super::query::Query;
-use super::sink::{Sent, Sink, sent, sent_plain};
+use super::sink::{Sink, given_again, sent, sent_plain};
+use super::way::Way;
 use super::world::Delivery;
 use crate::engine::{Engine, Entry, Input, Merged, Output, codec};
 use crate::format::decode::Decoder;
@@ -21,8 +22,7 @@ pub(super) struct Owner {
     last: i64,
     /// Since when each partition is quiet.
     quiet: BTreeMap<i32, i64>,
-    /// What it has still to send: it was stopped before it could.
-    unsent: Vec<Sent>,
+    way: Way,
 }
 
 /// How often what happens, of a thousand.
@@ -98,6 +98,7 @@ impl<'a> Shard<'a> {
             self.owner = self.take_over(random, now).ok();
             return;
         };
+        owner.way.some_arrive(self.query, &mut self.sink, random);
         // Another processor gets the shard; this one is stopped, or paused and will not know.
         if random.random_range(0..1000) < self.chaos.deaths / 3 {
             if random.random_bool(0.5) {
@@ -108,14 +109,16 @@ impl<'a> Shard<'a> {
         let lived = if random.random_bool(0.7) { self.step(&mut owner, random, now) } else { self.close_idle(&mut owner, random, now) };
         match lived {
             Ok(()) => self.owner = Some(owner),
-            Err(Died) if !owner.unsent.is_empty() && random.random_bool(0.5) => self.former.push(owner),
+            Err(Died) if !owner.way.is_empty() && random.random_bool(0.5) => self.former.push(owner),
             Err(Died) => {}
         }
     }
 
     pub(super) fn is_drained(&self) -> bool {
         self.former.is_empty()
-            && self.owner.as_ref().is_some_and(|owner| self.logs.iter().all(|(number, log)| position(&owner.engine, *number) == log.len()))
+            && self.owner.as_ref().is_some_and(|owner| {
+                owner.way.is_empty() && self.logs.iter().all(|(number, log)| position(&owner.engine, *number) == log.len())
+            })
     }
 
     fn visible(&self, partition: i32, now: i64) -> usize {
@@ -144,6 +147,7 @@ impl<'a> Shard<'a> {
         self.append(owner, open.entry(), random)?;
         let output = owner.engine.give(open.entry(), moved).unwrap();
         owner.engine.evict(open.entry(), moved);
+        self.check_progress(&owner.engine);
         self.send(owner, &output, random)?;
         self.snapshot_at_times(owner, random)
     }
@@ -203,6 +207,7 @@ impl<'a> Shard<'a> {
                 break;
             }
         }
+        owner.way.all_arrive(self.query, &mut self.sink);
         self.owner = Some(owner);
     }
 
@@ -213,18 +218,16 @@ impl<'a> Shard<'a> {
         self.append(owner, entry, random)?;
         // What the journal keeps is what is applied.
         let entry = codec::decode(&self.query.compiled, &codec::encode(&self.query.compiled, entry).unwrap()).unwrap();
-        if self.dies(random) {
-            let output = owner.engine.apply(&entry).unwrap();
-            owner.unsent = sent(&owner.engine, &output);
-            return Err(Died);
-        }
-        self.apply(owner, &entry, random)?;
+        let output = owner.engine.apply(&entry).unwrap();
+        self.check_progress(&owner.engine);
+        self.send(owner, &output, random)?;
         self.snapshot_at_times(owner, random)
     }
 
     fn snapshot_at_times(&mut self, owner: &mut Owner, random: &mut ChaCha8Rng) -> Result<(), Died> {
         if random.random_range(0..1000) < self.chaos.snapshots {
             let first = self.journal.len();
+            owner.way.all_arrive(self.query, &mut self.sink);
             let snapshot = owner.engine.snapshot();
             self.append(owner, &snapshot, random)?;
             self.snapshots.push(first);
@@ -243,6 +246,7 @@ impl<'a> Shard<'a> {
     fn append(&mut self, owner: &mut Owner, entry: &Entry, random: &mut ChaCha8Rng) -> Result<(), Died> {
         let bytes = codec::encode(&self.query.compiled, entry).unwrap();
         assert_eq!(&codec::decode(&self.query.compiled, &bytes).unwrap(), entry, "the journal does not keep an entry as it is");
+        owner.way.before_entry(self.query, &mut self.sink);
         let torn = self.dies(random);
         let rival = self.chaos.deaths > 0 && random.random_bool(0.01);
         match self.journal.append((owner.epoch, &mut owner.last), entry.snapshot, &bytes, random, (torn, rival)) {
@@ -251,28 +255,15 @@ impl<'a> Shard<'a> {
         }
     }
 
-    /// Applies an entry and sends its results, or some of them.
-    fn apply(&mut self, owner: &mut Owner, entry: &Entry, random: &mut ChaCha8Rng) -> Result<(), Died> {
-        let output = owner.engine.apply(entry).unwrap();
-        self.send(owner, &output, random)
-    }
-
     fn send(&mut self, owner: &mut Owner, output: &Output, random: &mut ChaCha8Rng) -> Result<(), Died> {
-        self.check_progress(&owner.engine);
-        let mut messages = sent(&owner.engine, output);
-        let dies = self.dies(random);
-        let rest = if dies { messages.split_off(random.random_range(0..=messages.len())) } else { Vec::new() };
-        for message in &messages {
-            self.sink.take(self.query, message);
+        owner.way.send(sent(&owner.engine, output));
+        if random.random_bool(0.7) {
+            owner.way.some_arrive(self.query, &mut self.sink, random);
         }
-        if dies {
-            owner.unsent = rest;
-            return Err(Died);
-        }
-        Ok(())
+        if self.dies(random) { Err(Died) } else { Ok(()) }
     }
 
-    /// Fence, restore, and the newest entry's results once more; it may die at each of them.
+    /// Fence, restore, and the newest entries' results once more; it may die at each of them.
     fn take_over(&mut self, random: &mut ChaCha8Rng, now: i64) -> Result<Owner, Died> {
         let epoch = self.journal.fence();
         self.takeovers += 1;
@@ -284,10 +275,14 @@ impl<'a> Shard<'a> {
             return Err(Died);
         }
         let quiet = self.logs.keys().map(|partition| (*partition, now)).collect();
-        let mut owner = Owner { engine, epoch, last: epoch, quiet, unsent: Vec::new() };
-        if let Some(entry) = newest {
-            self.apply(&mut owner, &entry, random)?;
+        let mut owner = Owner { engine, epoch, last: epoch, quiet, way: Way::default() };
+        owner.way.send(given_again(&mut owner.engine, newest));
+        if self.dies(random) {
+            owner.way.some_arrive(self.query, &mut self.sink, random);
+            return Err(Died);
         }
+        owner.way.before_entry(self.query, &mut self.sink);
+        self.check_progress(&owner.engine);
         Ok(owner)
     }
 
@@ -297,9 +292,7 @@ impl<'a> Shard<'a> {
             return;
         }
         let mut owner = self.former.swap_remove(random.random_range(0..self.former.len()));
-        for message in std::mem::take(&mut owner.unsent) {
-            self.sink.take(self.query, &message);
-        }
+        owner.way.all_arrive(self.query, &mut self.sink);
         let entry = owner.engine.snapshot();
         let bytes = codec::encode(&self.query.compiled, &Entry { snapshot: random.random_bool(0.5), ..entry }).unwrap();
         if self.journal.is_fenced(owner.epoch) {

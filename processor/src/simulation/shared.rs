@@ -12,7 +12,8 @@ use rand_chacha::rand_core::SeedableRng as _;
 use super::journal::{Append, Journal};
 use super::query::{Query, query};
 use super::shard::{Chaos, Shard};
-use super::sink::{Sent, Sink, sent};
+use super::sink::{Sink, given_again, sent};
+use super::way::Way;
 use super::world::world;
 use super::{check, check_windows_are_out, straight};
 use crate::engine::{Engine, Entry, Ledger, Merged, Takes, codec};
@@ -28,7 +29,7 @@ struct Owner {
     followed: Vec<(Pieces, usize)>,
     /// Up to where each of them is in the state.
     absorbed: Vec<usize>,
-    unsent: Vec<Sent>,
+    way: Way,
 }
 
 struct Merger<'a> {
@@ -74,6 +75,7 @@ impl<'a> Merger<'a> {
             self.owner = self.take_over(readers, sink, random).ok();
             return;
         };
+        owner.way.some_arrive(self.query, sink, random);
         if random.random_range(0..1000) < self.chaos.deaths / 3 {
             if random.random_bool(0.5) {
                 self.former.push(owner);
@@ -85,7 +87,7 @@ impl<'a> Merger<'a> {
                 self.waits_for = owner.engine.waits_for(now);
                 self.owner = Some(owner);
             }
-            Err(Died) if !owner.unsent.is_empty() && random.random_bool(0.5) => self.former.push(owner),
+            Err(Died) if !owner.way.is_empty() && random.random_bool(0.5) => self.former.push(owner),
             Err(Died) => {}
         }
     }
@@ -147,21 +149,22 @@ impl<'a> Merger<'a> {
             return Err(Died);
         }
         let moved = open.moved();
+        owner.way.before_entry(self.query, sink);
         self.append(owner, open.entry(), random)?;
         let output = owner.engine.give(open.entry(), moved).unwrap();
         owner.engine.evict(open.entry(), moved);
         *open = Merged::default();
-        let mut messages = sent(&owner.engine, &output);
-        let dies = self.dies(random);
-        let rest = if dies { messages.split_off(random.random_range(0..=messages.len())) } else { Vec::new() };
-        messages.iter().for_each(|message| sink.take(self.query, message));
-        if dies {
-            owner.unsent = rest;
+        owner.way.send(sent(&owner.engine, &output));
+        if random.random_bool(0.7) {
+            owner.way.some_arrive(self.query, sink, random);
+        }
+        if self.dies(random) {
             return Err(Died);
         }
         self.committed.clone_from(&owner.absorbed);
         if random.random_range(0..1000) < self.chaos.snapshots {
             let first = self.journal.len();
+            owner.way.all_arrive(self.query, sink);
             let snapshot = owner.engine.snapshot();
             self.append(owner, &snapshot, random)?;
             self.journal.cut(first);
@@ -188,11 +191,9 @@ impl<'a> Merger<'a> {
         let first = |reader: &Shard<'_>| (begin(reader.journal.first()), reader.journal.first());
         let followed: Vec<_> = readers.iter().map(first).collect();
         let absorbed = followed.iter().map(|(_, next)| *next).collect();
-        let mut owner = Owner { engine, epoch, last: epoch, followed, absorbed, unsent: Vec::new() };
-        if let Some(entry) = newest {
-            let output = owner.engine.apply(&entry).unwrap();
-            sent(&owner.engine, &output).iter().for_each(|message| sink.take(self.query, message));
-        }
+        let mut owner = Owner { engine, epoch, last: epoch, followed, absorbed, way: Way::default() };
+        owner.way.send(given_again(&mut owner.engine, newest));
+        owner.way.before_entry(self.query, sink);
         if self.dies(random) { Err(Died) } else { Ok(owner) }
     }
 
@@ -200,8 +201,8 @@ impl<'a> Merger<'a> {
         if self.former.is_empty() || random.random_bool(0.7) {
             return;
         }
-        let owner = self.former.swap_remove(random.random_range(0..self.former.len()));
-        owner.unsent.iter().for_each(|message| sink.take(self.query, message));
+        let mut owner = self.former.swap_remove(random.random_range(0..self.former.len()));
+        owner.way.all_arrive(self.query, sink);
         let bytes = codec::encode(&self.query.compiled, &owner.engine.snapshot()).unwrap();
         if self.journal.is_fenced(owner.epoch) {
             self.journal.stale(owner.epoch, &bytes, random);
@@ -210,7 +211,9 @@ impl<'a> Merger<'a> {
 
     /// Whether it has all that the readers have written.
     fn is_drained(&self, readers: &[Shard<'_>]) -> bool {
-        let all = |owner: &Owner| owner.followed.iter().zip(readers).all(|((_, next), reader)| *next == reader.journal.len());
+        let all = |owner: &Owner| {
+            owner.followed.iter().zip(readers).all(|((_, next), reader)| *next == reader.journal.len()) && owner.way.is_empty()
+        };
         self.former.is_empty() && self.owner.as_ref().is_some_and(all)
     }
 }

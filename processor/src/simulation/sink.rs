@@ -1,9 +1,9 @@
 //! A reader of results, as strict as a database: by identity the largest revision stays, and what is final stays as it is.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::query::{Mode, Query};
-use crate::engine::{Engine, Output, PlainRows, Refused};
+use crate::engine::{Engine, EngineError, Entry, Output, PlainRows, Refused};
 use crate::format::encode::{JsonRows, key_text};
 
 /// Start of the window (event time of a row that stands for a record) and key.
@@ -75,8 +75,22 @@ impl Sink {
 
 /// The messages of one step, in their order.
 pub(super) fn sent(engine: &Engine, output: &Output) -> Vec<Sent> {
+    sent_with(output, engine.revision())
+}
+
+/// The messages that a new owner sends again.
+pub(super) fn given_again(engine: &mut Engine, newest: VecDeque<Entry>) -> Vec<Sent> {
+    let mut messages = Vec::new();
+    let given = engine.give_again(newest, |output, revision| {
+        messages.extend(sent_with(output, revision));
+        Ok::<_, EngineError>(())
+    });
+    given.unwrap();
+    messages
+}
+
+fn sent_with(output: &Output, revision: i64) -> Vec<Sent> {
     assert!(output.failed.is_empty(), "results that could not be computed: {:?}", output.failed);
-    let revision = engine.revision();
     let window = |windows: &[(i64, i64)], row: usize| windows.get(row).copied().unwrap_or_default();
     let gone = (0..output.gone.count).map(|row| {
         let identity = (window(&output.gone.windows, row).0, key(&output.gone.keys, row));

@@ -28,23 +28,39 @@ const MAX_MESSAGE: usize = 16 * 1024 * 1024;
 /// After so many rows it is looked for reports.
 const HEAR_EVERY: u64 = 512;
 
+/// What waits for a row's report; it is sent along.
+pub(crate) type Waits = usize;
+
+/// Rows that are in no entry: the next one waits for them.
+pub(crate) const AHEAD: Waits = 0;
+
+/// The results of an entry, by its number and the client that sends them: the entry after the next one waits for them.
+fn results_of(entry: usize, many: bool) -> Waits {
+    1 + entry % 2 + 2 * usize::from(many)
+}
+
 /// What has been sent and not reported yet, and the first error of any report until somebody asks.
 #[derive(Clone, Default)]
 pub(crate) struct Outstanding(Arc<Reports>);
 
 #[derive(Default)]
 struct Reports {
-    waiting: AtomicU64,
+    /// By what waits for them.
+    waiting: [AtomicU64; 5],
     first_error: Mutex<Option<KafkaError>>,
 }
 
 impl Outstanding {
-    fn sent(&self) {
-        self.0.waiting.fetch_add(1, Ordering::Relaxed);
+    fn sent(&self, waits: Waits) {
+        self.0.waiting[waits].fetch_add(1, Ordering::Relaxed);
     }
 
     fn waiting(&self) -> u64 {
-        self.0.waiting.load(Ordering::Relaxed)
+        self.0.waiting.iter().map(|waiting| waiting.load(Ordering::Relaxed)).sum()
+    }
+
+    fn waiting_as(&self, waits: Waits) -> u64 {
+        self.0.waiting[waits].load(Ordering::Relaxed)
     }
 
     fn first_error(&self) -> MutexGuard<'_, Option<KafkaError>> {
@@ -55,14 +71,14 @@ impl Outstanding {
 impl ClientContext for Outstanding {}
 
 impl ProducerContext for Outstanding {
-    type DeliveryOpaque = ();
+    type DeliveryOpaque = Waits;
 
     /// On the thread that sends, which serves the reports as well.
-    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
+    fn delivery(&self, result: &DeliveryResult<'_>, waits: Waits) {
         if let Err((error, _)) = result {
             self.first_error().get_or_insert_with(|| error.clone());
         }
-        self.0.waiting.fetch_sub(1, Ordering::Relaxed);
+        self.0.waiting[waits].fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -89,6 +105,8 @@ pub(crate) struct Deliverer {
     many: Option<WakingProducer<Outstanding>>,
     lifeline: RefCell<Lifeline>,
     outstanding: Outstanding,
+    /// How many entries were appended.
+    entries: usize,
     pub(crate) output: String,
     late: String,
     dead: String,
@@ -126,6 +144,7 @@ impl Deliverer {
             many: many.transpose()?,
             lifeline: RefCell::new(Lifeline::new(&settings.kafka.bootstrap_servers)),
             outstanding,
+            entries: 0,
             output: query.file.output_topic(),
             late: settings.topics.late.clone(),
             dead: settings.topics.dead.clone(),
@@ -147,7 +166,7 @@ impl Deliverer {
                 .insert(text(lane_header::STAGE, &self.query));
             // Its own timestamp goes into a header: with it, a lane's retention would delete what has only just been set aside.
             let headers = headers.insert(text(lane_header::TIMESTAMP, &record.timestamp.to_string()));
-            let mut out: BaseRecord<'_, [u8], [u8]> = BaseRecord::to(lane).headers(headers);
+            let mut out: BaseRecord<'_, [u8], [u8], Waits> = BaseRecord::with_opaque_to(lane, AHEAD).headers(headers);
             if let Some(key) = record.key {
                 out = out.key(key);
             }
@@ -159,15 +178,22 @@ impl Deliverer {
         Ok(())
     }
 
-    /// Who sends so many rows; several may be at work, since nothing of an entry depends on the order of its rows.
-    pub(crate) fn sender(&self, rows: usize) -> &WakingProducer<Outstanding> {
-        self.many.as_ref().filter(|_| rows >= MANY).unwrap_or(&self.producer)
+    /// Who sends so many result rows, and what waits for them. The rows of a group must come in order, so one client waits until the other has
+    /// nothing more on its way; what is left of an entry of many rows goes with them.
+    pub(crate) fn sender(&self, rows: usize, owner: &Owner) -> Result<(&WakingProducer<Outstanding>, Waits), TaskError> {
+        let with_many = rows >= MANY || self.outstanding.waiting_as(results_of(self.entries, true)) > 0;
+        let many = self.many.as_ref().filter(|_| with_many);
+        self.wait_for(&[0, 1].map(|entry| results_of(entry, many.is_none())), owner)?;
+        Ok((many.unwrap_or(&self.producer), results_of(self.entries, many.is_some())))
     }
 
     /// Of many rows, waits until there is room for one of `bytes` on the way.
     pub(crate) fn make_room(&self, rows: usize, bytes: usize, owner: &Owner) -> Result<(), TaskError> {
         let most = ((MOST_ON_THE_WAY / bytes.max(1)) as u64).min(3 * MANY_IN_BATCH);
-        while rows >= MANY && self.outstanding.waiting() > most && !self.settle(most - most / 3, Duration::from_millis(200)) {
+        while rows >= MANY
+            && self.outstanding.waiting() > most
+            && !self.settle(Duration::from_millis(200), |left| left.waiting() <= most - most / 3)
+        {
             if owner.given_up() {
                 return Err(TaskError::Stopped);
             }
@@ -176,7 +202,7 @@ impl Deliverer {
         Ok(())
     }
 
-    pub(crate) fn send<K, P>(&self, record: BaseRecord<'_, K, P>, owner: &Owner) -> Result<(), TaskError>
+    pub(crate) fn send<K, P>(&self, record: BaseRecord<'_, K, P, Waits>, owner: &Owner) -> Result<(), TaskError>
     where
         K: rdkafka::message::ToBytes + ?Sized,
         P: rdkafka::message::ToBytes + ?Sized,
@@ -187,14 +213,14 @@ impl Deliverer {
     pub(crate) fn send_by<K, P>(
         &self,
         producer: &WakingProducer<Outstanding>,
-        mut record: BaseRecord<'_, K, P>,
+        mut record: BaseRecord<'_, K, P, Waits>,
         owner: &Owner,
     ) -> Result<(), TaskError>
     where
         K: rdkafka::message::ToBytes + ?Sized,
         P: rdkafka::message::ToBytes + ?Sized,
     {
-        self.outstanding.sent();
+        self.outstanding.sent(record.delivery_opaque);
         // What has arrived gives its memory back.
         if self.outstanding.waiting().is_multiple_of(HEAR_EVERY) {
             self.serve();
@@ -210,16 +236,16 @@ impl Deliverer {
                     record = back;
                     // Backpressure: until half of what is on its way has arrived.
                     let half = self.outstanding.waiting() / 2;
-                    self.settle(half, Duration::from_millis(100));
+                    self.settle(Duration::from_millis(100), |left| left.waiting() <= half);
                 }
                 Err((error, _)) => return Err(not_taken(&error)),
             }
         }
     }
 
-    /// Serves reports until `few` or less are missing, or the time is over. Gives whether that is so.
-    fn settle(&self, few: u64, time: Duration) -> bool {
-        let settled = self.settle_until(few, Instant::now() + time);
+    /// Serves reports until so few are missing, or the time is over. Gives whether that is so.
+    fn settle(&self, time: Duration, few: impl Fn(&Outstanding) -> bool) -> bool {
+        let settled = self.settle_until(Instant::now() + time, few);
         let mut lifeline = self.lifeline.borrow_mut();
         if lifeline.is_due(!settled, Instant::now()) {
             lifeline.throw(self.producer.client());
@@ -228,10 +254,10 @@ impl Deliverer {
         settled
     }
 
-    fn settle_until(&self, few: u64, deadline: Instant) -> bool {
+    fn settle_until(&self, deadline: Instant, few: impl Fn(&Outstanding) -> bool) -> bool {
         loop {
             self.serve();
-            if self.outstanding.waiting() <= few {
+            if few(&self.outstanding) {
                 return true;
             }
             let left = deadline.saturating_duration_since(Instant::now());
@@ -252,7 +278,15 @@ impl Deliverer {
 
     /// Waits until the log has everything that was sent.
     pub(crate) fn wait(&self, owner: &Owner) -> Result<(), TaskError> {
-        while !self.settle(0, Duration::from_millis(200)) {
+        self.wait_until(owner, |left| left.waiting() == 0)
+    }
+
+    fn wait_for(&self, all: &[Waits], owner: &Owner) -> Result<(), TaskError> {
+        self.wait_until(owner, |left| all.iter().all(|waits| left.waiting_as(*waits) == 0))
+    }
+
+    fn wait_until(&self, owner: &Owner, few: impl Fn(&Outstanding) -> bool) -> Result<(), TaskError> {
+        while !self.settle(Duration::from_millis(200), &few) {
             if owner.given_up() {
                 return Err(TaskError::Stopped);
             }
@@ -276,6 +310,13 @@ impl Delivery for Deliverer {
 
     fn results(&mut self, query: &StreamQuery, output: &Output, revision: i64, owner: &Owner) -> Result<(), TaskError> {
         self.group_results(query, output, revision, owner)
+    }
+
+    fn before_entry(&mut self, owner: &Owner) -> Result<(), TaskError> {
+        let older = self.entries + 1;
+        self.wait_for(&[AHEAD, results_of(older, false), results_of(older, true)], owner)?;
+        self.entries += 1;
+        Ok(())
     }
 
     fn flush(&mut self, owner: &Owner) -> Result<(), TaskError> {
@@ -305,3 +346,7 @@ fn not_taken(error: &KafkaError) -> TaskError {
 pub(crate) fn text<'a>(key: &'a str, value: &'a str) -> Header<'a, &'a str> {
     Header { key, value: Some(value) }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;

@@ -12,7 +12,7 @@ pub(crate) const CRASH: &str = "_TIDEMARK_TEST_CRASH";
 /// A place on the commit path or in a recovery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Point {
-    /// The rows of the lanes, and the results of the entry before, are in their topics.
+    /// The rows of the lanes, and the results of all entries but the newest, are in their topics.
     AfterLanes,
     /// The entry is in the journal.
     AfterJournal,
@@ -29,7 +29,7 @@ pub(crate) enum Point {
     AfterFence,
     /// The first entry of the journal is in the state.
     MidRestore,
-    /// The state is restored; the newest entry's results are not sent again yet.
+    /// The state is restored up to the newest entries, whose results are not sent again yet.
     BeforeRedelivery,
     /// They are sent.
     AfterRedelivery,

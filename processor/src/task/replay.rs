@@ -14,7 +14,7 @@ use rdkafka::{Message, message::OwnedHeaders};
 use serde::Serialize;
 
 use super::change::{Journals, journals};
-use super::deliver::{Deliverer, text};
+use super::deliver::{AHEAD, Deliverer, Waits, text};
 use super::error::{ProcessorError, TaskError};
 use super::history::History;
 use super::input::Records;
@@ -450,8 +450,8 @@ impl Replay<'_> {
             report.restated.push(row.restated(revision));
             if !self.dry_run {
                 let headers = row.headers(deliverer.headers(&revision.to_string(), true)).insert(text(header::RESTATED, "true"));
-                let mut record: BaseRecord<'_, [u8], [u8]> =
-                    BaseRecord::to(&deliverer.output).payload(row.value.as_slice()).headers(headers);
+                let mut record = BaseRecord::<'_, [u8], [u8], Waits>::with_opaque_to(&deliverer.output, AHEAD);
+                record = record.payload(row.value.as_slice()).headers(headers);
                 if let Some(key) = &row.key {
                     record = record.key(key.as_slice());
                 }

@@ -5,7 +5,7 @@ use common::topics::result_header as header;
 use rdkafka::message::OwnedHeaders;
 use rdkafka::producer::BaseRecord;
 
-use super::deliver::{Deliverer, text};
+use super::deliver::{AHEAD, Deliverer, Waits, text};
 use super::error::TaskError;
 use super::input::Records;
 use super::owner::Owner;
@@ -21,7 +21,10 @@ impl Deliverer {
         self.gone(query, &output.gone, &revision, owner)?;
         let rows = json_rows(&output.rows)?;
         let (count, frame) = (output.rows.num_rows(), self.frame());
-        let sender = self.sender(count);
+        if count == 0 {
+            return Ok(());
+        }
+        let (sender, waits) = self.sender(count, owner)?;
         let (mut value, mut key) = (Vec::new(), Vec::new());
         for row in 0..count {
             value.clear();
@@ -34,7 +37,7 @@ impl Deliverer {
                 headers = headers.insert(text(header::RANK, &row.to_string()));
             }
             self.make_room(count, key.len() + value.len() + frame, owner)?;
-            self.send_by(sender, BaseRecord::to(&self.output).key(&key).payload(&value).headers(headers), owner)?;
+            self.send_by(sender, BaseRecord::with_opaque_to(&self.output, waits).key(&key).payload(&value).headers(headers), owner)?;
         }
         Ok(())
     }
@@ -47,13 +50,17 @@ impl Deliverer {
 
     /// Sends a record without a value for each row that has left the whole result.
     fn gone(&self, query: &StreamQuery, gone: &Gone, revision: &str, owner: &Owner) -> Result<(), TaskError> {
+        if gone.count == 0 {
+            return Ok(());
+        }
+        let (sender, waits) = self.sender(1, owner)?;
         for row in 0..gone.count {
             let mut key = Vec::new();
             key_text(&gone.keys, row, &mut key);
             let object = key_object(&query.key_names, &gone.keys, row);
             let headers = with_window(self.headers(revision, false), gone.windows.get(row)).insert(text(header::KEY, &object));
-            let record: BaseRecord<'_, [u8], [u8]> = BaseRecord::to(&self.output).key(key.as_slice()).headers(headers);
-            self.send(record, owner)?;
+            let record = BaseRecord::<'_, [u8], [u8], Waits>::with_opaque_to(&self.output, waits).key(&key).headers(headers);
+            self.send_by(sender, record, owner)?;
         }
         Ok(())
     }
@@ -76,7 +83,7 @@ impl Deliverer {
                 .headers(&(base + record.offset + 1).to_string(), true)
                 .insert(text(header::TIME, &time.to_string()))
                 .insert(text(header::ROW, &place));
-            let out: BaseRecord<'_, [u8], [u8]> = BaseRecord::to(&self.output).payload(value.as_slice()).headers(headers);
+            let out = BaseRecord::<'_, [u8], [u8], Waits>::with_opaque_to(&self.output, AHEAD).payload(&value).headers(headers);
             self.send(if let Some(key) = record.key { out.key(key) } else { out }, owner)?;
         }
         Ok(())

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! write ahead   step ─▶ lanes ─▶ journal ─▶ results      as soon as possible, processing_time, available_now; every decision of the clock
+//!                      step ─▶ lanes ─▶ journal ─▶ …     the next one, while the results are on their way
 //! in a backlog  step ─▶ lanes ┐                          the same triggers: one entry of many steps
 //!               step ─▶ lanes ┴▶ journal ─▶ results
 //! once          step ─▶ lanes ┐
@@ -311,9 +312,13 @@ impl Running {
     /// Appends `entry`, or the open steps.
     fn append(&mut self, worker: &Worker, entry: Option<&Entry>) -> Result<(), TaskError> {
         let started = Instant::now();
-        // The lanes' rows are in no entry, so they go first; and the last entry's results must be there before the next entry is,
-        // because recovery delivers those of one entry only.
-        self.deliverer.flush(&worker.owner)?;
+        // The lanes' rows are in no entry, so they go first; and the results must be there that recovery would not deliver with this entry
+        // in the journal.
+        if self.journal.gives_two_again() {
+            self.deliverer.before_entry(&worker.owner)?;
+        } else {
+            self.deliverer.flush(&worker.owner)?;
+        }
         self.reader.settle()?;
         self.tally.spent.deliver += started.elapsed();
         worker.owner.at(Point::AfterLanes);

@@ -1,7 +1,7 @@
 //! One shard: restore, then step after step until it is told to stop.
 
 use std::cell::Cell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
@@ -91,22 +91,21 @@ impl Worker {
         running.end(self)
     }
 
-    /// Takes the journal over, restores the state from it, and delivers its newest entry's results again.
+    /// Takes the journal over, restores the state from it, and delivers its newest entries' results again.
     fn start(&self) -> Result<Running, TaskError> {
         let (started, owner) = (Instant::now(), &self.owner);
         let Taken { journal, mut engine, newest, read, mut deliverer, checkpoint, merges } = match &self.checkpoint {
             Some(directory) => self.take_directory(directory)?,
             None => self.take_topic()?,
         };
-        if let Some(entry) = newest.as_ref().filter(|_| !self.shard.role.gives_results()) {
-            engine.absorb_quietly(entry)?;
-        } else if let Some(entry) = newest {
-            let moved = engine.absorb_step(&entry)?;
+        if !self.shard.role.gives_results() {
+            newest.iter().try_for_each(|entry| engine.absorb_quietly(entry))?;
+        } else if !newest.is_empty() {
             owner.at(Point::BeforeRedelivery);
-            let revision = engine.revision();
-            engine.give_each(&entry, moved, |part| deliverer.results(&self.query, part, revision, owner))?;
-            engine.evict(&entry, moved);
+            engine.give_again(newest, |part, revision| deliverer.results(&self.query, part, revision, owner))?;
             deliverer.committed(journal.last(), owner)?;
+            // As if one more entry were there: the next one waits for all of these.
+            deliverer.before_entry(owner)?;
             owner.at(Point::AfterRedelivery);
         }
         self.status.restored(&self.shard, &engine);
@@ -162,7 +161,7 @@ impl Worker {
         self.owner.at(Point::AfterFence);
         let restored = checkpoint::restore(&checkpoint, &self.query, &mut engine, &self.owner)?;
         let deliverer = output::open(&self.settings, &self.query, &checkpoint, (restored.last, restored.fresh))?;
-        let (newest, read) = (restored.newest, restored.bytes);
+        let (newest, read) = (restored.newest.into_iter().collect(), restored.bytes);
         let journal = Box::new(Directory::new(Arc::clone(&checkpoint), restored.last, restored.entries, read));
         Ok(Taken { journal, engine, newest, read, deliverer, checkpoint: Some(checkpoint), merges: None })
     }
@@ -173,7 +172,7 @@ struct Taken {
     journal: Box<dyn Log>,
     engine: Engine,
     /// *Not* applied yet.
-    newest: Option<Entry>,
+    newest: VecDeque<Entry>,
     /// Bytes that the restore has read.
     read: u64,
     deliverer: Box<dyn Delivery>,

@@ -1,5 +1,6 @@
 //! The engine as a whole: golden cases, and properties against a plain batch computation.
 
+mod again;
 mod calendar;
 mod clocks;
 mod current;

@@ -42,6 +42,11 @@ pub(crate) trait Log {
     /// Writes the whole state and deletes what nobody needs any more.
     fn snapshot(&mut self, query: &StreamQuery, entry: &Entry, owner: &Owner) -> Result<(), TaskError>;
 
+    /// Whether a restore gives the results of the newest *two* entries again, and not only those of the newest.
+    fn gives_two_again(&self) -> bool {
+        false
+    }
+
     /// Whether so much was written since the newest snapshot that it is time for another one; `limit` is in bytes.
     fn wants_snapshot(&self, limit: u64) -> bool;
 

@@ -3,6 +3,7 @@
 //! A restore can stop anywhere and go on later. An owner's goes to its fence without a pause; a standby's goes as far as the journal goes, and
 //! whoever takes the shard over goes on from there.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,11 +21,14 @@ use super::pieces::Pieces;
 use crate::engine::{Engine, Entry, codec};
 use crate::query::StreamQuery;
 
+/// So many of the newest entries may have results that are not delivered: an owner appends while those of the entry before are on their way.
+const GIVEN_AGAIN: usize = 2;
+
 /// What a restore leaves to its owner.
 pub(crate) struct Restored {
     pub(crate) engine: Engine,
-    /// The newest entry, *not* applied: its results may not have been delivered.
-    pub(crate) newest: Option<Entry>,
+    /// The newest entries, up to [`GIVEN_AGAIN`] of them and *not* applied: their results may not have been delivered.
+    pub(crate) newest: VecDeque<Entry>,
     /// Bytes of entries since the newest snapshot.
     pub(crate) bytes: u64,
     /// Those of the newest snapshot.
@@ -148,7 +152,8 @@ pub(crate) struct Replay {
     pieces: Pieces,
     /// The offset that comes next. Another one says that the journal was cut in between.
     next: i64,
-    newest: Option<Entry>,
+    /// A snapshot is the only one.
+    newest: VecDeque<Entry>,
     bytes: u64,
     snapshot_bytes: u64,
     snapshot_at: Option<i64>,
@@ -160,7 +165,8 @@ impl Replay {
     /// `place` is for messages, `first` the first offset that the journal has.
     pub(crate) fn new(query: Arc<StreamQuery>, engine: Engine, place: String, first: i64) -> Self {
         let pieces = Pieces::new(&query.file.name, place.clone(), first);
-        Self { query, engine, place, pieces, next: first, newest: None, bytes: 0, snapshot_bytes: 0, snapshot_at: None, fault: None }
+        let newest = VecDeque::new();
+        Self { query, engine, place, pieces, next: first, newest, bytes: 0, snapshot_bytes: 0, snapshot_at: None, fault: None }
     }
 
     /// The offset of the record that it wants next.
@@ -173,14 +179,16 @@ impl Replay {
         self.next <= epoch || (self.next == epoch + 1 && self.pieces.epoch() == Some(epoch))
     }
 
-    /// What the state takes, with the entry that waits.
+    /// What the state takes at most, with the entries that wait.
     pub(crate) fn state_bytes(&self) -> u64 {
-        self.newest.as_ref().map_or_else(|| self.engine.state_bytes(), |newest| self.engine.bytes_with(newest))
+        let before = self.engine.state_bytes();
+        self.newest.iter().fold(before, |bytes, entry| bytes.saturating_add(self.engine.bytes_with(entry)).saturating_sub(before))
     }
 
-    /// The groups, with those of the entry that waits.
+    /// The groups at most, with those of the entries that wait.
     pub(crate) fn state_rows(&self) -> u64 {
-        self.newest.as_ref().map_or_else(|| self.engine.state_rows(), |newest| self.engine.rows_with(newest))
+        let before = self.engine.state_rows();
+        self.newest.iter().fold(before, |rows, entry| (rows + self.engine.rows_with(entry)).saturating_sub(before))
     }
 
     pub(crate) fn end(self) -> Result<Restored, TaskError> {
@@ -215,13 +223,17 @@ impl Replay {
         }
         let length = bytes.len() as u64;
         (self.bytes, self.snapshot_bytes) = if entry.snapshot { (0, length) } else { (self.bytes + length, self.snapshot_bytes) };
-        if let Some(before) = self.newest.take() {
+        // A snapshot has no results, and neither it nor what comes after it needs those before.
+        let kept = if entry.snapshot || self.newest.front().is_some_and(|oldest| oldest.snapshot) { 0 } else { GIVEN_AGAIN - 1 };
+        while self.newest.len() > kept
+            && let Some(before) = self.newest.pop_front()
+        {
             self.engine.absorb_quietly(&before)?;
         }
-        if !entry.snapshot && !self.engine.follows(&entry) {
+        if !entry.snapshot && !self.engine.follows_after(self.newest.iter(), &entry) {
             return Err(self.pieces.damaged(offset, "it does not go on where the entry before it ended"));
         }
-        self.newest = Some(entry);
+        self.newest.push_back(entry);
         Ok(true)
     }
 

@@ -230,6 +230,10 @@ impl Log for Journal {
         Ok(())
     }
 
+    fn gives_two_again(&self) -> bool {
+        true
+    }
+
     fn wants_snapshot(&self, limit: u64) -> bool {
         // A large state is written again when as much has changed, or the snapshots would be most of what is written.
         self.bytes >= limit.max(self.snapshot_bytes)

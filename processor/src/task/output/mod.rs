@@ -45,6 +45,12 @@ pub(crate) trait Delivery {
     /// The result rows of an entry.
     fn results(&mut self, query: &StreamQuery, output: &Output, revision: i64, owner: &Owner) -> Result<(), TaskError>;
 
+    /// Waits until an entry may be appended to a journal whose restore gives the rows of the newest *two* again: until the lanes, and the
+    /// results of all entries but the newest, last. What comes then are the results of the next entry.
+    fn before_entry(&mut self, owner: &Owner) -> Result<(), TaskError> {
+        self.flush(owner)
+    }
+
     /// Waits until everything so far lasts.
     fn flush(&mut self, owner: &Owner) -> Result<(), TaskError>;
 

@@ -1,0 +1,107 @@
+use std::path::Path;
+
+use common::Shutdown;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::mocking::MockCluster;
+use rdkafka::producer::DefaultProducerContext;
+use rdkafka::{ClientConfig, Message as _, Offset, TopicPartitionList};
+
+use super::super::owner::Heartbeat;
+use super::*;
+use crate::query::file::QueryFile;
+
+const LIMIT: Duration = Duration::from_secs(60);
+
+struct Scene {
+    mock: MockCluster<'static, DefaultProducerContext>,
+    deliverer: Deliverer,
+    runtime: tokio::runtime::Runtime,
+}
+
+fn scene() -> Scene {
+    let mock = MockCluster::new(1).unwrap();
+    mock.create_topic("out", 1, 1).unwrap();
+    let mut settings = Settings::default();
+    settings.kafka.bootstrap_servers = mock.bootstrap_servers();
+    let text = "name='q'\n[source]\ntopic='iot'\nschema='ts TIMESTAMP, k STRING'\nevent_time='ts'\nwatermark='5s'\npartition_key='k'\n\
+                [query]\nsql=\"SELECT k, count(*) AS n FROM iot GROUP BY window(ts, '10s'), k\"\n[sink]\ntopic='out'\n";
+    let query = StreamQuery::compile(QueryFile::parse(text, Path::new("q.toml")).unwrap()).unwrap();
+    let deliverer = Deliverer::new(&settings, &query).unwrap();
+    Scene { mock, deliverer, runtime: tokio::runtime::Builder::new_current_thread().build().unwrap() }
+}
+
+impl Scene {
+    /// `stopped`: it waits for nothing.
+    fn owner(&self, stopped: bool) -> Owner {
+        let stop = Shutdown::manual();
+        if stopped {
+            stop.trigger();
+        }
+        let drain = if stopped { Duration::ZERO } else { LIMIT };
+        Owner::new("q", stop, self.runtime.handle().clone(), Heartbeat::new(), drain)
+    }
+
+    /// Sends results of the newest entry as one part.
+    fn results(&self, rows: usize, value: &str) {
+        let owner = self.owner(false);
+        let (sender, waits) = self.deliverer.sender(rows, &owner).unwrap();
+        for _ in 0..rows {
+            self.deliverer.send_by(sender, BaseRecord::with_opaque_to("out", waits).key("k").payload(value), &owner).unwrap();
+        }
+    }
+
+    fn values(&self, count: usize) -> Vec<String> {
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", self.mock.bootstrap_servers()).set("group.id", "reader");
+        let consumer: BaseConsumer = config.create().unwrap();
+        let mut from = TopicPartitionList::new();
+        from.add_partition_offset("out", 0, Offset::Beginning).unwrap();
+        consumer.assign(&from).unwrap();
+        let (mut values, deadline) = (Vec::new(), Instant::now() + LIMIT);
+        while values.len() < count {
+            assert!(Instant::now() < deadline, "{} of {count} rows came", values.len());
+            if let Some(Ok(message)) = consumer.poll(Duration::from_millis(100)) {
+                values.push(String::from_utf8(message.payload().unwrap().to_vec()).unwrap());
+            }
+        }
+        values
+    }
+}
+
+#[test]
+fn the_rows_of_a_group_come_in_order_whoever_sends_them() {
+    let mut scene = scene();
+    let owner = scene.owner(false);
+    // Many wait for their batch to be full or old, few do not.
+    for (rows, value) in [(MANY + 1, "1"), (1, "2"), (MANY + 1, "3"), (1, "4")] {
+        scene.results(rows, value);
+        if value != "3" {
+            scene.deliverer.before_entry(&owner).unwrap();
+        }
+    }
+    scene.deliverer.wait(&owner).unwrap();
+    let mut runs = scene.values(2 * (MANY + 2));
+    runs.dedup();
+    assert_eq!(runs, ["1", "2", "3", "4"]);
+}
+
+#[test]
+fn an_entry_waits_for_the_results_of_all_entries_but_the_newest() {
+    let mut scene = scene();
+    let (stopped, patient) = (scene.owner(true), scene.owner(false));
+    scene.mock.broker_down(1).unwrap();
+    for many in [1, MANY] {
+        scene.results(many, "of the entry before the newest");
+        scene.deliverer.before_entry(&stopped).unwrap();
+        assert!(matches!(scene.deliverer.before_entry(&stopped), Err(TaskError::Stopped)), "nothing has arrived");
+        scene.mock.broker_up(1).unwrap();
+        scene.deliverer.before_entry(&patient).unwrap();
+        scene.mock.broker_down(1).unwrap();
+        // Of no entry.
+        scene.deliverer.send(BaseRecord::<[u8], [u8], _>::with_opaque_to("out", AHEAD).payload(b"lane"), &patient).unwrap();
+        assert!(matches!(scene.deliverer.before_entry(&stopped), Err(TaskError::Stopped)), "a lane's row is on its way");
+        scene.mock.broker_up(1).unwrap();
+        scene.deliverer.before_entry(&patient).unwrap();
+        scene.mock.broker_down(1).unwrap();
+    }
+}
