@@ -34,14 +34,13 @@ impl Engine {
             let revision = self.revision();
             // In append mode a row belongs to one entry.
             let waits = !newest.is_empty() && !query.is_append();
-            let fault = self.fault_of();
             self.give_each(&entry, moved, |part| {
                 if waits {
                     older.push((part.clone(), revision));
                     return Ok(());
                 }
                 if let Some(top) = query.top().filter(|_| !older.is_empty()) {
-                    newer.extend(part.identities(top).map_err(&fault)?);
+                    newer.extend(part.identities(top).map_err(|cause| EngineError::of(&query, cause))?);
                 }
                 take(part, revision)
             })?;
@@ -49,7 +48,7 @@ impl Engine {
         }
         let Some(top) = query.top() else { return Ok(()) };
         for (part, revision) in older {
-            let part = part.without(top, &newer).map_err(self.fault_of())?;
+            let part = part.without(top, &newer).map_err(|cause| self.fault(cause))?;
             take(&part, revision)?;
         }
         Ok(())

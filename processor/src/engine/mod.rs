@@ -113,6 +113,12 @@ pub(crate) enum EngineError {
     Journal { query: String, cause: String },
 }
 
+impl EngineError {
+    fn of(query: &StreamQuery, cause: impl Into<DataFusionError>) -> Self {
+        Self::Query { query: query.file.name.clone(), cause: cause.into() }
+    }
+}
+
 impl Engine {
     pub(crate) fn new(query: Arc<StreamQuery>, partitions: impl IntoIterator<Item = i32>) -> Self {
         let partitions = partitions.into_iter().map(|partition| (partition, Partition::default())).collect();
@@ -179,13 +185,7 @@ impl Engine {
     }
 
     fn fault(&self, cause: impl Into<DataFusionError>) -> EngineError {
-        self.fault_of()(cause.into())
-    }
-
-    /// The same for who cannot look at the engine meanwhile.
-    fn fault_of(&self) -> impl Fn(DataFusionError) -> EngineError + use<> {
-        let query = self.query.file.name.clone();
-        move |cause| EngineError::Query { query: query.clone(), cause }
+        EngineError::of(&self.query, cause)
     }
 
     /// Decides about every row of `inputs` and folds the used ones. Changes nothing.

@@ -3,9 +3,8 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::harness::{Record, compile, input, query_file};
+use super::harness::{Record, compile, input, query_file, texts};
 use crate::engine::{Engine, EngineError, Entry};
-use crate::format::encode::JsonRows;
 
 /// What a new owner gives of two entries, with the revisions: the first has a reading of 81 of a, the second one of 77, and one of 90 of b.
 fn given_again(select: &str, mode: &str) -> Vec<(i64, String)> {
@@ -25,21 +24,13 @@ fn given_again(select: &str, mode: &str) -> Vec<(i64, String)> {
     }
     let mut given = Vec::new();
     let again = Engine::new(query, [0]).give_again(newest, |part, revision| {
-        let rows = JsonRows::new(&part.rows).unwrap();
-        for row in 0..part.rows.num_rows() {
-            let mut value = Vec::new();
-            rows.write_row(row, &mut value);
-            given.push((revision, String::from_utf8(value).unwrap()));
-        }
-        assert_eq!((part.finals.len(), part.windows.len(), part.keys[0].len()), (rows_of(part), rows_of(part), rows_of(part)));
+        given.extend(texts(&part.rows).into_iter().map(|row| (revision, row)));
+        let rows = part.rows.num_rows();
+        assert_eq!((part.finals.len(), part.windows.len(), part.keys[0].len()), (rows, rows, rows));
         Ok::<_, EngineError>(())
     });
     again.unwrap();
     given
-}
-
-fn rows_of(part: &crate::engine::Output) -> usize {
-    part.rows.num_rows()
 }
 
 fn expected(rows: &[(i64, &str)]) -> Vec<(i64, String)> {

@@ -7,10 +7,10 @@ use rand::Rng as _;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng as _;
 
-use super::harness::{Record, compile, input, query_file, readings_query};
+use super::harness::{Record, compile, input, query_file, readings_query, texts};
 use super::property::{readings, record};
 use crate::engine::{Engine, Output};
-use crate::format::encode::{JsonRows, key_text};
+use crate::format::encode::key_text;
 use crate::query::StreamQuery;
 
 /// What a reader holds: by window start and key the row, and whether it is final.
@@ -28,16 +28,6 @@ fn take(held: &mut Held, output: &Output) {
         let start = output.windows.get(row).map_or(0, |window| window.0);
         held.insert((start, String::from_utf8(key).unwrap()), (value, output.finals[row]));
     }
-}
-
-fn texts(batch: &arrow::array::RecordBatch) -> Vec<String> {
-    let rows = JsonRows::new(batch).unwrap();
-    let text = |row| {
-        let mut text = Vec::new();
-        rows.write_row(row, &mut text);
-        String::from_utf8(text).unwrap()
-    };
-    (0..batch.num_rows()).map(text).collect()
 }
 
 /// Runs random logs through the query in random steps, and compares after each. Gives the rows that were compared.

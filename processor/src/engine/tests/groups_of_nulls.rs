@@ -2,9 +2,8 @@
 
 use std::sync::Arc;
 
-use super::harness::{Record, Way, compile, input, query_file, run};
+use super::harness::{Record, Way, compile, input, query_file, run, texts};
 use crate::engine::Engine;
-use crate::format::encode::JsonRows;
 
 fn reading(partition: i32, sensor: &str, fields: &str) -> Record {
     Record { partition, received: -1, value: Some(format!(r#"{{"sensor_id":"{sensor}","ts":1000{fields}}}"#).into_bytes()) }
@@ -26,13 +25,7 @@ fn a_new_group_of_nulls_is_null_beside_a_group_with_a_state() {
         let second = engine.prepare(vec![input(&query, 0, 1, &[&new, &known])]).unwrap();
         let output = engine.apply(&second.entry).unwrap();
         assert_eq!(output.failed, Vec::<String>::new());
-        let mut rows: Vec<String> = (0..output.rows.num_rows())
-            .map(|row| {
-                let mut text = Vec::new();
-                JsonRows::new(&output.rows).unwrap().write_row(row, &mut text);
-                String::from_utf8(text).unwrap()
-            })
-            .collect();
+        let mut rows = texts(&output.rows);
         rows.sort();
         let nulls = r#""n":0,"sum":null,"mean":null,"exact":null,"max":null,"min":null,"bits":null,"any":null,"sd":null"#;
         assert_eq!(rows[1], format!(r#"{{"kind":"new",{nulls}}}"#), "{window}");

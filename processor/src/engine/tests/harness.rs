@@ -97,6 +97,17 @@ pub(super) fn input(query: &StreamQuery, partition: i32, from: usize, records: &
     Input { partition, from, to, received: records.iter().map(|record| record.received).collect(), decoded }
 }
 
+/// The rows as JSON, in their order.
+pub(super) fn texts(batch: &arrow::array::RecordBatch) -> Vec<String> {
+    let rows = JsonRows::new(batch).unwrap();
+    let text = |row| {
+        let mut text = Vec::new();
+        rows.write_row(row, &mut text);
+        String::from_utf8(text).unwrap()
+    };
+    (0..batch.num_rows()).map(text).collect()
+}
+
 type Finals = BTreeMap<(i64, String), bool>;
 
 struct Shard<'a> {

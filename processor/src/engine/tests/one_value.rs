@@ -2,9 +2,8 @@
 
 use std::sync::Arc;
 
-use super::harness::{Record, compile, input, query_file};
+use super::harness::{Record, compile, input, query_file, texts};
 use crate::engine::Engine;
-use crate::format::encode::JsonRows;
 
 fn reading(fields: &str) -> Record {
     Record { partition: 0, received: -1, value: Some(format!(r#"{{"sensor_id":"a","ts":1000,{fields}}}"#).into_bytes()) }
@@ -19,16 +18,7 @@ fn run(sql: &str, mode: &str, readings: &[&str]) -> (Vec<String>, Vec<String>) {
     let dead = prepared.dead.iter().flatten().map(|row| row.detail.clone()).collect();
     let output = engine.apply(&prepared.entry).unwrap();
     let batches = prepared.rows.iter().map(|plain| &plain.rows).chain([&output.rows]);
-    let mut rows = Vec::new();
-    for batch in batches {
-        let json = JsonRows::new(batch).unwrap();
-        rows.extend((0..batch.num_rows()).map(|row| {
-            let mut text = Vec::new();
-            json.write_row(row, &mut text);
-            String::from_utf8(text).unwrap()
-        }));
-    }
-    (rows, dead)
+    (batches.flat_map(texts).collect(), dead)
 }
 
 #[test]

@@ -90,8 +90,8 @@ fn an_entry_waits_for_the_results_of_all_entries_but_the_newest() {
     let mut scene = scene();
     let (stopped, patient) = (scene.owner(true), scene.owner(false));
     scene.mock.broker_down(1).unwrap();
-    for many in [1, MANY] {
-        scene.results(many, "of the entry before the newest");
+    for rows in [1, MANY] {
+        scene.results(rows, "of the entry before the newest");
         scene.deliverer.before_entry(&stopped).unwrap();
         assert!(matches!(scene.deliverer.before_entry(&stopped), Err(TaskError::Stopped)), "nothing has arrived");
         scene.mock.broker_up(1).unwrap();
