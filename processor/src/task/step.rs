@@ -381,7 +381,9 @@ impl Running {
         if worker.query.file.query.trigger != Trigger::Once || self.reader.is_done() {
             self.commit_open(worker)?;
         }
-        self.deliverer.flush(&worker.owner)
+        self.deliverer.flush(&worker.owner)?;
+        self.journal.end();
+        Ok(())
     }
 
     fn check_size(&mut self, worker: &Worker, entry: &Entry) -> Result<(), TaskError> {

@@ -12,6 +12,7 @@
 //! An owner is the only writer of valid records, so the offsets of its own records follow each other without a gap. A gap means that
 //! somebody else wrote, which is a fence: the owner then knows at once that it is one no more.
 
+mod cut;
 mod peek;
 mod pieces;
 mod record;
@@ -58,4 +59,7 @@ pub(crate) trait Log {
 
     /// Takes in what its client has to say while nobody waits for it.
     fn hear(&self) {}
+
+    /// Waits for what goes on beside the steps.
+    fn end(&mut self) {}
 }

@@ -8,17 +8,16 @@ use std::time::{Duration, Instant};
 use common::Settings;
 use common::lifeline::Lifeline;
 use common::waking::WakingProducer;
-use rdkafka::admin::{AdminClient, AdminOptions};
-use rdkafka::client::DefaultClientContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{BaseRecord, DeliveryResult, Producer as _, ProducerContext};
-use rdkafka::{ClientContext, Message as _, Offset, TopicPartitionList};
+use rdkafka::{ClientContext, Message as _};
 
 use super::super::error::TaskError;
 use super::super::owner::Owner;
 use super::super::points::Point;
 use super::super::repartition::Merges;
 use super::Log;
+use super::cut::Cuts;
 use super::record::{Piece, fence};
 use crate::engine::{Entry, codec};
 use crate::query::StreamQuery;
@@ -77,8 +76,8 @@ pub(crate) struct Journal {
     partition: i32,
     producer: WakingProducer<Reports>,
     reports: Receiver<Delivery>,
-    settings: common::settings::Kafka,
-    runtime: tokio::runtime::Handle,
+    bootstrap_servers: String,
+    cuts: Cuts,
     /// The fence's offset.
     epoch: i64,
     /// Offset of the newest record of ours.
@@ -103,14 +102,13 @@ impl Journal {
         (topic, partition): (&str, i32),
         owner: &Owner,
     ) -> Result<Self, TaskError> {
-        let runtime = owner.runtime.clone();
         let mut journal = Self {
             topic: topic.to_owned(),
             partition,
             producer,
             reports,
-            settings: settings.kafka.clone(),
-            runtime,
+            bootstrap_servers: settings.kafka.bootstrap_servers.clone(),
+            cuts: Cuts::new(settings.kafka.clone(), owner.runtime.clone()),
             epoch: -1,
             last: -1,
             written: Instant::now(),
@@ -156,7 +154,7 @@ impl Journal {
 
     /// The next record's offset. The log may be away for as long as it likes; only the owner's end stops the wait.
     fn wait(&self, owner: &Owner) -> Result<i64, TaskError> {
-        let mut lifeline = Lifeline::new(&self.settings.bootstrap_servers);
+        let mut lifeline = Lifeline::new(&self.bootstrap_servers);
         loop {
             match self.reports.try_recv() {
                 Ok(Ok(offset)) => return Ok(offset),
@@ -202,7 +200,7 @@ impl Log for Journal {
         Ok(bytes.len() as u64)
     }
 
-    /// Writes the whole state and deletes what lies before it. Safe because the append has shown that nobody else wrote meanwhile.
+    /// Writes the whole state and begins to delete what lies before it. Safe because the append has shown that nobody else wrote meanwhile.
     fn snapshot(&mut self, query: &StreamQuery, entry: &Entry, owner: &Owner) -> Result<(), TaskError> {
         let first = self.last + 1;
         self.snapshot_bytes = self.append(query, entry, owner)?;
@@ -214,19 +212,7 @@ impl Log for Journal {
             owner.at(Point::AfterCut);
             return Ok(());
         };
-        let mut before = TopicPartitionList::new();
-        before.add_partition_offset(&self.topic, self.partition, Offset::Offset(cut))?;
-        let patience = Some(Duration::from_secs(2));
-        let options = AdminOptions::new().operation_timeout(patience).request_timeout(patience);
-        // Made for this alone: between snapshots lie minutes or days, and a client has threads and a connection.
-        let admin: AdminClient<DefaultClientContext> = common::kafka::client(&self.settings, "processor-admin").create()?;
-        let cut = self.runtime.block_on(admin.delete_records(&before, &options));
-        let cut = cut.and_then(|cut| cut.elements().iter().try_for_each(|element| element.error()));
-        // A journal that could not be cut is only longer: the next snapshot tries again.
-        if let Err(error) = cut {
-            tracing::warn!(topic = self.topic, partition = self.partition, %error, "the journal could not be cut before its snapshot");
-        }
-        owner.at(Point::AfterCut);
+        self.cuts.begin(&self.topic, self.partition, cut, &query.file.name);
         Ok(())
     }
 
@@ -245,5 +231,9 @@ impl Log for Journal {
 
     fn hear(&self) {
         self.producer.serve(Duration::ZERO);
+    }
+
+    fn end(&mut self) {
+        self.cuts.wait();
     }
 }

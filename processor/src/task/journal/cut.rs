@@ -1,0 +1,61 @@
+//! Deletes what lies before a snapshot, while the steps go on: a client of its own and its round trips take as long as thirty of them.
+
+use std::time::Duration;
+
+use common::settings::Kafka;
+use rdkafka::admin::{AdminClient, AdminOptions};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::error::KafkaError;
+use rdkafka::{Offset, TopicPartitionList};
+use tokio::runtime::Handle;
+use tokio::task::JoinHandle;
+
+use super::super::points::{self, Point};
+
+/// How long the log may take for a cut.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// The cuts of one journal partition, one after the other.
+pub(super) struct Cuts {
+    settings: Kafka,
+    runtime: Handle,
+    under_way: Option<JoinHandle<()>>,
+}
+
+impl Cuts {
+    pub(super) fn new(settings: Kafka, runtime: Handle) -> Self {
+        Self { settings, runtime, under_way: None }
+    }
+
+    /// Begins to delete what lies before the offset `first`, where a snapshot begins. A journal that could not be cut is only longer: the
+    /// next snapshot tries again.
+    pub(super) fn begin(&mut self, topic: &str, partition: i32, first: i64, query: &str) {
+        self.wait();
+        let (settings, runtime, topic, query) = (self.settings.clone(), self.runtime.clone(), topic.to_owned(), query.to_owned());
+        self.under_way = Some(self.runtime.spawn_blocking(move || {
+            if let Err(error) = delete(&settings, &runtime, (&topic, partition), first) {
+                tracing::warn!(topic, partition, %error, "the journal could not be cut before its snapshot");
+            }
+            points::reached(Point::AfterCut, &query);
+        }));
+    }
+
+    /// Until none is under way.
+    pub(super) fn wait(&mut self) {
+        if let Some(cut) = self.under_way.take()
+            && let Err(error) = self.runtime.block_on(cut)
+        {
+            tracing::error!(%error, "a cut of the journal ended by itself");
+        }
+    }
+}
+
+fn delete(settings: &Kafka, runtime: &Handle, (topic, partition): (&str, i32), first: i64) -> Result<(), KafkaError> {
+    let mut before = TopicPartitionList::new();
+    before.add_partition_offset(topic, partition, Offset::Offset(first))?;
+    let options = AdminOptions::new().operation_timeout(Some(PATIENCE)).request_timeout(Some(PATIENCE));
+    // Made for this alone: between snapshots lie seconds or days, and a client has threads and a connection.
+    let admin: AdminClient<DefaultClientContext> = common::kafka::client(settings, "processor-admin").create()?;
+    let cut = runtime.block_on(admin.delete_records(&before, &options))?;
+    cut.elements().iter().try_for_each(|element| element.error())
+}
