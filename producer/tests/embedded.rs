@@ -30,6 +30,8 @@ fn producer(servers: &str, arguments: &[&str]) -> Child {
         command.env_remove(name);
     }
     command.args(["--bootstrap-servers", servers, "--http-listen", "127.0.0.1:0"]).args(arguments);
+    // However slow the machine is.
+    command.env("TIDEMARK_PRODUCER__DRAIN_TIMEOUT", "60s");
     command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
 }
 

@@ -540,6 +540,8 @@ mod tests {
         let mut settings = Settings::default();
         settings.kafka.bootstrap_servers = broker.addr().to_string();
         settings.sink.instance_id = Some("one".into());
+        // Who is silent for too long on a busy machine is told something else.
+        settings.kafka.properties.insert("session.timeout.ms".into(), "60000".into());
         settings.sink.state_path = dir.path().join("state");
         let (telemetry, shutdown) = (Telemetry::default(), Shutdown::manual());
         let results = TopicSpec { name: "iot.agg.q".into(), partitions: 2, replication: 1, properties: Vec::new() };

@@ -15,7 +15,7 @@ use common::Settings;
 use common::settings::Database as To;
 use database::{Database, Kind, TOKEN};
 use log::Log;
-use rows::{binary, row, verify};
+use rows::{binary, row, verify_now};
 
 const TOPIC: &str = "iot.agg.q";
 const BEGIN: i64 = 1_700_000_000_000;
@@ -97,7 +97,7 @@ async fn wait_for_all(settings: &Settings, database: &Database, rows: u64) {
     let began = Instant::now();
     loop {
         database.flush();
-        let report = verify(settings).await;
+        let report = verify_now(settings).await;
         if report.pending == 0 && report.equal + report.different + report.missing == rows {
             assert!(report.is_equal(), "{report}");
             return;

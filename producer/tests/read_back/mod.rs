@@ -26,8 +26,8 @@ pub(crate) fn read(servers: &str, topic: &str, count: u64) -> Vec<OwnedMessage> 
             messages.push(message.detach());
         }
     }
-    if let Some(message) = consumer.poll(Duration::from_millis(200)) {
-        messages.push(message.unwrap().detach());
+    if let Some(Ok(message)) = consumer.poll(Duration::from_millis(200)) {
+        messages.push(message.detach());
     }
     messages
 }

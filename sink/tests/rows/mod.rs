@@ -76,15 +76,27 @@ impl Running {
         self.telemetry.status()["parts"][part]["status"][key].clone()
     }
 
-    /// Until `rows` rows of the log are read, written and committed.
+    /// Until `rows` rows of the log are read and written. The commit of their offsets is on its way then.
     pub(crate) async fn done(&self, rows: u64) {
         until(&format!("{rows} rows are read"), || self.status("rows").as_u64() == Some(rows) && self.status("waiting") == 0).await;
     }
 }
 
 /// `sink verify`, on a thread that may wait.
-pub(crate) async fn verify(settings: &Settings) -> sink::verify::Report {
+pub(crate) async fn verify_now(settings: &Settings) -> sink::verify::Report {
     let settings = settings.clone();
     let look = move || sink::verify::verify(&settings, None, sink::verify::Span::default(), 20);
     tokio::task::spawn_blocking(look).await.unwrap().unwrap()
+}
+
+/// The same once everything is committed: the log answers a commit when it has written it down, and a sink ends before that.
+pub(crate) async fn verify(settings: &Settings) -> sink::verify::Report {
+    let started = Instant::now();
+    loop {
+        let report = verify_now(settings).await;
+        if report.pending == 0 {
+            return report;
+        }
+        assert!(started.elapsed() < Duration::from_secs(120), "{report}");
+    }
 }
