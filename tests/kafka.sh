@@ -6,7 +6,8 @@
 #   kafka.sh tool NAME ARGUMENT.. becomes a console tool, such as kafka-topics
 #
 # Needs Java 17 or later and Maven. KAFKA_VERSION, KAFKA_LIB (where the jars are kept), KAFKA_TOOL_HEAP (256m) and KAFKA_ADVERTISED (the
-# address that clients are told, such as a proxy's) may be set.
+# address that clients are told, such as a proxy's) may be set, and KAFKA_BROKER_SESSION: milliseconds of silence after which the controller
+# takes a broker for dead (3000).
 set -euo pipefail
 
 version=${KAFKA_VERSION:-4.3.1}
@@ -47,7 +48,7 @@ share.coordinator.state.topic.min.isr=1
 group.initial.rebalance.delay.ms=0
 auto.create.topics.enable=false
 # After a kill the controller waits for the old session to end before it lets the broker in again.
-broker.session.timeout.ms=3000
+broker.session.timeout.ms=${KAFKA_BROKER_SESSION:-3000}
 broker.heartbeat.interval.ms=500
 PROPERTIES
     if [[ ! -f $dir/logs/meta.properties ]]; then

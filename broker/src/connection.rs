@@ -215,6 +215,7 @@ mod tests {
         let warnings = Arc::<AtomicUsize>::default();
         let _heard = tracing::subscriber::set_default(Warnings(warnings.clone()));
         let frame = frame(ApiKey::Fetch, 99, &[]);
+        let began = std::time::Instant::now();
         for _ in 0..50 {
             let mut stream = TcpStream::connect(broker.addr()).await.unwrap();
             stream.write_all(&(frame.len() as u32).to_be_bytes()).await.unwrap();
@@ -222,7 +223,8 @@ mod tests {
             assert_eq!(stream.read(&mut [0; 1]).await.unwrap(), 0, "it is closed");
         }
         assert_eq!(broker.stats().bad_connections, 50);
-        assert_eq!(warnings.load(Ordering::Relaxed), 1);
+        let most = 1 + began.elapsed().as_secs() as usize / 10;
+        assert!((1..=most).contains(&warnings.load(Ordering::Relaxed)), "one, and one more when ten seconds are over");
         broker.shutdown().await.unwrap();
     }
 }

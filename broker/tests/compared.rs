@@ -75,7 +75,10 @@ impl Apache {
         let free = || TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).unwrap();
         let (address, controller, dir) = (free(), free(), tempfile::tempdir().unwrap());
         let ports = [address.port().to_string(), controller.port().to_string()];
-        let process = script().arg("run").args(ports).arg(dir.path()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let mut command = script();
+        // Nobody kills it: where the machine is slow it must not take itself out of its own cluster, which shows in the leader's epoch.
+        command.arg("run").args(ports).arg(dir.path()).env("KAFKA_BROKER_SESSION", "60000");
+        let process = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         let apache = Self { process, address, _dir: dir };
         until("Apache Kafka to listen", || TcpStream::connect(address).is_ok()).await;
         apache

@@ -14,7 +14,7 @@ fn member(broker: &Broker, group: &str, instance: Option<&str>) -> BaseConsumer 
     let mut config = client(broker);
     config
         .set("group.id", group)
-        .set("session.timeout.ms", "10000")
+        .set("session.timeout.ms", "120000")
         .set("heartbeat.interval.ms", "100")
         .set("enable.auto.commit", "false")
         .set("auto.offset.reset", "earliest");

@@ -14,7 +14,7 @@ use rdkafka::{Message, Offset, TopicPartitionList};
 
 fn transactional(broker: &Broker, id: &str, timeout_ms: u32) -> BaseProducer {
     let mut config = client(broker);
-    config.set("transactional.id", id).set("transaction.timeout.ms", timeout_ms.to_string()).set("message.timeout.ms", "1000");
+    config.set("transactional.id", id).set("transaction.timeout.ms", timeout_ms.to_string());
     let producer: BaseProducer = config.create().unwrap();
     producer.init_transactions(PATIENCE).unwrap();
     producer

@@ -110,7 +110,7 @@ public class Checks {
 
     static void groups() throws Exception {
         create("groups", 4, Map.of());
-        String[] fixed = {"group.id", "static", "group.instance.id", "one", "session.timeout.ms", "10000"};
+        String[] fixed = {"group.id", "static", "group.instance.id", "one", "session.timeout.ms", "120000"};
         try (var producer = producer()) {
             for (int i = 0; i < 100; i++) producer.send(new ProducerRecord<>("groups", i % 4, null, "" + i));
         }

@@ -61,6 +61,7 @@ class ComparedAdministration extends Compared {
         for (String name : List.of("", ".", "..", "a b", "a/b", "ü", "x".repeat(249), "x".repeat(250), "compared.dots", "compared_dots", "__compared", "compared-Ok_1.2")) {
             at.ask("'" + (name.length() > 20 ? name.length() : name) + "'", () -> admin.createTopics(List.of(new NewTopic(name, 1, (short) 1))).all().get());
         }
+        at.settled();
         at.ask("internal hidden", () -> admin.listTopics().names().get().contains("__compared"));
     }
 

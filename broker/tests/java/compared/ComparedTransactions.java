@@ -136,7 +136,7 @@ class ComparedTransactions extends Compared {
 
     static void timeout(Case at) throws Exception {
         String topic = at.topic(1);
-        var slow = transactional(topic, "transaction.timeout.ms", "1500");
+        var slow = transactional(topic, "transaction.timeout.ms", "10000");
         slow.beginTransaction();
         slow.send(new ProducerRecord<>(topic, "slow")).get();
         at.ask("while open", () -> state(topic));
