@@ -239,9 +239,11 @@ fn the_example_counts_messages_by_topic() {
     // Before there is a broker, the query waits for it and says so.
     let mut process = place.start();
     process.wait_line("that nobody is there", LIMIT, |line| line.contains("no connection to the MQTT broker; trying again").then_some(()));
+    // Of yesterday: it must not come while the query is there.
+    process.signal("STOP");
     let mut broker = Mosquitto::start_at(test, "allow_anonymous true", address).unwrap();
-    // Of yesterday.
     publish_retained(&broker, "hall/pump-9/temperature", "99");
+    process.signal("CONT");
     wait_subscribed(&mut process, "mqtt");
     let page = read("README.md");
     let send = |broker: &Mosquitto| {

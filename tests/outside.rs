@@ -15,7 +15,7 @@ use harness::log::{Kind, Log, free_address};
 use harness::place::{LIMIT, Place, stop};
 use harness::process::Process;
 use harness::random::Random;
-use harness::wait::wait_for;
+use harness::wait::{wait_for, wait_until};
 
 const WINDOWS: &str = "SELECT window.start AS start, sensor_id, count(*) AS n, sum(value) AS s, avg(value) AS a FROM stream \
                        GROUP BY window(ts, '10 seconds'), sensor_id";
@@ -324,12 +324,12 @@ fn words_of_a_socket_are_counted_on_the_console() {
     let mut process = place.start();
     let (mut stream, _) = listener.accept().unwrap();
     stream.write_all(b"Hello world\nhello  again\r\n").unwrap();
-    for word in ["again", "hello", "world"] {
-        process.wait_line("the word", LIMIT, |line| line.contains(&format!("|{word:>5}|")).then_some(()));
-    }
     // The two of one word may be in two windows; then it stands twice.
-    let counted: u64 = process.output().lines().filter_map(|line| line.split('|').nth(3)?.trim().parse::<u64>().ok()).sum();
-    assert_eq!(counted, 4, "{}", process.output());
+    let count = |line: &str| line.split('|').nth(3)?.trim().parse::<u64>().ok();
+    wait_until("the four words", LIMIT, || process.output().lines().filter_map(count).sum::<u64>() == 4);
+    for word in ["again", "hello", "world"] {
+        assert!(process.output().contains(&format!("|{word:>5}|")), "{}", process.output());
+    }
     drop(stream);
     // The other end comes back, and the words go on.
     let (mut stream, _) = listener.accept().unwrap();

@@ -113,8 +113,10 @@ fn the_appliance_answers_over_queries_memory_tables_and_database() {
     assert_eq!(cells(&ask(&format!("SELECT {COLUMNS} FROM iot_10s_history"))), want);
     assert_eq!(ask("SELECT count(*) FROM store.point"), [[json!(want.len())]]);
     // The live rows are the windows that are not final in the database, and hold what it holds.
-    let live = cells(&ask(&format!("SELECT {COLUMNS} FROM iot_10s")));
-    let open: Cells = open_windows(&appliance.database()).into_iter().map(|key| (key.clone(), want[&key])).collect();
+    let live = || cells(&ask(&format!("SELECT {COLUMNS} FROM iot_10s")));
+    let open = || -> Cells { open_windows(&appliance.database()).into_iter().map(|key| (key.clone(), want[&key])).collect() };
+    wait_until("which windows are final to be written", LIMIT, || live().keys().eq(open().keys()));
+    let (live, open) = (live(), open());
     assert!(live.keys().any(|key| key.sensor == "boiler") && live.len() < 10, "{live:?}");
     oracle::assert_equal("the open windows", &live, &open);
     let joined =

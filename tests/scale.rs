@@ -422,10 +422,12 @@ fn take_over(log: &Log, name: &str, standby: bool) -> Vec<(String, u64, String)>
         };
         wait_for("the second's copies of the first's state", LIMIT, || held(&mut second));
     }
-    let before = restores(&second).len();
+    // What a worker says comes after what its status shows.
+    wait_until("its own restores to be said", LIMIT, || restores(&second).len() == 2);
     first.kill();
     ledger::wait_partitions(&mut second, &query, 4, LIMIT);
-    let restores = restores(&second).split_off(before);
+    wait_until("those after the kill to be said", LIMIT, || restores(&second).len() >= 4);
+    let restores = restores(&second).split_off(2);
     // The state is whole: one more reading of each sensor falls into the same groups.
     write_groups(log, 1);
     ledger::wait_read(&mut second, &query, rows + GROUPS as u64, LIMIT);

@@ -57,7 +57,7 @@ impl Page {
 
     async fn stop(self) {
         self.shutdown.trigger();
-        tokio::time::timeout(Duration::from_secs(2), self.task).await.unwrap().unwrap();
+        tokio::time::timeout(Duration::from_secs(30), self.task).await.unwrap().unwrap();
     }
 }
 
@@ -160,9 +160,9 @@ async fn overview_and_points_tell_what_the_store_holds() {
 async fn read_until(stream: &mut TcpStream, held: &mut String, wanted: &str) {
     let started = Instant::now();
     while !held.contains(wanted) {
-        assert!(started.elapsed() < Duration::from_secs(10), "no '{wanted}' in:\n{held}");
+        assert!(started.elapsed() < Duration::from_secs(60), "no '{wanted}' in:\n{held}");
         let mut piece = [0; 4096];
-        let read = tokio::time::timeout(Duration::from_secs(10), stream.read(&mut piece)).await.unwrap().unwrap();
+        let read = tokio::time::timeout(Duration::from_secs(60), stream.read(&mut piece)).await.unwrap().unwrap();
         assert!(read > 0, "the stream ended:\n{held}");
         held.push_str(&String::from_utf8_lossy(&piece[..read]));
     }

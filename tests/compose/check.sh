@@ -150,7 +150,7 @@ secrets() {
         docker inspect "$container"
         docker logs "$container" 2>&1
         # A process may be gone meanwhile, such as a health check's.
-        for pid in $(processes "$container"); do cat "/proc/$pid/environ" "/proc/$pid/cmdline" 2>/dev/null | tr '\0' '\n'; done
+        for pid in $(processes "$container"); do (cat "/proc/$pid/environ" "/proc/$pid/cmdline" 2>/dev/null || true) | tr '\0' '\n'; done
     done >>"$work/seen"
     for image in tidemark producer processor sink; do docker save "tidemark/$image:check" | strings -n 16; done >"$work/images"
     for file in "$(volume secrets-admin)"/* "$(volume secrets-sink)"/* "$(volume secrets-grafana)"/*; do

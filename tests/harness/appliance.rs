@@ -65,10 +65,10 @@ impl Appliance {
         wait_for("the ledger", LIMIT, || ledger::counts(self.page, &query)).read
     }
 
-    /// Ctrl-C: it drains and ends with 0 within five seconds.
+    /// Ctrl-C: it drains and ends with 0.
     #[track_caller]
     pub(crate) fn stop(&mut self) {
         self.process.signal("INT");
-        self.process.wait_success(Duration::from_secs(5));
+        self.process.wait_success(LIMIT);
     }
 }

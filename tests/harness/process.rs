@@ -52,6 +52,9 @@ impl Process {
         wait_for(&what, limit, || {
             // Asked before the look at the lines, or the last line of a process that ends between the two would be missed.
             let ended = self.try_wait();
+            if ended.is_some() {
+                self.hear_out();
+            }
             let found = self.lines.lock().unwrap_or_else(PoisonError::into_inner).iter().find_map(|line| pick(line));
             assert!(found.is_some() || ended.is_none(), "{} ended with {ended:?} before: {what}\n{}", self.name, self.output());
             found
@@ -67,10 +70,15 @@ impl Process {
     pub(crate) fn wait_exit(&mut self, limit: Duration) -> Option<i32> {
         let what = format!("{} to end", self.name);
         let status = wait_for(&what, limit, || self.try_wait());
+        self.hear_out();
+        status.code()
+    }
+
+    /// After its end: until all of its output is here.
+    fn hear_out(&mut self) {
         for reader in self.readers.drain(..) {
             assert!(reader.join().is_ok(), "the reader of {}'s output", self.name);
         }
-        status.code()
     }
 
     /// Waits for the end and wants exit code 0.
@@ -83,7 +91,7 @@ impl Process {
     /// SIGKILL.
     pub(crate) fn kill(&mut self) {
         self.child.kill().unwrap_or_else(|error| panic!("kill {}: {error}", self.name));
-        self.wait_exit(Duration::from_secs(10));
+        self.wait_exit(Duration::from_secs(60));
     }
 
     /// `INT`, `TERM`, `STOP`, `CONT`.

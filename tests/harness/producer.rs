@@ -31,7 +31,7 @@ impl Producer {
 
     /// A line of `/metrics` that begins so; -1 when there is none.
     pub(crate) fn metric(&self, name: &str) -> f64 {
-        let text = http::get(self.address, "/metrics").unwrap().body;
+        let text = wait_for("the producer's metrics", LIMIT, || http::get(self.address, "/metrics")).body;
         text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok()).unwrap_or(-1.0)
     }
 
@@ -44,6 +44,6 @@ impl Producer {
     #[track_caller]
     pub(crate) fn stop(mut self) {
         self.process.signal("TERM");
-        self.process.wait_success(Duration::from_secs(15));
+        self.process.wait_success(LIMIT);
     }
 }
