@@ -23,7 +23,7 @@ pub(crate) enum Point {
     BeforeSnapshot,
     /// The snapshot is in the journal behind all that it replaces.
     AfterSnapshot,
-    /// What lies before the snapshot is deleted.
+    /// What lies before the snapshot is deleted. That of a journal topic is deleted beside the worker, which does not say it then.
     AfterCut,
     /// A new owner has its epoch.
     AfterFence,

@@ -103,6 +103,7 @@ fn rebuild(settings: &Settings, query: &StreamQuery, journals: &Journals, owner:
             Writer::create(settings).and_then(|writer| Journal::take_over(settings, writer, (&topic, *partition), owner)).map_err(fault)?;
         let nothing = Entry { snapshot: true, base, ..Entry::default() };
         journal.snapshot(query, &nothing, owner).map_err(fault)?;
+        journal.end();
     }
     for partition in super::scan::partitions(settings, &query.file.source.topic)? {
         let reader = PartitionReader::open(settings, &query.file.source.topic, partition, owner).map_err(fault)?;

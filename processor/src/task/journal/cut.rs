@@ -1,5 +1,6 @@
 //! Deletes what lies before a snapshot, while the steps go on: a client of its own and its round trips take as long as thirty of them.
 
+use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
 use common::settings::Kafka;
@@ -8,7 +9,6 @@ use rdkafka::client::DefaultClientContext;
 use rdkafka::error::KafkaError;
 use rdkafka::{Offset, TopicPartitionList};
 use tokio::runtime::Handle;
-use tokio::task::JoinHandle;
 
 use super::super::points::{self, Point};
 
@@ -32,20 +32,23 @@ impl Cuts {
     pub(super) fn begin(&mut self, topic: &str, partition: i32, first: i64, query: &str) {
         self.wait();
         let (settings, runtime, topic, query) = (self.settings.clone(), self.runtime.clone(), topic.to_owned(), query.to_owned());
-        self.under_way = Some(self.runtime.spawn_blocking(move || {
+        // Not one of the runtime's threads: where no more can be had, those would take the work and never begin.
+        let thread = Builder::new().name(format!("cut-{partition}")).spawn(move || {
             if let Err(error) = delete(&settings, &runtime, (&topic, partition), first) {
                 tracing::warn!(topic, partition, %error, "the journal could not be cut before its snapshot");
             }
             points::reached(Point::AfterCut, &query);
-        }));
+        });
+        match thread {
+            Ok(cut) => self.under_way = Some(cut),
+            Err(error) => tracing::warn!(partition, %error, "no thread can be had, so the journal is not cut before its snapshot"),
+        }
     }
 
     /// Until none is under way.
     pub(super) fn wait(&mut self) {
-        if let Some(cut) = self.under_way.take()
-            && let Err(error) = self.runtime.block_on(cut)
-        {
-            tracing::error!(%error, "a cut of the journal ended by itself");
+        if self.under_way.take().is_some_and(|cut| cut.join().is_err()) {
+            tracing::error!("a cut of the journal ended by itself");
         }
     }
 }
