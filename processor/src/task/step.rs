@@ -382,7 +382,10 @@ impl Running {
             self.commit_open(worker)?;
         }
         self.deliverer.flush(&worker.owner)?;
-        self.journal.end();
+        // Who is told to stop has no time for what may as well be left undone.
+        if !worker.owner.stop.is_set() {
+            self.journal.end();
+        }
         Ok(())
     }
 

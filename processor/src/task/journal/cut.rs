@@ -12,8 +12,9 @@ use tokio::runtime::Handle;
 
 use super::super::points::{self, Point};
 
-/// How long the log may take for a cut.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// How long the log may take for a cut. A client whose first question for the partition's leader comes too early, as one of a few hundred does,
+/// asks again after three seconds.
+const PATIENCE: Duration = Duration::from_secs(8);
 
 /// The cuts of one journal partition, one after the other.
 pub(super) struct Cuts {
