@@ -451,9 +451,9 @@ fn readings_by_http_are_answered_when_the_log_has_them() {
         assert_eq!(topic::count(&log, "iot"), total, "{kind} {body}");
     }
     assert_eq!(topic::count(&log, "iot.dead"), 3);
-    // The log stands still: what fits waits for its answer, what does not is told to come again.
     // The status looks now and then: what it shows must be of the next request.
     wait_until("the status to show nothing under way", LIMIT, || producer.status("/in_flight") == 0);
+    // The log stands still: what fits waits for its answer, what does not is told to come again.
     log.signal("STOP");
     let status = producer.address;
     let large = format!("[{}]", vec![r#"{"sensor_id":"a","value":1}"#; 200].join(","));

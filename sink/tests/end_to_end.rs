@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, dead_code)]
 
 mod log;
+mod rows;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,6 +14,7 @@ use common::topics::{lane_header, result_header};
 use common::{Settings, Shutdown, Telemetry};
 use log::{Log, Row};
 use rdkafka::message::{Headers as _, Message as _};
+use rows::{until, verify};
 use sink::point::Point;
 use sink::sqlite::SqliteWriter;
 use sink::store::{SeriesPoints, Store};
@@ -61,28 +63,6 @@ fn table(path: &Path) -> Vec<(String, SeriesPoints)> {
 
 fn count(path: &Path) -> usize {
     look(path).unwrap_or_default().iter().map(|(_, series)| series.points.len()).sum()
-}
-
-/// `sink verify` once everything is committed: the log answers a commit when it has written it down, and a sink ends before that.
-async fn verify(settings: &Settings) -> sink::verify::Report {
-    let began = Instant::now();
-    loop {
-        let settings = settings.clone();
-        let look = move || sink::verify::verify(&settings, None, sink::verify::Span::default(), 5);
-        let report = tokio::task::spawn_blocking(look).await.unwrap().unwrap();
-        if report.pending == 0 {
-            return report;
-        }
-        assert!(began.elapsed() < Duration::from_secs(30), "{report}");
-    }
-}
-
-async fn until(what: &str, mut fine: impl FnMut() -> bool) {
-    let started = Instant::now();
-    while !fine() {
-        assert!(started.elapsed() < Duration::from_secs(30), "waited too long until {what}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
 }
 
 struct Running {
@@ -193,9 +173,8 @@ async fn headers_whose_names_are_no_text_end_nothing_and_stay_with_a_dead_row() 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_topic_that_appears_later_is_read() {
     let log = Log::start().await;
-    log.create(&["iot.dead"]).await;
+    log.create(&[TOPIC, "iot.dead"]).await;
     let (_dir, path) = folder();
-    log.create(&[TOPIC]).await;
     let running = start(settings(&log, &path), None);
     until("it reads what there is", || running.status("partitions") == 2).await;
     log.create(&["iot.agg.late-query"]).await;

@@ -18,21 +18,20 @@ const PATIENCE: Duration = Duration::from_secs(8);
 
 /// The cuts of one journal partition, one after the other.
 pub(super) struct Cuts {
-    settings: Kafka,
     runtime: Handle,
     under_way: Option<JoinHandle<()>>,
 }
 
 impl Cuts {
-    pub(super) fn new(settings: Kafka, runtime: Handle) -> Self {
-        Self { settings, runtime, under_way: None }
+    pub(super) fn new(runtime: Handle) -> Self {
+        Self { runtime, under_way: None }
     }
 
     /// Begins to delete what lies before the offset `first`, where a snapshot begins. A journal that could not be cut is only longer: the
     /// next snapshot tries again.
-    pub(super) fn begin(&mut self, topic: &str, partition: i32, first: i64, query: &str) {
+    pub(super) fn begin(&mut self, settings: &Kafka, (topic, partition): (&str, i32), first: i64, query: &str) {
         self.wait();
-        let (settings, runtime, topic, query) = (self.settings.clone(), self.runtime.clone(), topic.to_owned(), query.to_owned());
+        let (settings, runtime, topic, query) = (settings.clone(), self.runtime.clone(), topic.to_owned(), query.to_owned());
         // Not one of the runtime's threads: where no more can be had, those would take the work and never begin.
         let thread = Builder::new().name(format!("cut-{partition}")).spawn(move || {
             if let Err(error) = delete(&settings, &runtime, (&topic, partition), first) {

@@ -76,7 +76,7 @@ pub(crate) struct Journal {
     partition: i32,
     producer: WakingProducer<Reports>,
     reports: Receiver<Delivery>,
-    bootstrap_servers: String,
+    settings: common::settings::Kafka,
     cuts: Cuts,
     /// The fence's offset.
     epoch: i64,
@@ -107,8 +107,8 @@ impl Journal {
             partition,
             producer,
             reports,
-            bootstrap_servers: settings.kafka.bootstrap_servers.clone(),
-            cuts: Cuts::new(settings.kafka.clone(), owner.runtime.clone()),
+            settings: settings.kafka.clone(),
+            cuts: Cuts::new(owner.runtime.clone()),
             epoch: -1,
             last: -1,
             written: Instant::now(),
@@ -154,7 +154,7 @@ impl Journal {
 
     /// The next record's offset. The log may be away for as long as it likes; only the owner's end stops the wait.
     fn wait(&self, owner: &Owner) -> Result<i64, TaskError> {
-        let mut lifeline = Lifeline::new(&self.bootstrap_servers);
+        let mut lifeline = Lifeline::new(&self.settings.bootstrap_servers);
         loop {
             match self.reports.try_recv() {
                 Ok(Ok(offset)) => return Ok(offset),
@@ -212,7 +212,7 @@ impl Log for Journal {
             owner.at(Point::AfterCut);
             return Ok(());
         };
-        self.cuts.begin(&self.topic, self.partition, cut, &query.file.name);
+        self.cuts.begin(&self.settings, (&self.topic, self.partition), cut, &query.file.name);
         Ok(())
     }
 
