@@ -56,8 +56,8 @@ pub struct DeadRow {
 /// The fields that have a column.
 #[derive(Debug)]
 struct Names {
-    /// As they stand in a record, quotes included: producers write the fields in one order, so that the next column's name is
-    /// tried first and costs one comparison.
+    /// As they stand in a record: producers write the fields in one order, so that the next column's name is tried first and costs one
+    /// comparison.
     quoted: Vec<Quoted>,
     by_name: HashMap<Vec<u8>, usize>,
 }
@@ -131,15 +131,12 @@ fn decode_one<'a>(
 /// Walks over the whole record and leaves the last value of each wanted field.
 fn scan<'a>(text: &'a str, names: &Names, tokens: &mut [Token<'a>]) -> Result<(), Fault> {
     let mut scanner = Scanner::new(text);
-    let mut next = 0;
+    let (mut next, mut unwanted) = (0, Token::Null);
     let mut more = scanner.open()?;
     while more {
         let column = names.column(&mut scanner, next)?;
-        let value = scanner.value()?;
-        if let Some((at, slot)) = column.and_then(|at| Some((at, tokens.get_mut(at)?))) {
-            *slot = value;
-            next = at + 1;
-        }
+        next = column.map_or(next, |at| at + 1);
+        scanner.value(column.and_then(|at| tokens.get_mut(at)).unwrap_or(&mut unwanted))?;
         more = scanner.more()?;
     }
     scanner.end()
@@ -152,7 +149,7 @@ impl Names {
         Self { quoted, by_name }
     }
 
-    /// Steps over a field's name; returns its column.
+    /// Steps over a field's name and its colon; returns its column.
     #[inline]
     fn column(&self, scanner: &mut Scanner<'_>, next: usize) -> Result<Option<usize>, Fault> {
         if self.quoted.get(next).is_some_and(|quoted| scanner.take_name(quoted)) {
@@ -283,13 +280,14 @@ mod tests {
 
     #[test]
     fn names_of_any_length_are_found_at_any_place() {
-        let names = ["", "a", "a_name_of_13b", "a_name_of_14_b", "a_name_of_15__b", "one_that_is_longer_than_16_bytes", "ä€😀"];
+        let names = ["", "a", "a_name_of_12", "a_name_of_13b", "a_name_of_14_b", "one_that_is_longer_than_16_bytes", "ä€😀"];
         let schema = schema(&names.map(|name| (name, DataType::Int64)));
         let inside: Vec<String> = (0..).zip(names).map(|(at, name)| format!(r#""{name}":{at}"#)).collect();
         let (whole, mut other) = (inside.join(","), inside.clone());
         other.reverse();
         let cut: Vec<String> = names.map(|name| format!(r#""{}_":7"#, name.trim_end_matches(['b', 's']))).to_vec();
-        for (fields, wanted) in [(whole, true), (other.join(" , "), true), (cut.join(","), false)] {
+        let spaced = inside.join(", ").replace(':', "\t:\n");
+        for (fields, wanted) in [(whole, true), (other.join(" , "), true), (spaced, true), (cut.join(","), false)] {
             let decoded = decode(schema.clone(), &[format!("{{{fields}}}").as_bytes()]);
             for (at, column) in (0..).zip(decoded.batch.columns()) {
                 assert_eq!(column.is_valid(0), wanted, "{fields}");
