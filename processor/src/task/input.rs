@@ -122,7 +122,7 @@ impl Records {
 
 /// A step takes no more rows than this: enough to share its cost out, and few enough that they stay near the processor on their way through
 /// the stages, and that two of them fit into a small memory. An entry of a backlog has many.
-const PIECE: usize = 25_000;
+const PIECE: usize = 20_000;
 
 /// The same where each step is a batch, or has results that leave at once.
 pub(crate) const BATCH: usize = 100_000;
@@ -182,13 +182,17 @@ pub(crate) struct Reader {
 
 /// What has been read for the next step.
 struct Pile {
-    pending: BTreeMap<i32, Records>,
+    partitions: BTreeMap<i32, OfPartition>,
     rows: usize,
     bytes: usize,
-    /// Whether the end of each partition was reached since its newest record.
-    at_end: BTreeMap<i32, bool>,
-    /// Of a bounded run: where each partition ended at the start.
-    ends: Option<BTreeMap<i32, i64>>,
+}
+
+struct OfPartition {
+    records: Records,
+    /// Whether its end was reached since its newest record.
+    at_end: bool,
+    /// Of a bounded run: where it ended at the start.
+    end: Option<i64>,
 }
 
 /// What a look at the log has brought besides rows.
@@ -206,31 +210,34 @@ impl Pile {
     fn hear(&mut self, came: Result<Taken<'_>, KafkaError>, heard: &mut Heard) {
         match came {
             Ok(record) => {
-                let end = self.ends.as_ref().and_then(|ends| ends.get(&record.partition));
-                let beyond = end.is_some_and(|end| record.offset >= *end);
-                if !beyond && let Some(records) = self.pending.get_mut(&record.partition) {
-                    records.push(record.offset, record.timestamp, record.key, record.payload);
-                    self.rows += 1;
-                    self.bytes += record.payload.map_or(0, <[u8]>::len) + record.key.map_or(0, <[u8]>::len);
-                }
-                self.at_end.insert(record.partition, beyond);
-                heard.beyond |= beyond;
                 heard.answered = true;
+                let Some(partition) = self.partitions.get_mut(&record.partition) else { return };
+                partition.at_end = partition.end.is_some_and(|end| record.offset >= end);
+                if partition.at_end {
+                    heard.beyond = true;
+                    return;
+                }
+                partition.records.push(record.offset, record.timestamp, record.key, record.payload);
+                self.rows += 1;
+                self.bytes += record.payload.map_or(0, <[u8]>::len) + record.key.map_or(0, <[u8]>::len);
             }
             Err(KafkaError::PartitionEOF(partition)) => {
-                self.at_end.insert(partition, true);
                 heard.answered = true;
+                if let Some(partition) = self.partitions.get_mut(&partition) {
+                    partition.at_end = true;
+                }
             }
             Err(error) => heard.errors.push(error),
         }
     }
 
     fn is_at_end(&self, partition: i32) -> bool {
-        self.at_end.get(&partition).copied().unwrap_or(false)
+        self.partitions.get(&partition).is_some_and(|partition| partition.at_end)
     }
 
-    fn is_empty(&self, partition: i32) -> bool {
-        self.pending.get(&partition).is_none_or(|records| records.len() == 0)
+    /// Whether a partition is read to its end and all its records have been taken by steps.
+    fn is_through(&self, partition: i32) -> bool {
+        self.partitions.get(&partition).is_some_and(|partition| partition.at_end && partition.records.len() == 0)
     }
 }
 
@@ -277,21 +284,24 @@ impl Reader {
             quiet.insert(*partition, Quietness { offset, since: Instant::now() });
         }
         let ends = match query.file.query.trigger.is_bounded() {
-            true => Some(ends(&consumer, &topic, positions.keys(), owner)?),
-            false => None,
+            true => ends(&consumer, &topic, positions.keys(), owner)?,
+            false => BTreeMap::new(),
         };
         let firsts = quiet.iter().map(|(partition, quiet): (&i32, &Quietness)| (*partition, quiet.offset)).collect();
         consumer.assign(&list)?;
-        let pending = positions.keys().map(|partition| (*partition, Records::new(&topic, *partition))).collect();
+        let partitions = positions.keys().map(|partition| {
+            let records = Records::new(&topic, *partition);
+            (*partition, OfPartition { records, at_end: false, end: ends.get(partition).copied() })
+        });
+        let pile = Pile { partitions: partitions.collect(), rows: 0, bytes: 0 };
         let fresh = positions.values().all(Option::is_none);
         let gathers = query.file.has_journal_topic() && !matches!(query.file.query.trigger, Trigger::Continuous(_));
-        let at_end = positions.keys().map(|partition| (*partition, false)).collect();
         let topic_name = CString::new(&*topic).map_err(KafkaError::from)?;
         Ok(Self {
             drain: Drain::new(consumer)?,
             topic,
             topic_name,
-            pile: Pile { pending, rows: 0, bytes: 0, at_end, ends },
+            pile,
             max_rows: settings.processor.max_rows_per_step.min(if gathers { PIECE } else { BATCH }),
             quiet,
             firsts,
@@ -319,7 +329,7 @@ impl Reader {
             }
             other => {
                 // Whoever cannot hear the log does not know that it is quiet.
-                self.pile.at_end.values_mut().for_each(|at_end| *at_end = false);
+                self.pile.partitions.values_mut().for_each(|partition| partition.at_end = false);
                 if !std::mem::replace(&mut self.said_away, true) {
                     tracing::warn!(topic = %self.topic, error = %other, "the log does not answer; trying on");
                 }
@@ -337,24 +347,22 @@ impl Source for Reader {
     fn lags(&self) -> bool {
         let most = i64::try_from(self.max_rows).unwrap_or(i64::MAX);
         self.quiet.iter().any(|(partition, quiet)| {
-            let next =
-                self.pile.pending.get(partition).and_then(|records| records.entries.last()).map_or(quiet.offset, |last| last.offset + 1);
+            let newest = self.pile.partitions.get(partition).and_then(|partition| partition.records.entries.last());
+            let next = newest.map_or(quiet.offset, |newest| newest.offset + 1);
             self.drain.known_end(&self.topic_name, *partition).is_some_and(|end| end - next >= most)
         })
     }
 
     /// Whether a bounded run has read everything that was there at its start.
     fn is_done(&self) -> bool {
-        let stop = |partition: &i32| self.pile.ends.as_ref().and_then(|ends| ends.get(partition));
-        self.quiet.iter().all(|(partition, quiet)| {
-            stop(partition).is_none_or(|end| quiet.offset >= *end || (self.pile.is_at_end(*partition) && self.pile.is_empty(*partition)))
-        })
+        let end = |partition: &i32| self.pile.partitions.get(partition).and_then(|partition| partition.end);
+        self.quiet.iter().all(|(partition, quiet)| end(partition).is_none_or(|end| quiet.offset >= end || self.pile.is_through(*partition)))
     }
 
     /// Of a bounded run: each partition with the offsets from where and to where it is read.
     fn goal(&self) -> BTreeMap<i32, (i64, i64)> {
-        let ends = self.pile.ends.iter().flatten();
-        ends.filter_map(|(partition, end)| Some((*partition, (*self.firsts.get(partition)?, *end)))).collect()
+        let goal = |(number, partition): (&i32, &OfPartition)| Some((*number, (*self.firsts.get(number)?, partition.end?)));
+        self.pile.partitions.iter().filter_map(goal).collect()
     }
 
     /// For each partition its end as the log says it now, or the offset `most` beyond the one that it stands at when that is nearer.
@@ -368,8 +376,7 @@ impl Source for Reader {
 
     /// Whether a step has taken all rows before `target`. The last offsets of a partition may have no rows.
     fn has_passed(&self, partition: i32, target: i64) -> bool {
-        let at_end = self.pile.is_at_end(partition) && self.pile.is_empty(partition);
-        at_end || self.quiet.get(&partition).is_none_or(|quiet| quiet.offset >= target)
+        self.pile.is_through(partition) || self.quiet.get(&partition).is_none_or(|quiet| quiet.offset >= target)
     }
 
     /// Of each partition: whether it is read to its end, and for how long no row has come.
@@ -400,9 +407,7 @@ impl Source for Reader {
     /// The partitions that are read to their ends and have been quiet for `timeout`, with the offsets that they stand at. Never one with
     /// rows that a step has still to take.
     fn idle(&self, timeout: Duration) -> Vec<(i32, i64)> {
-        let idle = self.quiet.iter().filter(|(partition, quiet)| {
-            self.pile.is_at_end(**partition) && quiet.since.elapsed() >= timeout && self.pile.is_empty(**partition)
-        });
+        let idle = self.quiet.iter().filter(|(partition, quiet)| self.pile.is_through(**partition) && quiet.since.elapsed() >= timeout);
         idle.map(|(partition, quiet)| (*partition, quiet.offset)).collect()
     }
 
@@ -439,16 +444,17 @@ impl Source for Reader {
 
     /// The records so far, by partition; partitions without any are left out.
     fn taken(&self) -> Vec<&Records> {
-        self.pile.pending.values().filter(|records| records.len() > 0).collect()
+        self.pile.partitions.values().map(|partition| &partition.records).filter(|records| records.len() > 0).collect()
     }
 
     /// Forgets the records so far; their buffers stay.
     fn clear(&mut self) {
-        for (partition, records) in self.pile.pending.iter().filter(|(_, records)| records.len() > 0) {
-            let offset = records.entries.last().map_or(0, |entry| entry.offset) + 1;
-            self.quiet.insert(*partition, Quietness { offset, since: Instant::now() });
+        for (number, partition) in &mut self.pile.partitions {
+            if let Some(newest) = partition.records.entries.last() {
+                self.quiet.insert(*number, Quietness { offset: newest.offset + 1, since: Instant::now() });
+            }
+            partition.records.clear();
         }
-        self.pile.pending.values_mut().for_each(Records::clear);
         self.pile.rows = 0;
         self.pile.bytes = 0;
     }
