@@ -31,7 +31,7 @@ fn values(first: u64, rows: u64, sensors: u64) -> Vec<Vec<u8>> {
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let (steps, rows) = (setting("STEPS", 40)?, setting("ROWS", 25_000)?);
+    let (steps, rows) = (setting("STEPS", 40)?, setting("ROWS", 20_000)?);
     println!("{steps} steps of {rows} readings; nanoseconds per reading, and result rows per reading");
     println!("{:<44} {:>8} {:>8} {:>8} {:>8} {:>8} {:>8}", "", "decode", "fold", "journal", "apply", "encode", "rows");
     for sensors in [setting("SENSORS", 1000)?, 100_000] {
