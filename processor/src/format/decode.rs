@@ -287,7 +287,8 @@ mod tests {
         other.reverse();
         let cut: Vec<String> = names.map(|name| format!(r#""{}_":7"#, name.trim_end_matches(['b', 's']))).to_vec();
         let spaced = inside.join(", ").replace(':', "\t:\n");
-        for (fields, wanted) in [(whole, true), (other.join(" , "), true), (spaced, true), (cut.join(","), false)] {
+        let python = inside.join(", ").replace(':', ": ");
+        for (fields, wanted) in [(whole, true), (other.join(" , "), true), (spaced, true), (python, true), (cut.join(","), false)] {
             let decoded = decode(schema.clone(), &[format!("{{{fields}}}").as_bytes()]);
             for (at, column) in (0..).zip(decoded.batch.columns()) {
                 assert_eq!(column.is_valid(0), wanted, "{fields}");
@@ -305,6 +306,10 @@ mod tests {
         assert_eq!(fault(b"{}x"), "at byte 2: expected the end of the record, found 'x'");
         assert_eq!(fault(br#"{"a":1}{"#), "at byte 7: expected the end of the record, found '{'");
         assert_eq!(fault(br#"{"a":1,}"#), "at byte 7: expected a field's name, found '}'");
+        assert_eq!(fault(br#"{"a"1}"#), "at byte 4: expected ':', found '1'");
+        assert_eq!(fault(br#"{"sensor_id" 1}"#), "at byte 13: expected ':', found '1'");
+        assert_eq!(fault(br#"{"sensor_id""#), "at byte 12: expected ':', found the end of the record");
+        assert_eq!(fault(br#"{"a":{"b" 1}}"#), "at byte 10: expected ':', found '1'");
         assert_eq!(fault(br#"{"a":01}"#), "at byte 6: expected ',' or '}', found '1'");
         assert_eq!(fault(br#"{"a":-}"#), "at byte 6: expected a digit, found '}'");
         assert_eq!(fault(br#"{"a":NaN}"#), "at byte 5: expected a value, found 'N'");

@@ -33,7 +33,7 @@ pub(super) enum Token<'a> {
     Object,
 }
 
-/// A field's name as it mostly stands in a record, with its quotes and its colon.
+/// A field's name as it mostly stands in a record, with its quotes and its colon. One with a space between them is looked up.
 #[derive(Debug)]
 pub(super) struct Quoted {
     text: Vec<u8>,
@@ -64,7 +64,7 @@ impl Quoted {
     }
 }
 
-/// Two numbers: compilers put one of sixteen bytes into a register that is slow to be asked.
+/// As two numbers: a single one of 128 bits would be put into a vector register, which is slow to be compared.
 #[inline]
 fn halves(bytes: [u8; 16]) -> [u64; 2] {
     let all = u128::from_le_bytes(bytes);
@@ -128,7 +128,7 @@ impl<'a> Scanner<'a> {
         Ok(name)
     }
 
-    /// Leaves the value behind a field's name in `slot`: a token is five words, and handing it on as a result copies it while it is still being
+    /// Leaves the value behind a field's name in `slot`: a token is several words, and handing it on as a result copies it while it is still being
     /// written, which a processor has to wait for.
     #[inline]
     pub(super) fn value(&mut self, slot: &mut Token<'a>) -> Result<(), Fault> {

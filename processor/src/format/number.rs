@@ -28,8 +28,8 @@ pub(super) enum Rounding {
     HalfUp,
 }
 
-/// Reads the number that starts at `at`; returns it with the position behind it. Always inlined: a number is five words, and the caller puts
-/// them where they stay.
+/// Reads the number that starts at `at`; returns it with the position behind it. Always inlined: a number is several words, and the caller
+/// puts them where they stay.
 #[inline(always)]
 pub(super) fn scan(text: &str, at: usize) -> Result<(Number<'_>, usize), Fault> {
     let bytes = text.as_bytes();

@@ -15,6 +15,7 @@ use super::consumer::{Quiet, range};
 use super::drain::{Drain, Taken};
 use super::error::TaskError;
 use super::owner::Owner;
+use super::pile::{Heard, Pile};
 use super::source::{Filled, Source};
 use crate::engine::Input;
 use crate::format::decode::{Decoded, Decoder};
@@ -91,6 +92,11 @@ impl Records {
             key: entry.key.map(|_| &self.bytes[entry.start..payload_start]),
             payload: entry.payload.map(|len| &self.bytes[payload_start..payload_start + len as usize]),
         }
+    }
+
+    /// The offset behind the newest record.
+    pub(crate) fn next_offset(&self) -> Option<i64> {
+        self.entries.last().map(|newest| newest.offset + 1)
     }
 
     pub(crate) fn clear(&mut self) {
@@ -180,67 +186,6 @@ pub(crate) struct Reader {
     ends_heard: BTreeMap<i32, (i64, i64, Instant)>,
 }
 
-/// What has been read for the next step.
-struct Pile {
-    partitions: BTreeMap<i32, OfPartition>,
-    rows: usize,
-    bytes: usize,
-}
-
-struct OfPartition {
-    records: Records,
-    /// Whether its end was reached since its newest record.
-    at_end: bool,
-    /// Of a bounded run: where it ended at the start.
-    end: Option<i64>,
-}
-
-/// What a look at the log has brought besides rows.
-#[derive(Default)]
-struct Heard {
-    /// The log has answered.
-    answered: bool,
-    /// A record came that a bounded run leaves.
-    beyond: bool,
-    errors: Vec<KafkaError>,
-}
-
-impl Pile {
-    /// Takes a record, unless it lies beyond the end of a bounded run.
-    fn hear(&mut self, came: Result<Taken<'_>, KafkaError>, heard: &mut Heard) {
-        match came {
-            Ok(record) => {
-                heard.answered = true;
-                let Some(partition) = self.partitions.get_mut(&record.partition) else { return };
-                partition.at_end = partition.end.is_some_and(|end| record.offset >= end);
-                if partition.at_end {
-                    heard.beyond = true;
-                    return;
-                }
-                partition.records.push(record.offset, record.timestamp, record.key, record.payload);
-                self.rows += 1;
-                self.bytes += record.payload.map_or(0, <[u8]>::len) + record.key.map_or(0, <[u8]>::len);
-            }
-            Err(KafkaError::PartitionEOF(partition)) => {
-                heard.answered = true;
-                if let Some(partition) = self.partitions.get_mut(&partition) {
-                    partition.at_end = true;
-                }
-            }
-            Err(error) => heard.errors.push(error),
-        }
-    }
-
-    fn is_at_end(&self, partition: i32) -> bool {
-        self.partitions.get(&partition).is_some_and(|partition| partition.at_end)
-    }
-
-    /// Whether a partition is read to its end and all its records have been taken by steps.
-    fn is_through(&self, partition: i32) -> bool {
-        self.partitions.get(&partition).is_some_and(|partition| partition.at_end && partition.records.len() == 0)
-    }
-}
-
 #[derive(Debug, Clone, Copy)]
 struct Quietness {
     /// The next offset to read.
@@ -289,11 +234,7 @@ impl Reader {
         };
         let firsts = quiet.iter().map(|(partition, quiet): (&i32, &Quietness)| (*partition, quiet.offset)).collect();
         consumer.assign(&list)?;
-        let partitions = positions.keys().map(|partition| {
-            let records = Records::new(&topic, *partition);
-            (*partition, OfPartition { records, at_end: false, end: ends.get(partition).copied() })
-        });
-        let pile = Pile { partitions: partitions.collect(), rows: 0, bytes: 0 };
+        let pile = Pile::new(&topic, positions.keys().copied(), &ends);
         let fresh = positions.values().all(Option::is_none);
         let gathers = query.file.has_journal_topic() && !matches!(query.file.query.trigger, Trigger::Continuous(_));
         let topic_name = CString::new(&*topic).map_err(KafkaError::from)?;
@@ -328,8 +269,7 @@ impl Reader {
                 Err(TaskError::Retry(format!("topic '{}' is gone", self.topic)))
             }
             other => {
-                // Whoever cannot hear the log does not know that it is quiet.
-                self.pile.partitions.values_mut().for_each(|partition| partition.at_end = false);
+                self.pile.forget_ends();
                 if !std::mem::replace(&mut self.said_away, true) {
                     tracing::warn!(topic = %self.topic, error = %other, "the log does not answer; trying on");
                 }
@@ -341,28 +281,27 @@ impl Reader {
 
 impl Source for Reader {
     fn rows(&self) -> usize {
-        self.pile.rows
+        self.pile.rows()
     }
 
     fn lags(&self) -> bool {
         let most = i64::try_from(self.max_rows).unwrap_or(i64::MAX);
         self.quiet.iter().any(|(partition, quiet)| {
-            let newest = self.pile.partitions.get(partition).and_then(|partition| partition.records.entries.last());
-            let next = newest.map_or(quiet.offset, |newest| newest.offset + 1);
+            let next = self.pile.next_offset(*partition).unwrap_or(quiet.offset);
             self.drain.known_end(&self.topic_name, *partition).is_some_and(|end| end - next >= most)
         })
     }
 
     /// Whether a bounded run has read everything that was there at its start.
     fn is_done(&self) -> bool {
-        let end = |partition: &i32| self.pile.partitions.get(partition).and_then(|partition| partition.end);
-        self.quiet.iter().all(|(partition, quiet)| end(partition).is_none_or(|end| quiet.offset >= end || self.pile.is_through(*partition)))
+        self.quiet
+            .iter()
+            .all(|(partition, quiet)| self.pile.end(*partition).is_none_or(|end| quiet.offset >= end || self.pile.is_through(*partition)))
     }
 
     /// Of a bounded run: each partition with the offsets from where and to where it is read.
     fn goal(&self) -> BTreeMap<i32, (i64, i64)> {
-        let goal = |(number, partition): (&i32, &OfPartition)| Some((*number, (*self.firsts.get(number)?, partition.end?)));
-        self.pile.partitions.iter().filter_map(goal).collect()
+        self.pile.ends().filter_map(|(partition, end)| Some((partition, (*self.firsts.get(&partition)?, end)))).collect()
     }
 
     /// For each partition its end as the log says it now, or the offset `most` beyond the one that it stands at when that is nearer.
@@ -415,7 +354,7 @@ impl Source for Reader {
     fn fill(&mut self, patience: Duration, due: Option<Instant>, owner: &Owner) -> Result<Filled, TaskError> {
         let mut wait = patience;
         loop {
-            if self.pile.rows >= self.max_rows || self.pile.bytes >= MAX_STEP_BYTES {
+            if self.pile.rows() >= self.max_rows || self.pile.bytes() >= MAX_STEP_BYTES {
                 return Ok(Filled::Full);
             }
             if due.is_some_and(|due| Instant::now() >= due) || owner.stop.is_set() {
@@ -424,7 +363,7 @@ impl Source for Reader {
             if self.lifeline.is_due(self.said_away, Instant::now()) {
                 self.lifeline.throw(self.drain.consumer().client());
             }
-            let (rows, mut heard) = (self.pile.rows, Heard::default());
+            let (rows, mut heard) = (self.pile.rows(), Heard::default());
             if self.drain.each(self.max_rows - rows, |came| self.pile.hear(came, &mut heard)) == 0 {
                 // Only this one hears what the client says of its connections.
                 let Some(came) = self.drain.consumer().poll(wait) else { return Ok(Filled::Drained) };
@@ -435,7 +374,7 @@ impl Source for Reader {
             if heard.beyond && self.is_done() {
                 return Ok(Filled::Drained);
             }
-            if self.pile.rows > rows {
+            if self.pile.rows() > rows {
                 // Of a backlog the next records are on their way.
                 wait = if self.lags() { ON_ITS_WAY } else { Duration::ZERO };
             }
@@ -444,19 +383,17 @@ impl Source for Reader {
 
     /// The records so far, by partition; partitions without any are left out.
     fn taken(&self) -> Vec<&Records> {
-        self.pile.partitions.values().map(|partition| &partition.records).filter(|records| records.len() > 0).collect()
+        self.pile.records().collect()
     }
 
     /// Forgets the records so far; their buffers stay.
     fn clear(&mut self) {
-        for (number, partition) in &mut self.pile.partitions {
-            if let Some(newest) = partition.records.entries.last() {
-                self.quiet.insert(*number, Quietness { offset: newest.offset + 1, since: Instant::now() });
+        for records in self.pile.records() {
+            if let Some(offset) = records.next_offset() {
+                self.quiet.insert(records.partition(), Quietness { offset, since: Instant::now() });
             }
-            partition.records.clear();
         }
-        self.pile.rows = 0;
-        self.pile.bytes = 0;
+        self.pile.clear();
     }
 }
 

@@ -5,7 +5,7 @@
 //!   worker.rs     one shard: restore, then step after step
 //!     step.rs       input.rs ─▶ prepare ─▶ lanes ─▶ journal ─▶ results, in the order that the trigger wants
 //!     trigger.rs    when a step is taken
-//!     source/       where records come from: input.rs reads a topic, the others what is outside Kafka; keys.rs refuses wrong keys
+//!     source/       where records come from: input.rs reads a topic into pile.rs, the others what is outside Kafka; keys.rs refuses wrong keys
 //!     clients.rs    the clients that write, made before the shard is known
 //!     journal/      fence, restore, append, snapshot in a topic; checkpoint/ the same in a directory
 //!     output/       where results and lanes go: deliver.rs sends them to topics, the others outside Kafka
@@ -35,6 +35,7 @@ mod membership;
 mod metrics;
 mod output;
 pub(crate) mod owner;
+mod pile;
 mod points;
 mod progress;
 mod rebuild;
