@@ -91,7 +91,7 @@ impl PartitionReader {
         self
     }
 
-    /// The next record; `None` at the end.
+    /// The next record; `None` at the end. [`TaskError::Retry`] is a partition that was cut behind the reader, which must begin anew.
     pub(crate) fn next(&mut self, patience: Duration, owner: &Owner) -> Result<Option<BorrowedMessage<'_>>, TaskError> {
         let heard = Instant::now();
         while self.next < self.end {
@@ -110,7 +110,7 @@ impl PartitionReader {
                 // The last offsets of a partition may have no records.
                 Some(Err(KafkaError::PartitionEOF(_))) => self.next = self.end,
                 Some(Err(KafkaError::MessageConsumption(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange))) => {
-                    return Err(TaskError::Fatal(format!("{} was cut by its retention while it was read; try once more", self.place)));
+                    return Err(TaskError::Retry(format!("{} was cut by its retention while it was read; try once more", self.place)));
                 }
                 Some(Err(error)) if heard.elapsed() > SILENCE => {
                     return Err(TaskError::Fatal(format!("{} cannot be read: {error}", self.place)));

@@ -30,7 +30,22 @@ pub(crate) struct Peeked {
 /// Looks into a journal partition; `None` when it holds no entry.
 pub(crate) fn peek(settings: &Settings, query: &StreamQuery, place: (&str, i32), owner: &Owner) -> Result<Option<Peeked>, TaskError> {
     let (topic, partition) = place;
-    let mut reader = PartitionReader::open(settings, topic, partition, owner)?;
+    loop {
+        let mut reader = PartitionReader::open(settings, topic, partition, owner)?;
+        match read(query, place, &mut reader, owner) {
+            // Its owner has written a snapshot and deleted what lay before it: the journal begins there now.
+            Err(TaskError::Retry(cause)) => tracing::debug!(query = query.file.name, cause, "looking once more"),
+            peeked => return peeked,
+        }
+    }
+}
+
+fn read(
+    query: &StreamQuery,
+    (topic, partition): (&str, i32),
+    reader: &mut PartitionReader,
+    owner: &Owner,
+) -> Result<Option<Peeked>, TaskError> {
     let mut pieces = Pieces::new(&query.file.name, format!("{topic}-{partition}"), reader.first());
     let mut peeked: Option<Peeked> = None;
     while let Some(message) = reader.next(Duration::from_millis(100), owner)? {
