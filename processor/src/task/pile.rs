@@ -8,15 +8,11 @@ use rdkafka::error::KafkaError;
 use super::drain::Taken;
 use super::input::Records;
 
-/// The records of the next step.
-pub(super) struct Pile {
-    partitions: BTreeMap<i32, OfPartition>,
-    rows: usize,
-    bytes: usize,
-}
+/// The records of the next step, by partition.
+pub(super) struct Pile(BTreeMap<i32, PartitionPile>);
 
 /// The records of one partition, and where it ends.
-struct OfPartition {
+struct PartitionPile {
     records: Records,
     /// Whether its end was reached since its newest record.
     at_end: bool,
@@ -39,9 +35,9 @@ impl Pile {
     pub(super) fn new(topic: &Arc<str>, partitions: impl Iterator<Item = i32>, ends: &BTreeMap<i32, i64>) -> Self {
         let empty = |number: i32| {
             let records = Records::new(topic, number);
-            (number, OfPartition { records, at_end: false, end: ends.get(&number).copied() })
+            (number, PartitionPile { records, at_end: false, end: ends.get(&number).copied() })
         };
-        Self { partitions: partitions.map(empty).collect(), rows: 0, bytes: 0 }
+        Self(partitions.map(empty).collect())
     }
 
     /// Takes a record, unless it lies beyond the end of a bounded run.
@@ -49,19 +45,17 @@ impl Pile {
         match came {
             Ok(record) => {
                 heard.answered = true;
-                let Some(own) = self.partitions.get_mut(&record.partition) else { return };
+                let Some(own) = self.0.get_mut(&record.partition) else { return };
                 own.at_end = own.end.is_some_and(|end| record.offset >= end);
                 if own.at_end {
                     heard.beyond = true;
                     return;
                 }
                 own.records.push(record.offset, record.timestamp, record.key, record.payload);
-                self.rows += 1;
-                self.bytes += record.payload.map_or(0, <[u8]>::len) + record.key.map_or(0, <[u8]>::len);
             }
             Err(KafkaError::PartitionEOF(number)) => {
                 heard.answered = true;
-                if let Some(own) = self.partitions.get_mut(&number) {
+                if let Some(own) = self.0.get_mut(&number) {
                     own.at_end = true;
                 }
             }
@@ -70,54 +64,52 @@ impl Pile {
     }
 
     pub(super) fn rows(&self) -> usize {
-        self.rows
+        self.0.values().map(|own| own.records.len()).sum()
     }
 
     /// Bytes of keys and payloads.
     pub(super) fn bytes(&self) -> usize {
-        self.bytes
+        self.0.values().map(|own| own.records.bytes()).sum()
     }
 
     /// The records by partition; partitions without any are left out.
     pub(super) fn records(&self) -> impl Iterator<Item = &Records> {
-        self.partitions.values().map(|own| &own.records).filter(|records| records.len() > 0)
+        self.0.values().map(|own| &own.records).filter(|records| records.len() > 0)
     }
 
     /// The offset behind the newest record of a partition; `None` when the step has none of it.
     pub(super) fn next_offset(&self, partition: i32) -> Option<i64> {
-        self.partitions.get(&partition)?.records.next_offset()
+        self.0.get(&partition)?.records.next_offset()
     }
 
     /// Of a bounded run: where each partition ended at the start.
     pub(super) fn ends(&self) -> impl Iterator<Item = (i32, i64)> {
-        self.partitions.iter().filter_map(|(number, own)| Some((*number, own.end?)))
+        self.0.iter().filter_map(|(number, own)| Some((*number, own.end?)))
     }
 
     /// The same of one partition.
     pub(super) fn end(&self, partition: i32) -> Option<i64> {
-        self.partitions.get(&partition)?.end
+        self.0.get(&partition)?.end
     }
 
     /// Whether the end of a partition was reached since its newest record.
     pub(super) fn is_at_end(&self, partition: i32) -> bool {
-        self.partitions.get(&partition).is_some_and(|own| own.at_end)
+        self.0.get(&partition).is_some_and(|own| own.at_end)
     }
 
     /// Whether a partition is read to its end and steps have taken all its records.
     pub(super) fn is_through(&self, partition: i32) -> bool {
-        self.partitions.get(&partition).is_some_and(|own| own.at_end && own.records.len() == 0)
+        self.0.get(&partition).is_some_and(|own| own.at_end && own.records.len() == 0)
     }
 
     /// Whoever cannot hear the log does not know that it is quiet.
     pub(super) fn forget_ends(&mut self) {
-        self.partitions.values_mut().for_each(|own| own.at_end = false);
+        self.0.values_mut().for_each(|own| own.at_end = false);
     }
 
     /// Forgets the records; their buffers stay.
     pub(super) fn clear(&mut self) {
-        self.partitions.values_mut().for_each(|own| own.records.clear());
-        self.rows = 0;
-        self.bytes = 0;
+        self.0.values_mut().for_each(|own| own.records.clear());
     }
 }
 

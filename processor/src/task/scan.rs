@@ -75,6 +75,11 @@ impl PartitionReader {
         Ok(Self { consumer, place: format!("{topic}-{partition}"), first, next: first, end })
     }
 
+    /// Its name: the topic and the number.
+    pub(crate) fn place(&self) -> &str {
+        &self.place
+    }
+
     /// The first offset that the log had when the reading began.
     pub(crate) fn first(&self) -> i64 {
         self.first

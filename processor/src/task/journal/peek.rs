@@ -28,11 +28,14 @@ pub(crate) struct Peeked {
 }
 
 /// Looks into a journal partition; `None` when it holds no entry.
-pub(crate) fn peek(settings: &Settings, query: &StreamQuery, place: (&str, i32), owner: &Owner) -> Result<Option<Peeked>, TaskError> {
-    let (topic, partition) = place;
+pub(crate) fn peek(
+    settings: &Settings,
+    query: &StreamQuery,
+    (topic, partition): (&str, i32),
+    owner: &Owner,
+) -> Result<Option<Peeked>, TaskError> {
     loop {
-        let mut reader = PartitionReader::open(settings, topic, partition, owner)?;
-        match read(query, place, &mut reader, owner) {
+        match read(query, PartitionReader::open(settings, topic, partition, owner)?, owner) {
             // Its owner has written a snapshot and deleted what lay before it: the journal begins there now.
             Err(TaskError::Retry(cause)) => tracing::debug!(query = query.file.name, cause, "looking once more"),
             peeked => return peeked,
@@ -40,13 +43,8 @@ pub(crate) fn peek(settings: &Settings, query: &StreamQuery, place: (&str, i32),
     }
 }
 
-fn read(
-    query: &StreamQuery,
-    (topic, partition): (&str, i32),
-    reader: &mut PartitionReader,
-    owner: &Owner,
-) -> Result<Option<Peeked>, TaskError> {
-    let mut pieces = Pieces::new(&query.file.name, format!("{topic}-{partition}"), reader.first());
+fn read(query: &StreamQuery, mut reader: PartitionReader, owner: &Owner) -> Result<Option<Peeked>, TaskError> {
+    let mut pieces = Pieces::new(&query.file.name, reader.place().to_owned(), reader.first());
     let mut peeked: Option<Peeked> = None;
     while let Some(message) = reader.next(Duration::from_millis(100), owner)? {
         let Some(bytes) = pieces.record(message.offset(), message.payload().unwrap_or_default())? else { continue };
