@@ -3,7 +3,7 @@
 use std::mem;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, BooleanArray, NullBufferBuilder, PrimitiveArray, StringArray};
+use arrow::array::{ArrayRef, BooleanArray, NullArray, NullBufferBuilder, PrimitiveArray, StringArray};
 use arrow::buffer::{Buffer, NullBuffer, OffsetBuffer, ScalarBuffer};
 use arrow::datatypes::{
     ArrowPrimitiveType, DataType, Date32Type, Decimal128Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type,
@@ -21,6 +21,8 @@ use super::time;
 pub(super) struct Column {
     data_type: DataType,
     nullable: bool,
+    /// Whether anybody reads it. Else its values are only looked at, as a row with one that does not fit is dead.
+    read: bool,
     values: Values,
     valid: NullBufferBuilder,
     /// Texts with escapes that are no text columns pass through here.
@@ -74,12 +76,20 @@ impl Column {
             }
             _ => return None,
         };
-        Some(Self { data_type: data_type.clone(), nullable, values, valid: NullBufferBuilder::new(0), scratch: Vec::new() })
+        Some(Self { data_type: data_type.clone(), nullable, read: true, values, valid: NullBufferBuilder::new(0), scratch: Vec::new() })
+    }
+
+    /// The same of which nobody reads the values.
+    pub(super) fn unread(self) -> Self {
+        Self { read: false, ..self }
     }
 
     /// Empties the column and makes room.
     pub(super) fn start(&mut self, rows: usize) {
         self.truncate(0);
+        if !self.read {
+            return;
+        }
         match &mut self.values {
             Values::Text { offsets, .. } => offsets.reserve(rows),
             Values::Timestamp(values) | Values::I64(values) => values.reserve(rows),
@@ -97,6 +107,10 @@ impl Column {
         if self.valid.len() > rows {
             self.valid.truncate(rows);
         }
+        self.truncate_values(rows);
+    }
+
+    fn truncate_values(&mut self, rows: usize) {
         match &mut self.values {
             Values::Text { bytes, offsets } => {
                 offsets.truncate(rows + 1);
@@ -113,58 +127,46 @@ impl Column {
         }
     }
 
-    /// Appends a value, or nothing at all.
-    #[inline]
+    /// Appends a value, or says why it does not fit.
     pub(super) fn push(&mut self, token: Token<'_>) -> Result<(), Misfit> {
-        if matches!(token, Token::Null) {
-            return self.push_null();
-        }
-        match &mut self.values {
-            Values::Text { bytes, offsets } => {
-                push_text(token, bytes)?;
-                // The caller lets no batch have more bytes than an `i32` counts.
-                offsets.push(bytes.len() as i32);
-            }
-            Values::Timestamp(values) => values.push(timestamp(token, &mut self.scratch)?),
-            Values::Date(values) => values.push(date(token, &mut self.scratch)?),
-            Values::F64(values) => values.push(number(token)?.to_f64().ok_or(OUT_OF_RANGE)?),
-            Values::F32(values) => values.push(number(token)?.to_f32().ok_or(OUT_OF_RANGE)?),
-            Values::I64(values) => values.push(integer(token)?),
-            Values::I32(values) => values.push(integer(token)?),
-            Values::I16(values) => values.push(integer(token)?),
-            Values::I8(values) => values.push(integer(token)?),
-            Values::Bool(values) => match token {
-                Token::Bool(value) => values.push(value),
-                _ => return Err(Misfit::Kind),
-            },
-            Values::Decimal { values, scale, limit } => values.push(decimal(token, &mut self.scratch, *scale, *limit)?),
-        }
-        self.valid.append_non_null();
-        Ok(())
+        self.push_all(std::iter::once(&token))
     }
 
-    fn push_null(&mut self) -> Result<(), Misfit> {
-        if !self.nullable {
-            return Err(Misfit::Missing);
-        }
+    /// Appends values up to the first that does not fit. What type they are of is asked once for all of them.
+    pub(super) fn push_all<'t, 'a: 't>(&mut self, tokens: impl Iterator<Item = &'t Token<'a>>) -> Result<(), Misfit> {
+        let (scratch, room) = (&mut self.scratch, Room { valid: &mut self.valid, nullable: self.nullable });
         match &mut self.values {
-            Values::Text { bytes, offsets } => offsets.push(bytes.len() as i32),
-            Values::Timestamp(values) | Values::I64(values) => values.push(0),
-            Values::Date(values) | Values::I32(values) => values.push(0),
-            Values::F64(values) => values.push(0.0),
-            Values::F32(values) => values.push(0.0),
-            Values::I16(values) => values.push(0),
-            Values::I8(values) => values.push(0),
-            Values::Bool(values) => values.push(false),
-            Values::Decimal { values, .. } => values.push(0),
+            // However long the texts are.
+            Values::Text { .. } if !self.read => return room.fill(tokens, &mut Vec::new(), |_| (), fits_text),
+            Values::Text { bytes, offsets } => room.fill(tokens, offsets, last, |token| {
+                push_text(token, bytes)?;
+                // The caller lets no batch have more bytes than an `i32` counts.
+                Ok(bytes.len() as i32)
+            }),
+            Values::Timestamp(values) => room.fill(tokens, values, zero, |token| timestamp(token, scratch)),
+            Values::Date(values) => room.fill(tokens, values, zero, |token| date(token, scratch)),
+            Values::F64(values) => room.fill(tokens, values, zero, |token| number(token)?.to_f64().ok_or(OUT_OF_RANGE)),
+            Values::F32(values) => room.fill(tokens, values, zero, |token| number(token)?.to_f32().ok_or(OUT_OF_RANGE)),
+            Values::I64(values) => room.fill(tokens, values, zero, integer),
+            Values::I32(values) => room.fill(tokens, values, zero, integer),
+            Values::I16(values) => room.fill(tokens, values, zero, integer),
+            Values::I8(values) => room.fill(tokens, values, zero, integer),
+            Values::Bool(values) => room.fill(tokens, values, zero, boolean),
+            Values::Decimal { values, scale, limit } => room.fill(tokens, values, zero, |token| decimal(token, scratch, *scale, *limit)),
+        }?;
+        if !self.read {
+            self.truncate_values(0);
         }
-        self.valid.append_null();
         Ok(())
     }
 
     /// The column as an array; the builder is empty afterwards.
     pub(super) fn finish(&mut self) -> Result<ArrayRef, ArrowError> {
+        let rows = self.valid.len();
         let valid = self.valid.finish();
+        if !self.read {
+            return Ok(Arc::new(NullArray::new(rows)));
+        }
         Ok(match &mut self.values {
             Values::Text { bytes, offsets } => {
                 let offsets = OffsetBuffer::new(ScalarBuffer::from(mem::replace(offsets, vec![0])));
@@ -186,6 +188,48 @@ impl Column {
     }
 }
 
+/// Where it is kept which values are null.
+struct Room<'a> {
+    valid: &'a mut NullBufferBuilder,
+    nullable: bool,
+}
+
+impl Room<'_> {
+    /// Appends to `values` what the tokens are; `null` stands in the place of a null.
+    #[inline]
+    fn fill<'t, 'a: 't, T>(
+        self,
+        tokens: impl Iterator<Item = &'t Token<'a>>,
+        values: &mut Vec<T>,
+        null: impl Fn(&[T]) -> T,
+        mut value: impl FnMut(Token<'a>) -> Result<T, Misfit>,
+    ) -> Result<(), Misfit> {
+        for token in tokens {
+            match *token {
+                Token::Null if !self.nullable => return Err(Misfit::Missing),
+                Token::Null => {
+                    values.push(null(values));
+                    self.valid.append_null();
+                }
+                token => {
+                    values.push(value(token)?);
+                    self.valid.append_non_null();
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn zero<T: Default>(_: &[T]) -> T {
+    T::default()
+}
+
+/// An empty text ends where the one before it does.
+fn last(offsets: &[i32]) -> i32 {
+    offsets.last().copied().unwrap_or_default()
+}
+
 fn primitive<T: ArrowPrimitiveType>(
     values: &mut Vec<T::Native>,
     valid: Option<NullBuffer>,
@@ -195,17 +239,34 @@ fn primitive<T: ArrowPrimitiveType>(
 }
 
 #[inline]
+fn fits_text(token: Token<'_>) -> Result<(), Misfit> {
+    match token {
+        Token::Text(_) | Token::Escaped(_) | Token::Bool(_) => Ok(()),
+        // Only integers have one way to be written; "1.0", "1" and "1e0" as keys would be three.
+        Token::Number(number) if number.integral => Ok(()),
+        Token::Number(_) => Err(Misfit::Value("is no text: only strings, integers and booleans are")),
+        _ => Err(Misfit::Kind),
+    }
+}
+
+#[inline]
 fn push_text(token: Token<'_>, out: &mut Vec<u8>) -> Result<(), Misfit> {
+    fits_text(token)?;
     match token {
         Token::Text(text) => out.extend_from_slice(text.as_bytes()),
         Token::Escaped(inner) => json::unescape(inner, out),
         Token::Bool(value) => out.extend_from_slice(if value { b"true" } else { b"false" }),
-        // Only integers have one way to be written; "1.0", "1" and "1e0" as keys would be three.
-        Token::Number(number) if number.integral => out.extend_from_slice(number.raw.as_bytes()),
-        Token::Number(_) => return Err(Misfit::Value("is no text: only strings, integers and booleans are")),
-        _ => return Err(Misfit::Kind),
+        Token::Number(number) => out.extend_from_slice(number.raw.as_bytes()),
+        _ => {}
     }
     Ok(())
+}
+
+fn boolean(token: Token<'_>) -> Result<bool, Misfit> {
+    match token {
+        Token::Bool(value) => Ok(value),
+        _ => Err(Misfit::Kind),
+    }
 }
 
 #[inline]

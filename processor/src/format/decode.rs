@@ -5,9 +5,10 @@
 //! then are they converted and appended, column by column; what does not fit takes the row back out of the earlier columns.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use arrow::array::{RecordBatch, RecordBatchOptions};
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::error::ArrowError;
 
 use super::column::{Column, Misfit};
@@ -27,14 +28,40 @@ pub const MISSING: &str = "missing";
 #[derive(Debug)]
 pub struct Decoder {
     schema: SchemaRef,
+    /// That of the batches: without the values of the columns that nobody reads.
+    filled: SchemaRef,
     /// Or why the schema can't be decoded to, told at the first batch.
     columns: Result<Vec<Column>, String>,
     names: Names,
 }
 
+/// Records to be decoded, by their indexes.
+pub trait Payloads<'a> {
+    fn count(&self) -> usize;
+
+    /// `None` is a null payload.
+    fn payload(&self, index: usize) -> Option<&'a [u8]>;
+
+    /// The payload, if it is text. Asked for one record after the other.
+    fn text(&mut self, index: usize) -> Option<&'a str> {
+        self.payload(index).and_then(|payload| std::str::from_utf8(payload).ok())
+    }
+}
+
+impl<'a> Payloads<'a> for Vec<Option<&'a [u8]>> {
+    fn count(&self) -> usize {
+        self.len()
+    }
+
+    fn payload(&self, index: usize) -> Option<&'a [u8]> {
+        self[index]
+    }
+}
+
 /// What became of the records of one call.
 #[derive(Debug)]
 pub struct Decoded {
+    /// A column that nobody reads has its place and its name, the type `Null`, and no values.
     pub batch: RecordBatch,
     /// For each row of `batch`, the index of its record.
     pub rows: Vec<u32>,
@@ -64,64 +91,134 @@ struct Names {
 
 impl Decoder {
     pub fn new(schema: SchemaRef) -> Self {
-        let columns = schema.fields().iter().map(|field| {
+        Self::reading(schema, |_| true)
+    }
+
+    /// One that keeps the values of the columns whose place is `read`. Those of the others must fit their types as well.
+    pub fn reading(schema: SchemaRef, read: impl Fn(usize) -> bool) -> Self {
+        let columns = schema.fields().iter().enumerate().map(|(place, field)| {
             Column::new(field.data_type(), field.is_nullable())
+                .map(|column| if read(place) { column } else { column.unread() })
                 .ok_or_else(|| format!("column '{}' is {}, which is not read from JSON", field.name(), field.data_type()))
         });
         let columns = columns.collect();
         let names = Names::new(schema.fields().iter().map(|field| field.name().as_str()));
-        Self { schema, columns, names }
+        let filled = schema.fields().iter().enumerate().map(|(place, field)| match read(place) {
+            true => Arc::clone(field),
+            false => Arc::new(Field::new(field.name(), DataType::Null, true)),
+        });
+        let filled = Arc::new(Schema::new(filled.collect::<Vec<_>>()));
+        Self { schema, filled, columns, names }
     }
 
-    /// The columns that it decodes to.
+    /// The columns that records have.
     pub fn schema(&self) -> &SchemaRef {
         &self.schema
     }
 
     /// Decodes the records in their order; `None` is a null payload. The only errors are a schema that can't be decoded to and
     /// more than 2 GiB of records in one call.
-    pub fn decode<'a>(&mut self, records: impl ExactSizeIterator<Item = Option<&'a [u8]>>) -> Result<Decoded, ArrowError> {
+    pub fn decode<'a>(&mut self, records: impl Iterator<Item = Option<&'a [u8]>>) -> Result<Decoded, ArrowError> {
+        self.decode_all(records.collect::<Vec<_>>())
+    }
+
+    /// The same of records that are somewhere together.
+    pub fn decode_all<'a>(&mut self, mut records: impl Payloads<'a>) -> Result<Decoded, ArrowError> {
         let columns = self.columns.as_mut().map_err(|error| ArrowError::NotYetImplemented(error.clone()))?;
-        let mut rows: Vec<u32> = Vec::with_capacity(records.len());
+        let count = records.count();
+        let mut rows: Vec<u32> = Vec::with_capacity(count);
         let mut dead = Vec::new();
-        let mut tokens = vec![Token::Null; columns.len()];
+        let mut together = Together { schema: &self.schema, columns, tokens: Vec::new(), indexes: Vec::with_capacity(TOGETHER) };
+        together.tokens.resize(TOGETHER * self.schema.fields().len(), Token::Null);
         let mut total: usize = 0;
-        columns.iter_mut().for_each(|column| column.start(records.len()));
-        for (index, record) in (0_u32..).zip(records) {
-            total += record.map_or(0, <[u8]>::len);
-            if total > i32::MAX as usize {
-                return Err(ArrowError::OffsetOverflowError(total));
-            }
-            match decode_one(record, &self.schema, &self.names, &mut tokens, columns, rows.len()) {
-                Ok(()) => rows.push(index),
+        together.columns.iter_mut().for_each(|column| column.start(count));
+        for (place, index) in (0..count).zip(0_u32..) {
+            let read = match records.text(place) {
+                Some(text) => {
+                    total += text.len();
+                    if total > i32::MAX as usize {
+                        return Err(ArrowError::OffsetOverflowError(total));
+                    }
+                    read(text, &self.names, together.room())
+                }
+                None => Err(no_text(records.payload(place))),
+            };
+            match read {
+                Ok(()) => together.indexes.push(index),
                 Err((reason, detail)) => dead.push(DeadRow { index, reason, detail }),
             }
+            if together.indexes.len() == TOGETHER {
+                together.convert(&mut rows, &mut dead);
+            }
         }
+        together.convert(&mut rows, &mut dead);
+        dead.sort_by_key(|row| row.index);
         let arrays = columns.iter_mut().map(Column::finish).collect::<Result<_, _>>()?;
         let options = RecordBatchOptions::new().with_row_count(Some(rows.len()));
-        let batch = RecordBatch::try_new_with_options(self.schema.clone(), arrays, &options)?;
+        let batch = RecordBatch::try_new_with_options(Arc::clone(&self.filled), arrays, &options)?;
         Ok(Decoded { batch, rows, dead })
     }
 }
 
-/// Appends one record as row `row`, or says why not.
-fn decode_one<'a>(
-    record: Option<&'a [u8]>,
-    schema: &SchemaRef,
-    names: &Names,
-    tokens: &mut [Token<'a>],
-    columns: &mut [Column],
-    row: usize,
-) -> Result<(), (&'static str, String)> {
-    let record = record.ok_or_else(|| (EMPTY, String::from("the record has no payload")))?;
-    let text = std::str::from_utf8(record).map_err(|error| (NOT_JSON, format!("invalid UTF-8 at byte {}", error.valid_up_to())))?;
+/// Why a record could not be decoded: a word, and a sentence.
+type Dead = (&'static str, String);
+
+/// Leaves the values of the wanted fields in `tokens`, or says why the record is no JSON object.
+fn read<'a>(text: &'a str, names: &Names, tokens: &mut [Token<'a>]) -> Result<(), Dead> {
     tokens.fill(Token::Null);
-    scan(text, names, tokens).map_err(|fault| (NOT_JSON, explain::fault(text, fault)))?;
-    let pushed = columns
-        .iter_mut()
-        .zip(tokens.iter())
-        .enumerate()
-        .try_for_each(|(at, (column, token))| column.push(*token).map_err(|misfit| (at, *token, misfit)));
+    scan(text, names, tokens).map_err(|fault| (NOT_JSON, explain::fault(text, fault)))
+}
+
+#[cold]
+fn no_text(payload: Option<&[u8]>) -> Dead {
+    let Some(payload) = payload else { return (EMPTY, String::from("the record has no payload")) };
+    let valid = std::str::from_utf8(payload).map_or_else(|error| error.valid_up_to(), str::len);
+    (NOT_JSON, format!("invalid UTF-8 at byte {valid}"))
+}
+
+/// So many records are converted together, column by column: their tokens stay in the processor's first cache.
+const TOGETHER: usize = 32;
+
+/// Records that have been read and not been converted yet.
+struct Together<'a, 'c> {
+    schema: &'c Schema,
+    columns: &'c mut [Column],
+    /// Of one record after the other.
+    tokens: Vec<Token<'a>>,
+    indexes: Vec<u32>,
+}
+
+impl<'a> Together<'a, '_> {
+    /// Where the next record's tokens belong.
+    fn room(&mut self) -> &mut [Token<'a>] {
+        let (width, place) = (self.columns.len(), self.indexes.len());
+        &mut self.tokens[place * width..][..width]
+    }
+
+    /// Appends the records' values to the columns, and their indexes to those of the rows or of the dead.
+    fn convert(&mut self, rows: &mut Vec<u32>, dead: &mut Vec<DeadRow>) {
+        let width = self.columns.len();
+        let tokens = &self.tokens[..self.indexes.len() * width];
+        let mut columns = self.columns.iter_mut().enumerate();
+        if columns.all(|(place, column)| column.push_all(tokens.iter().skip(place).step_by(width)).is_ok()) {
+            rows.append(&mut self.indexes);
+            return;
+        }
+        // Somewhere among them is a value that does not fit: once more, record by record.
+        self.columns.iter_mut().for_each(|column| column.truncate(rows.len()));
+        for (place, index) in self.indexes.drain(..).enumerate() {
+            match push_row(self.schema, self.columns, &tokens[place * width..][..width], rows.len()) {
+                Ok(()) => rows.push(index),
+                Err((reason, detail)) => dead.push(DeadRow { index, reason, detail }),
+            }
+        }
+    }
+}
+
+/// Appends one record as row `row`, or says why not.
+fn push_row(schema: &Schema, columns: &mut [Column], tokens: &[Token<'_>], row: usize) -> Result<(), Dead> {
+    let mut pushed = columns.iter_mut().zip(tokens).enumerate();
+    let pushed = pushed.try_for_each(|(at, (column, token))| column.push(*token).map_err(|misfit| (at, *token, misfit)));
     pushed.map_err(|(at, token, misfit)| {
         columns.iter_mut().for_each(|column| column.truncate(row));
         (if misfit == Misfit::Missing { MISSING } else { WRONG_TYPE }, explain::misfit(schema.field(at), token, misfit))
@@ -174,14 +271,13 @@ impl Names {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used)]
 mod tests {
-    use std::sync::Arc;
-
     use arrow::array::cast::AsArray;
     use arrow::array::types::{
         Date32Type, Decimal128Type, Float32Type, Float64Type, Int8Type, Int64Type, TimestampMillisecondType as Millis,
     };
     use arrow::array::{Array, ArrayRef};
-    use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
+    use arrow::compute::concat_batches;
+    use arrow::datatypes::TimeUnit;
     use proptest::prelude::*;
     use serde_json::Value;
 
@@ -295,6 +391,35 @@ mod tests {
                 assert!(!wanted || column.as_primitive::<Int64Type>().value(0) == at, "{fields}");
             }
         }
+    }
+
+    #[test]
+    fn of_a_column_that_nobody_reads_the_values_must_fit_and_are_not_kept() {
+        let mut decoder = Decoder::reading(readings(), |place| place == 2);
+        for _ in 0..2 {
+            let records: [&[u8]; 7] = [
+                br#"{"value":1,"sensor_id":"a","ts":1,"kind":"k","seq":7}"#,
+                br#"{"value":2,"sensor_id":1.5}"#,
+                br#"{"value":3,"seq":"7"}"#,
+                br#"{"value":4,"kind":{}}"#,
+                br#"{"value":5,"ts":"soon"}"#,
+                br#"{"value":6,"kind":null,"sensor_id":"\u00e4"}"#,
+                br#"{"value":"7","kind":true}"#,
+            ];
+            let decoded = decoder.decode(records.into_iter().map(Some)).unwrap();
+            assert_eq!(decoded.rows, [0, 5]);
+            assert_eq!(decoded.batch.column(2).as_primitive::<Float64Type>().values(), &[1.0, 6.0]);
+            assert_eq!(
+                decoded.dead.iter().map(|row| (row.index, row.reason)).collect::<Vec<_>>(),
+                [1, 2, 3, 4, 6].map(|row| (row, WRONG_TYPE))
+            );
+            for place in [0, 1, 3, 4] {
+                assert_eq!((decoded.batch.column(place).data_type(), decoded.batch.column(place).len()), (&DataType::Null, 2));
+            }
+        }
+        let schema = Arc::new(Schema::new(vec![Field::new("a", DataType::Utf8, false), Field::new("b", DataType::Int64, true)]));
+        let decoded = Decoder::reading(schema, |place| place == 1).decode([Some(&b"{\"b\":1}"[..])].into_iter()).unwrap();
+        assert_eq!((decoded.dead[0].reason, decoded.batch.num_rows()), (MISSING, 0));
     }
 
     #[test]
@@ -450,6 +575,30 @@ mod tests {
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+        #[test]
+        fn records_are_decoded_together_as_they_are_one_by_one(kinds in prop::collection::vec(0..12_usize, 0..4 * TOGETHER)) {
+            let record = |(seq, kind): (usize, &usize)| match kind {
+                0 => None,
+                1 => Some(String::from("{")),
+                2 => Some(format!("{{\"value\":{seq},\"seq\":1.5}}")),
+                3 => Some(format!("{{\"value\":\"{seq}\"}}")),
+                4 => Some(format!("{{\"seq\":{seq},\"kind\":null,\"sensor_id\":\"\\n\"}}")),
+                _ => Some(format!("{{\"sensor_id\":\"{seq}\",\"ts\":{seq},\"value\":{seq}.5,\"kind\":\"a\",\"seq\":{seq}}}")),
+            };
+            let records: Vec<Option<String>> = kinds.iter().enumerate().map(record).collect();
+            let mut decoder = Decoder::new(readings());
+            let together = decoder.decode(records.iter().map(|record| record.as_deref().map(str::as_bytes))).unwrap();
+            let (mut batches, mut rows, mut dead) = (Vec::new(), Vec::new(), Vec::new());
+            for (index, record) in (0_u32..).zip(&records) {
+                let alone = decoder.decode(std::iter::once(record.as_deref().map(str::as_bytes))).unwrap();
+                rows.extend(alone.rows.iter().map(|_| index));
+                dead.extend(alone.dead.into_iter().map(|row| DeadRow { index, ..row }));
+                batches.push(alone.batch);
+            }
+            prop_assert_eq!(&together.batch, &concat_batches(&readings(), &batches).unwrap());
+            prop_assert_eq!((together.rows, together.dead), (rows, dead));
+        }
 
         #[test]
         fn any_bytes_are_judged_as_by_serde_json(bytes in prop::collection::vec(any::<u8>(), 0..60)) {

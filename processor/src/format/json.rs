@@ -54,10 +54,17 @@ impl Quoted {
 
     #[inline]
     fn begins(&self, record: &[u8]) -> bool {
+        let (mask, head) = (self.mask, self.head);
+        if self.text.len() <= 8
+            && let Some(found) = record.first_chunk()
+        {
+            // The last field of a record often has no sixteen bytes.
+            return u64::from_le_bytes(*found) & mask[0] == head[0];
+        }
         match record.first_chunk() {
             Some(found) if self.text.len() <= found.len() => {
-                let ([low, high], mask) = (halves(*found), self.mask);
-                ((low & mask[0]) ^ self.head[0]) | ((high & mask[1]) ^ self.head[1]) == 0
+                let [low, high] = halves(*found);
+                ((low & mask[0]) ^ head[0]) | ((high & mask[1]) ^ head[1]) == 0
             }
             _ => record.starts_with(&self.text),
         }
@@ -188,7 +195,8 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    #[inline]
+    /// Always inlined where the values of fields are read: most records are nothing but scalars.
+    #[inline(always)]
     fn scalar(&mut self, slot: &mut Token<'a>) -> Result<(), Fault> {
         match self.peek() {
             Some(b'"') => {
@@ -258,7 +266,7 @@ impl<'a> Scanner<'a> {
                     continue;
                 }
             } else {
-                self.scalar(&mut Token::Null)?;
+                self.unwanted()?;
             }
             // Behind a value: close what ends here, or go on with the next element.
             loop {
@@ -277,6 +285,12 @@ impl<'a> Scanner<'a> {
                 depth -= 1;
             }
         }
+    }
+
+    /// Steps over a scalar.
+    #[inline(never)]
+    fn unwanted(&mut self) -> Result<(), Fault> {
+        self.scalar(&mut Token::Null)
     }
 
     fn start_element(&mut self, object: bool) -> Result<(), Fault> {

@@ -33,6 +33,7 @@ use super::keys::GroupKeys;
 use super::lookup::{self, LookupJoin, LookupTable};
 use super::modes::Modal;
 use super::order::{Cut, Order};
+use super::read::columns_read;
 use super::repartition;
 use super::sentence::sentence;
 use super::shape::{GroupNode, Scope, Shape, Stage, Step, base_column};
@@ -43,6 +44,7 @@ use super::window::{
 };
 use super::window_time::{WINDOW_TIME, is_window_time, window_time_function};
 use super::zone::Zone;
+use crate::format::decode::Decoder;
 
 /// A query that cannot run, with what to write instead.
 #[derive(Debug, thiserror::Error)]
@@ -60,6 +62,8 @@ pub struct StreamQuery {
     pub file: QueryFile,
     /// The columns that a record is decoded into.
     pub schema: SchemaRef,
+    /// Which of them the query reads. The values of the others are looked at, and not kept.
+    read: Vec<bool>,
     /// Which of them is the event time.
     pub(crate) event_time: usize,
     /// The tables that it joins with the stream, with the columns that it uses.
@@ -174,6 +178,11 @@ impl StreamQuery {
         let query = file.name.clone();
         let work = || Compiler::new(file).and_then(Compiler::compile);
         with_room(work).map_err(|cause| QueryError::Refused { query, cause })
+    }
+
+    /// Makes batches of records of the topic for the engine.
+    pub(crate) fn decoder(&self) -> Decoder {
+        Decoder::reading(Arc::clone(&self.schema), |column| self.read[column])
     }
 
     /// The description as a journal holds it: with the number of input partitions where the state of one group lies in all of them.
@@ -303,6 +312,14 @@ impl Compiler {
             Some(grouping) => self.key_names(&plan, grouping),
             None => output.fields().iter().map(|field| field.name().clone()).filter(|name| name.eq_ignore_ascii_case(key)).collect(),
         };
+        let (partition_key, timeline) = (key_column.filter(|_| keyed), self.timeline(&shape, scope)?);
+        let mut read = columns_read(&plan, &self.schema)?;
+        let named = dedup.iter().flat_map(|dedup| &dedup.columns).chain(&partition_key).chain(timeline.as_ref().map(|own| &own.column));
+        named.chain([&self.event_time]).for_each(|column| read[*column] = true);
+        // A join hands all columns on, and the other sources make their batches themselves.
+        if !self.lookups.is_empty() || !self.file.source.is_kafka() {
+            read.fill(true);
+        }
         let mut description = self.describe(&shape, &groupings, scope, &spelled)?;
         description.output(KEY_COLUMNS, &key_names.join(", "));
         Ok(StreamQuery {
@@ -311,12 +328,13 @@ impl Compiler {
             description,
             input_partitions: OnceLock::new(),
             scope,
-            partition_key: key_column.filter(|_| keyed),
-            timeline: self.timeline(&shape, scope)?,
+            partition_key,
+            timeline,
             dedup,
             before,
             file: self.file,
             schema: self.schema,
+            read,
             event_time: self.event_time,
             lookups: self.lookups,
             groups,

@@ -23,6 +23,7 @@ mod length;
 mod lookup;
 mod modes;
 mod order;
+mod read;
 mod repartition;
 mod sentence;
 mod shape;

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use super::query::compile;
 use super::world::{Reading, record};
 use crate::engine::{Engine, Input};
-use crate::format::decode::Decoder;
 
 const T: i64 = 1_700_000_000_000;
 const HOUR: i64 = 3_600_000;
@@ -31,7 +30,7 @@ fn late_beside(settings: &str, clock: impl Fn(i64) -> i64) -> (usize, usize) {
             record(&Reading { sensor: Some((*sensor).to_owned()), ts: Some(*ts), value: Some(1.0), ..Reading::default() })
         };
         let records: Vec<Vec<u8>> = readings.iter().map(record).collect();
-        let decoded = Decoder::new(Arc::clone(&query.schema)).decode(records.iter().map(|record| Some(record.as_slice()))).unwrap();
+        let decoded = query.decoder().decode(records.iter().map(|record| Some(record.as_slice()))).unwrap();
         let received = readings.iter().map(|(now, ..)| *now).collect();
         let prepared = engine.prepare(vec![Input { partition: 0, from: minute * 120, to: (minute + 1) * 120, received, decoded }]).unwrap();
         for row in &prepared.late[0] {

@@ -1,7 +1,6 @@
 //! One shard and those who own it, one after the other and sometimes two at a time: steps, deaths at every point, takeovers, the wall clock.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use rand::Rng as _;
 use rand_chacha::ChaCha8Rng;
@@ -12,7 +11,6 @@ use super::sink::{Sink, given_again, sent, sent_plain};
 use super::way::Way;
 use super::world::Delivery;
 use crate::engine::{Engine, Entry, Input, Merged, Output, codec};
-use crate::format::decode::Decoder;
 
 /// Who owns the shard, or thinks so.
 pub(super) struct Owner {
@@ -56,7 +54,7 @@ pub(super) struct Shard<'a> {
 struct Died;
 
 pub(super) fn input(query: &Query, partition: i32, from: usize, records: &[&Delivery]) -> Input {
-    let mut decoder = Decoder::new(Arc::clone(&query.compiled.schema));
+    let mut decoder = query.compiled.decoder();
     let decoded = decoder.decode(records.iter().map(|record| record.bytes.as_deref())).unwrap();
     let from = i64::try_from(from).unwrap();
     let to = from + i64::try_from(records.len()).unwrap();

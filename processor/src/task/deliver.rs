@@ -15,9 +15,9 @@ use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, DeliveryResult, Producer as _, ProducerContext};
 
 use super::error::TaskError;
-use super::input::Records;
 use super::output::Delivery;
 use super::owner::Owner;
+use super::records::Records;
 use crate::engine::{Output, PlainRows, Refused};
 use crate::query::StreamQuery;
 use crate::query::file::Trigger;

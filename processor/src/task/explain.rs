@@ -16,7 +16,6 @@ use super::scan::{fault, partitions};
 use crate::engine::recount::Recount;
 use crate::engine::trace::{Outcome, Traced};
 use crate::engine::{Decision, Engine, Entry, MOST_DECISIONS, Output, PartitionTime, Progress};
-use crate::format::decode::Decoder;
 use crate::format::encode::{JsonRows, key_text};
 use crate::query::{Change, Scope, StreamQuery};
 
@@ -173,7 +172,7 @@ impl Explain<'_> {
 
     fn compute_shard(&self, shard: &[i32], journals: &Journals, computed: &mut Computed) -> Result<(), TaskError> {
         let mut engine = Engine::new(Arc::clone(&self.query), shard.iter().copied());
-        let mut decoder = Decoder::new(Arc::clone(&self.query.schema));
+        let mut decoder = self.query.decoder();
         let mut logs = Vec::new();
         for progress in journals.progress().filter(|progress| shard.contains(&progress.partition)) {
             let history = History::open(self.settings, &self.query, progress.partition, progress.to, self.owner)?;
@@ -234,7 +233,7 @@ impl Explain<'_> {
     fn corrected(&self, computed: &Computed, journals: &Journals) -> Result<Option<Vec<u8>>, ProcessorError> {
         let Some(key) = computed.places.first().map(|place| place.row.key.clone()) else { return Ok(None) };
         let mut recount = Recount::new(Arc::clone(&self.query), [(self.start, key)], Default::default());
-        let mut decoder = Decoder::new(Arc::clone(&self.query.schema));
+        let mut decoder = self.query.decoder();
         for progress in journals.progress() {
             let opened = History::open(self.settings, &self.query, progress.partition, progress.to, self.owner);
             let mut history = opened.map_err(fault)?;

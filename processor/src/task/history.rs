@@ -7,8 +7,8 @@ use common::Settings;
 use rdkafka::Message as _;
 
 use super::error::TaskError;
-use super::input::Records;
 use super::owner::Owner;
+use super::records::Records;
 use super::scan::PartitionReader;
 use crate::query::StreamQuery;
 

@@ -1,4 +1,4 @@
-//! Input records: read from the log, kept whole for the lanes, decoded for the engine.
+//! Input records, as they are read from the log.
 
 use std::collections::BTreeMap;
 use std::ffi::CString;
@@ -16,115 +16,10 @@ use super::drain::{Drain, Taken};
 use super::error::TaskError;
 use super::owner::Owner;
 use super::pile::{Heard, Pile};
+use super::records::Records;
 use super::source::{Filled, Source};
-use crate::engine::Input;
-use crate::format::decode::{Decoded, Decoder};
 use crate::query::StreamQuery;
 use crate::query::file::Trigger;
-
-/// Records of one partition in log order, whole, in a few large buffers instead of many small ones.
-#[derive(Debug)]
-pub(crate) struct Records {
-    topic: Arc<str>,
-    partition: i32,
-    bytes: Vec<u8>,
-    entries: Vec<Entry>,
-    timestamps: Vec<i64>,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Entry {
-    offset: i64,
-    /// Where the key starts in `bytes`; the payload follows it.
-    start: usize,
-    /// Lengths; `None` is Kafka's null.
-    key: Option<u32>,
-    payload: Option<u32>,
-}
-
-/// One record as it came.
-pub(crate) struct Record<'a> {
-    pub(crate) offset: i64,
-    /// Milliseconds; negative when the record has none.
-    pub(crate) timestamp: i64,
-    pub(crate) key: Option<&'a [u8]>,
-    pub(crate) payload: Option<&'a [u8]>,
-}
-
-impl Records {
-    pub(crate) fn new(topic: &Arc<str>, partition: i32) -> Self {
-        Self { topic: Arc::clone(topic), partition, bytes: Vec::new(), entries: Vec::new(), timestamps: Vec::new() }
-    }
-
-    pub(crate) fn push(&mut self, offset: i64, timestamp: i64, key: Option<&[u8]>, payload: Option<&[u8]>) {
-        let start = self.bytes.len();
-        let len = |bytes: &[u8]| u32::try_from(bytes.len()).unwrap_or(u32::MAX);
-        self.bytes.extend_from_slice(key.unwrap_or_default());
-        self.bytes.extend_from_slice(payload.unwrap_or_default());
-        self.entries.push(Entry { offset, start, key: key.map(len), payload: payload.map(len) });
-        self.timestamps.push(timestamp);
-    }
-
-    pub(crate) fn topic(&self) -> &str {
-        &self.topic
-    }
-
-    pub(crate) fn partition(&self) -> i32 {
-        self.partition
-    }
-
-    pub(crate) fn len(&self) -> usize {
-        self.entries.len()
-    }
-
-    /// Bytes of keys and payloads.
-    pub(crate) fn bytes(&self) -> usize {
-        self.bytes.len()
-    }
-
-    pub(crate) fn get(&self, index: usize) -> Record<'_> {
-        let entry = self.entries[index];
-        let key_len = entry.key.unwrap_or(0) as usize;
-        let payload_start = entry.start + key_len;
-        Record {
-            offset: entry.offset,
-            timestamp: self.timestamps[index],
-            key: entry.key.map(|_| &self.bytes[entry.start..payload_start]),
-            payload: entry.payload.map(|len| &self.bytes[payload_start..payload_start + len as usize]),
-        }
-    }
-
-    /// The offset behind the newest record.
-    pub(crate) fn next_offset(&self) -> Option<i64> {
-        self.entries.last().map(|newest| newest.offset + 1)
-    }
-
-    pub(crate) fn clear(&mut self) {
-        self.bytes.clear();
-        self.entries.clear();
-        self.timestamps.clear();
-    }
-
-    /// Decodes all records.
-    pub(crate) fn decode(&self, decoder: &mut Decoder) -> Result<Input, TaskError> {
-        let payloads = (0..self.len()).map(|index| self.get(index).payload);
-        let decoded =
-            decoder.decode(payloads).map_err(|error| TaskError::Fatal(format!("a batch of records cannot be decoded: {error}")))?;
-        Ok(self.input(decoded))
-    }
-
-    /// The records with what became of them.
-    pub(crate) fn input(&self, decoded: Decoded) -> Input {
-        let offsets = |entry: Option<&Entry>| entry.map_or(0, |entry| entry.offset);
-        Input {
-            partition: self.partition,
-            from: offsets(self.entries.first()),
-            to: offsets(self.entries.last()) + 1,
-            received: self.timestamps.clone(),
-            decoded,
-        }
-    }
-}
 
 /// A step takes no more rows than this: enough to share its cost out, and few enough that they stay near the processor on their way through
 /// the stages, and that two of them fit into a small memory. An entry of a backlog has many.
@@ -394,17 +289,5 @@ impl Source for Reader {
             }
         }
         self.pile.clear();
-    }
-}
-
-#[cfg(test)]
-impl Records {
-    /// Keys and payloads as records from offset 0 on.
-    pub(crate) fn of<'a>(records: impl Iterator<Item = (Option<&'a [u8]>, Option<&'a [u8]>)>) -> Self {
-        let mut all = Self::new(&Arc::from("iot"), 0);
-        for (offset, (key, payload)) in (0..).zip(records) {
-            all.push(offset, 0, key, payload);
-        }
-        all
     }
 }

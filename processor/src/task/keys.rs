@@ -8,7 +8,7 @@ use arrow::array::{Array, BooleanArray, UInt32Array};
 use arrow::compute::filter_record_batch;
 
 use super::error::TaskError;
-use super::input::Records;
+use super::records::Records;
 use crate::engine::Input;
 use crate::format::decode::DeadRow;
 use crate::format::encode::write_value;
@@ -56,10 +56,8 @@ fn is_value(column: &dyn Array, row: usize, key: &[u8]) -> bool {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use std::path::Path;
-    use std::sync::Arc;
 
     use super::*;
-    use crate::format::decode::Decoder;
     use crate::query::QueryFile;
 
     fn reasons(partition_key: &str, records: &[(Option<&str>, &str)]) -> Vec<(u32, &'static str)> {
@@ -69,7 +67,7 @@ mod tests {
         );
         let query = StreamQuery::compile(QueryFile::parse(&text, Path::new("q.toml")).unwrap()).unwrap();
         let records = Records::of(records.iter().map(|(key, value)| (key.map(str::as_bytes), Some(value.as_bytes()))));
-        let mut input = records.decode(&mut Decoder::new(Arc::clone(&query.schema))).unwrap();
+        let mut input = records.decode(&mut query.decoder()).unwrap();
         refuse_wrong_keys(&query, &records, &mut input).unwrap();
         assert_eq!(input.decoded.batch.num_rows(), input.decoded.rows.len());
         input.decoded.dead.iter().map(|row| (row.index, row.reason)).collect()

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use rdkafka::error::KafkaError;
 
 use super::drain::Taken;
-use super::input::Records;
+use super::records::Records;
 
 /// The records of the next step, by partition.
 pub(super) struct Pile(BTreeMap<i32, PartitionPile>);

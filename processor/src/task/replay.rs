@@ -17,10 +17,10 @@ use super::change::{Journals, journals};
 use super::deliver::{AHEAD, Deliverer, Waits, text};
 use super::error::{ProcessorError, TaskError};
 use super::history::History;
-use super::input::Records;
 use super::keys::refuse_wrong_keys;
 use super::lanes::{self, Lane, LaneRow, Wanted};
 use super::owner::Owner;
+use super::records::Records;
 use super::results::with_window;
 use super::revisions::RESTATED;
 use super::scan::{fault, scan};
@@ -258,7 +258,7 @@ impl Replay<'_> {
             records.push(*offset, row.received, row.key.as_deref(), row.payload.as_deref());
         }
         let is_late = |offset: i64| rows.get(&offset).is_some_and(|row| row.lane == Lane::Late);
-        let mut decoder = Decoder::new(Arc::clone(&self.query.schema));
+        let mut decoder = self.query.decoder();
         let input = decode(&self.query, &records, &mut decoder)?;
         let Placed { rows: placed, dead, filtered } = place(&self.query, &input).map_err(|cause| self.broken(&cause))?;
         report.rows.filtered += filtered;
@@ -299,7 +299,7 @@ impl Replay<'_> {
     /// From where on windows have lost no row: those that were deleted are older than the first that is left, but for the disorder that
     /// the delay allows.
     fn whole_from(&self, history: &mut History, delay: i64) -> Result<i64, TaskError> {
-        let mut decoder = Decoder::new(Arc::clone(&self.query.schema));
+        let mut decoder = self.query.decoder();
         while let Some(records) = history.next(i64::MAX, self.owner)? {
             let input = decode(&self.query, records, &mut decoder)?;
             if let Some(time) = first_time(&self.query, &input).map_err(|cause| self.broken(&cause))? {
@@ -383,7 +383,7 @@ impl Replay<'_> {
         if !report.changes.is_empty() {
             recount.watch_dead(self.known_dead()?);
         }
-        let mut decoder = Decoder::new(Arc::clone(&self.query.schema));
+        let mut decoder = self.query.decoder();
         for (partition, bounds) in bounds {
             let mut history = self.history(*partition, bounds.position).map_err(fault)?;
             while let Some(records) = history.next(i64::MAX, self.owner).map_err(fault)? {

@@ -7,8 +7,8 @@ use rdkafka::producer::BaseRecord;
 
 use super::deliver::{AHEAD, Deliverer, Waits, text};
 use super::error::TaskError;
-use super::input::Records;
 use super::owner::Owner;
+use super::records::Records;
 use crate::engine::{Gone, Output, PlainRows};
 use crate::format::encode::{JsonRows, key_text, write_value};
 use crate::query::StreamQuery;

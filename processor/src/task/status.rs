@@ -571,7 +571,6 @@ mod tests {
 
     use super::*;
     use crate::engine::Input;
-    use crate::format::decode::Decoder;
     use crate::query::QueryFile;
 
     fn query() -> Arc<StreamQuery> {
@@ -587,7 +586,7 @@ mod tests {
     }
 
     fn step(query: &Arc<StreamQuery>, engine: &mut Engine, records: &[&str]) {
-        let decoded = Decoder::new(Arc::clone(&query.schema)).decode(records.iter().map(|record| Some(record.as_bytes()))).unwrap();
+        let decoded = query.decoder().decode(records.iter().map(|record| Some(record.as_bytes()))).unwrap();
         let from = engine.partitions()[&0].position.unwrap_or(0);
         let to = from + i64::try_from(records.len()).unwrap();
         let prepared = engine.prepare(vec![Input { partition: 0, from, to, received: vec![100_000; records.len()], decoded }]).unwrap();

@@ -16,7 +16,6 @@
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::error::TaskError;
@@ -70,7 +69,7 @@ impl Running {
         reader: Box<dyn Source>,
         merges: Option<Rc<Merges>>,
     ) -> Result<Self, TaskError> {
-        let decoder = Decoder::new(Arc::clone(&worker.query.schema));
+        let decoder = worker.query.decoder();
         let lease = worker.settings.processor.session_timeout.duration() / 2;
         let (open, opened) = (Merged::default(), Instant::now());
         let (catch_up, tally) = (None, Tally::start());

@@ -10,7 +10,6 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng as _;
 
 use crate::engine::{Engine, Entry, Input, Ledger, Output, PlainRows, codec};
-use crate::format::decode::Decoder;
 use crate::format::encode::{JsonRows, key_text};
 use crate::query::{QueryFile, Scope, StreamQuery};
 
@@ -90,7 +89,7 @@ pub(super) fn run(query: &Arc<StreamQuery>, log: &[Record], way: Way) -> Outcome
 
 /// Records of one partition, the first of them at offset `from`, as the task hands them to the engine.
 pub(super) fn input(query: &StreamQuery, partition: i32, from: usize, records: &[&Record]) -> Input {
-    let mut decoder = Decoder::new(Arc::clone(&query.schema));
+    let mut decoder = query.decoder();
     let decoded = decoder.decode(records.iter().map(|record| record.value.as_deref())).unwrap();
     let from = i64::try_from(from).unwrap();
     let to = from + i64::try_from(records.len()).unwrap();

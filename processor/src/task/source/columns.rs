@@ -7,7 +7,7 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, RecordBatch, StringArray, TimestampMillisecondArray};
 use arrow::datatypes::{Schema, SchemaRef};
 
-use super::super::input::Records;
+use super::super::records::Records;
 use crate::format::decode::{Decoded, Decoder};
 use crate::format::text;
 use crate::query::StreamQuery;

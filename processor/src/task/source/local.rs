@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::super::error::TaskError;
-use super::super::input::{MAX_STEP_BYTES, Records};
+use super::super::input::MAX_STEP_BYTES;
 use super::super::owner::Owner;
+use super::super::records::Records;
 use super::{Filled, Source};
 use crate::engine::Input;
 use crate::format::decode::Decoder;

@@ -33,8 +33,9 @@ pub(crate) use partials::{Partial, Partials};
 
 use super::checkpoint::Checkpoint;
 use super::error::TaskError;
-use super::input::{BATCH, Reader, Records};
+use super::input::{BATCH, Reader};
 use super::owner::Owner;
+use super::records::Records;
 use crate::engine::Input;
 use crate::format::decode::Decoder;
 use crate::query::StreamQuery;

@@ -14,9 +14,10 @@ use rdkafka::{Message as _, Offset, TopicPartitionList};
 
 use super::super::consumer::{Quiet, of_journals, range};
 use super::super::error::TaskError;
-use super::super::input::{MAX_STEP_BYTES, Records};
+use super::super::input::MAX_STEP_BYTES;
 use super::super::journal::Pieces;
 use super::super::owner::Owner;
+use super::super::records::Records;
 use super::super::repartition::{self, Share, Told};
 use super::super::worker::Shard;
 use super::{Filled, Source};

@@ -8,7 +8,7 @@ use arrow::array::{ArrayRef, Int64Array, RecordBatch, TimestampMillisecondArray}
 
 use super::super::checkpoint::Checkpoint;
 use super::super::error::TaskError;
-use super::super::input::Records;
+use super::super::records::Records;
 use super::super::status::now_ms;
 use super::local::{Feed, Pulled};
 use crate::engine::Input;

@@ -9,7 +9,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::super::error::TaskError;
-use super::super::input::Records;
+use super::super::records::Records;
 use super::super::status::now_ms;
 use super::local::{Feed, Pulled};
 use crate::engine::Input;

@@ -5,7 +5,6 @@ use std::path::Path;
 use super::super::record::{Piece, fence};
 use super::*;
 use crate::engine::Input;
-use crate::format::decode::Decoder;
 use crate::query::QueryFile;
 
 fn query() -> Arc<StreamQuery> {
@@ -42,7 +41,7 @@ impl Owners {
     fn step(&mut self, keys: &[&str]) {
         let from = self.engine.partitions()[&0].position.unwrap_or(0);
         let rows: Vec<String> = keys.iter().zip(0..).map(|(key, row)| format!(r#"{{"ts":{},"k":"{key}"}}"#, (from + row) * 700)).collect();
-        let decoded = Decoder::new(Arc::clone(&self.query.schema)).decode(rows.iter().map(|row| Some(row.as_bytes()))).unwrap();
+        let decoded = self.query.decoder().decode(rows.iter().map(|row| Some(row.as_bytes()))).unwrap();
         let to = from + i64::try_from(keys.len()).unwrap();
         let input = Input { partition: 0, from, to, received: vec![1_000_000; keys.len()], decoded };
         let entry = self.engine.prepare(vec![input]).unwrap().entry;

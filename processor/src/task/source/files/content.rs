@@ -9,7 +9,7 @@ use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
 use arrow::datatypes::SchemaRef;
 
-use super::super::super::input::Records;
+use super::super::super::records::Records;
 use crate::format::csv::{self, Header, RawRows};
 use crate::format::decode::{DeadRow, Decoded, Decoder};
 use crate::format::encode::JsonRows;

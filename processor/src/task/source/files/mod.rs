@@ -20,7 +20,7 @@ use arrow::datatypes::SchemaRef;
 
 use super::super::checkpoint::Checkpoint;
 use super::super::error::TaskError;
-use super::super::input::Records;
+use super::super::records::Records;
 use super::local::{Feed, Pulled};
 use crate::engine::Input;
 use crate::format::decode::Decoder;

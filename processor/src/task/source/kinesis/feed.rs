@@ -9,8 +9,8 @@ use tokio::task::JoinHandle;
 
 use super::super::super::checkpoint::Checkpoint;
 use super::super::super::error::TaskError;
-use super::super::super::input::Records;
 use super::super::super::owner::Owner;
+use super::super::super::records::Records;
 use super::super::super::status::now_ms;
 use super::super::columns::Columns;
 use super::super::local::{Feed, Pulled};
