@@ -7,6 +7,11 @@ use crate::engine::{Engine, Entry, Input, Output, codec};
 use crate::format::decode::Decoder;
 use crate::format::encode::{JsonRows, key_text};
 use crate::query::{QueryFile, StreamQuery};
+use crate::task::keys::refuse_wrong_keys;
+use crate::task::records::Records;
+
+/// When every record was received: no event time is ahead of it.
+const RECEIVED: i64 = i64::MAX / 2;
 
 /// What went wrong, in a sentence.
 type Fault = Box<dyn std::error::Error>;
@@ -16,8 +21,13 @@ type Fault = Box<dyn std::error::Error>;
 pub struct Stages {
     query: Arc<StreamQuery>,
     engine: Engine,
-    read: i64,
+    decoder: Decoder,
+    records: Records,
+    next: i64,
 }
+
+/// A record's key and value.
+pub type KeyValue = (Vec<u8>, Vec<u8>);
 
 /// Decoded records, an entry, its results: what one stage hands to the next.
 #[derive(Debug)]
@@ -33,17 +43,27 @@ impl Stages {
     pub fn new(text: &str) -> Result<Self, Fault> {
         let query = Arc::new(StreamQuery::compile(QueryFile::parse(text, Path::new("stages.toml"))?)?);
         let engine = Engine::new(Arc::clone(&query), [0]);
-        Ok(Self { query, engine, read: 0 })
+        let (decoder, records) = (query.decoder(), Records::new(&Arc::from("iot"), 0));
+        Ok(Self { query, engine, decoder, records, next: 0 })
     }
 
-    /// Values of records to columns.
+    /// Records to the next step.
+    pub fn gather(&mut self, records: &[KeyValue]) {
+        self.records.clear();
+        for ((key, value), offset) in records.iter().zip(self.next..) {
+            self.records.push(offset, RECEIVED, Some(key), Some(value));
+        }
+        self.next = self.records.next_offset().unwrap_or(self.next);
+    }
+
+    /// The step's values to columns, its keys compared with theirs.
     ///
     /// # Errors
     /// When they do not fit into columns.
-    pub fn decode(&self, values: &[Vec<u8>]) -> Result<Decoded, Fault> {
-        let decoded = Decoder::new(Arc::clone(&self.query.schema)).decode(values.iter().map(|value| Some(value.as_slice())))?;
-        let to = self.read + i64::try_from(values.len())?;
-        Ok(Decoded(Input { partition: 0, from: self.read, to, received: vec![i64::MAX / 2; values.len()], decoded }))
+    pub fn decode(&mut self) -> Result<Decoded, Fault> {
+        let mut input = self.records.decode(&mut self.decoder)?;
+        refuse_wrong_keys(&self.query, &self.records, &mut input)?;
+        Ok(Decoded(input))
     }
 
     /// Columns to the changed states: time, WHERE, windows, and the fold onto the old states.
@@ -67,9 +87,7 @@ impl Stages {
     /// # Errors
     /// When a result cannot be computed.
     pub fn apply(&mut self, folded: &Folded) -> Result<Results, Fault> {
-        let output = self.engine.apply(&folded.0)?;
-        self.read = folded.0.progress.first().map_or(self.read, |progress| progress.to);
-        Ok(Results(output))
+        Ok(Results(self.engine.apply(&folded.0)?))
     }
 
     /// Results as the bytes of keys and values; gives how many rows and bytes.
