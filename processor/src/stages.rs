@@ -47,7 +47,7 @@ impl Stages {
         Ok(Self { query, engine, decoder, records, next: 0 })
     }
 
-    /// Records to the next step.
+    /// Collects the records of the next step.
     pub fn gather(&mut self, records: &[KeyValue]) {
         self.records.clear();
         for ((key, value), offset) in records.iter().zip(self.next..) {

@@ -21,7 +21,7 @@ use super::time;
 pub(super) struct Column {
     data_type: DataType,
     nullable: bool,
-    /// Whether anybody reads it. Else its values are only looked at, as a row with one that does not fit is dead.
+    /// Whether anybody reads it. Otherwise its values are only checked: one that does not fit still makes its row dead.
     read: bool,
     values: Values,
     valid: NullBufferBuilder,
@@ -134,25 +134,27 @@ impl Column {
 
     /// Appends values up to the first that does not fit. What type they are of is asked once for all of them.
     pub(super) fn push_all<'t, 'a: 't>(&mut self, tokens: impl Iterator<Item = &'t Token<'a>>) -> Result<(), Misfit> {
-        let (scratch, room) = (&mut self.scratch, Room { valid: &mut self.valid, nullable: self.nullable });
+        let (scratch, validity) = (&mut self.scratch, Validity { valid: &mut self.valid, nullable: self.nullable });
         match &mut self.values {
-            // However long the texts are.
-            Values::Text { .. } if !self.read => return room.fill(tokens, &mut Vec::new(), |_| (), fits_text),
-            Values::Text { bytes, offsets } => room.fill(tokens, offsets, last, |token| {
+            // Not copied, however long.
+            Values::Text { .. } if !self.read => return validity.fill(tokens, &mut Vec::new(), |_| (), fits_text),
+            Values::Text { bytes, offsets } => validity.fill(tokens, offsets, last, |token| {
                 push_text(token, bytes)?;
                 // The caller lets no batch have more bytes than an `i32` counts.
                 Ok(bytes.len() as i32)
             }),
-            Values::Timestamp(values) => room.fill(tokens, values, zero, |token| timestamp(token, scratch)),
-            Values::Date(values) => room.fill(tokens, values, zero, |token| date(token, scratch)),
-            Values::F64(values) => room.fill(tokens, values, zero, |token| number(token)?.to_f64().ok_or(OUT_OF_RANGE)),
-            Values::F32(values) => room.fill(tokens, values, zero, |token| number(token)?.to_f32().ok_or(OUT_OF_RANGE)),
-            Values::I64(values) => room.fill(tokens, values, zero, integer),
-            Values::I32(values) => room.fill(tokens, values, zero, integer),
-            Values::I16(values) => room.fill(tokens, values, zero, integer),
-            Values::I8(values) => room.fill(tokens, values, zero, integer),
-            Values::Bool(values) => room.fill(tokens, values, zero, boolean),
-            Values::Decimal { values, scale, limit } => room.fill(tokens, values, zero, |token| decimal(token, scratch, *scale, *limit)),
+            Values::Timestamp(values) => validity.fill(tokens, values, zero, |token| timestamp(token, scratch)),
+            Values::Date(values) => validity.fill(tokens, values, zero, |token| date(token, scratch)),
+            Values::F64(values) => validity.fill(tokens, values, zero, |token| number(token)?.to_f64().ok_or(OUT_OF_RANGE)),
+            Values::F32(values) => validity.fill(tokens, values, zero, |token| number(token)?.to_f32().ok_or(OUT_OF_RANGE)),
+            Values::I64(values) => validity.fill(tokens, values, zero, integer),
+            Values::I32(values) => validity.fill(tokens, values, zero, integer),
+            Values::I16(values) => validity.fill(tokens, values, zero, integer),
+            Values::I8(values) => validity.fill(tokens, values, zero, integer),
+            Values::Bool(values) => validity.fill(tokens, values, zero, boolean),
+            Values::Decimal { values, scale, limit } => {
+                validity.fill(tokens, values, zero, |token| decimal(token, scratch, *scale, *limit))
+            }
         }?;
         if !self.read {
             self.truncate_values(0);
@@ -188,13 +190,13 @@ impl Column {
     }
 }
 
-/// Where it is kept which values are null.
-struct Room<'a> {
+/// Which values of a column are null, and whether any may be.
+struct Validity<'a> {
     valid: &'a mut NullBufferBuilder,
     nullable: bool,
 }
 
-impl Room<'_> {
+impl Validity<'_> {
     /// Appends to `values` what the tokens are; `null` stands in the place of a null.
     #[inline]
     fn fill<'t, 'a: 't, T>(

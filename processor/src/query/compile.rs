@@ -60,7 +60,7 @@ pub enum QueryError {
 /// A query, ready for batches. It holds no state.
 pub struct StreamQuery {
     pub file: QueryFile,
-    /// The columns that a record is decoded into.
+    /// The columns that a record has.
     pub schema: SchemaRef,
     /// Which of them the query reads. The values of the others are looked at, and not kept.
     read: Vec<bool>,
@@ -180,7 +180,7 @@ impl StreamQuery {
         with_room(work).map_err(|cause| QueryError::Refused { query, cause })
     }
 
-    /// Makes batches of records of the topic for the engine.
+    /// A decoder of the topic's records into the engine's batches.
     pub(crate) fn decoder(&self) -> Decoder {
         Decoder::reading(Arc::clone(&self.schema), |column| self.read[column])
     }
@@ -316,7 +316,7 @@ impl Compiler {
         let mut read = columns_read(&plan, &self.schema)?;
         let named = dedup.iter().flat_map(|dedup| &dedup.columns).chain(&partition_key).chain(timeline.as_ref().map(|own| &own.column));
         named.chain([&self.event_time]).for_each(|column| read[*column] = true);
-        // A join hands all columns on, and the other sources make their batches themselves.
+        // A join hands all columns on. The other sources make batches of the whole schema themselves, and put those that are decoded beside them.
         if !self.lookups.is_empty() || !self.file.source.is_kafka() {
             read.fill(true);
         }

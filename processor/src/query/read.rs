@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use arrow::datatypes::Schema;
 use datafusion_common::tree_node::{TreeNode as _, TreeNodeRecursion};
-use datafusion_expr::{Expr, LogicalPlan};
+use datafusion_expr::LogicalPlan;
 
 use super::sentence::sentence;
 
@@ -14,16 +14,8 @@ use super::sentence::sentence;
 /// A sentence, when the plan cannot be walked through.
 pub(super) fn columns_read(plan: &LogicalPlan, input: &Schema) -> Result<Vec<bool>, String> {
     let mut names = HashSet::new();
-    let mut look = |expr: &Expr| {
-        if let Expr::Column(column) = expr {
-            names.insert(column.name.clone());
-        }
-        Ok(TreeNodeRecursion::Continue)
-    };
     let walked = plan.apply(|node| {
-        for expr in node.expressions() {
-            expr.apply(&mut look)?;
-        }
+        node.expressions().iter().for_each(|expr| names.extend(expr.column_refs().into_iter().map(|column| column.name.clone())));
         Ok(TreeNodeRecursion::Continue)
     });
     walked.map_err(|error| sentence(&error))?;

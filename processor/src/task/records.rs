@@ -36,7 +36,7 @@ impl Entry {
 }
 
 /// Records that are looked at by blocks. Whether a block is text is asked at once, which takes a fifth of the time that it takes record by
-/// record, and brings its records near the processor for whoever reads them next.
+/// record; where records are small, it also brings them near the processor for whoever reads them next.
 struct Blocks<'a> {
     records: &'a Records,
     /// Of the block: where it begins, and what it is if it is text.
@@ -184,23 +184,30 @@ mod tests {
     #[test]
     fn what_is_no_text_is_dead_alone_wherever_it_stands_in_its_block() {
         let count = 3 * BLOCK + 1;
-        for bad in [0, 1, BLOCK - 1, BLOCK, 2 * BLOCK + 7, 3 * BLOCK] {
-            let payload =
-                |index: usize| if index == bad { b"{\"a\":\"\xff\"}".to_vec() } else { format!("{{\"a\":{index}}}").into_bytes() };
-            let payloads: Vec<Vec<u8>> = (0..count).map(payload).collect();
-            // A key may be any bytes.
-            let (values, dead) = decode(&Records::of(payloads.iter().map(|payload| (Some(&b"\xc3"[..]), Some(payload.as_slice())))));
-            assert_eq!(values, (0..count).filter(|index| *index != bad).map(|index| index as i64).collect::<Vec<_>>());
-            assert_eq!(dead, [(bad as u32, "invalid UTF-8 at byte 6".to_owned())]);
+        // The last key makes that no block is text.
+        for key in [None, Some(&b"key"[..]), Some(&b"\xc3"[..])] {
+            for bad in [0, 1, BLOCK - 1, BLOCK, 2 * BLOCK + 7, 3 * BLOCK] {
+                let payload = |index: usize| match index {
+                    index if index == bad => b"{\"a\":\"\xff\"}".to_vec(),
+                    index => format!("{{\"a\":{index}}}").into_bytes(),
+                };
+                let payloads: Vec<Vec<u8>> = (0..count).map(payload).collect();
+                let (values, dead) = decode(&Records::of(payloads.iter().map(|payload| (key, Some(payload.as_slice())))));
+                assert_eq!(values, (0..count).filter(|index| *index != bad).map(|index| index as i64).collect::<Vec<_>>());
+                assert_eq!(dead, [(bad as u32, "invalid UTF-8 at byte 6".to_owned())]);
+            }
         }
     }
 
     #[test]
     fn a_character_that_lies_in_two_records_makes_a_text_of_neither() {
-        let records = [&b"{}\xc3"[..], b"\xa4{}", b"{\"a\":7}"];
-        let (values, dead) = decode(&Records::of(records.into_iter().map(|record| (None, Some(record)))));
-        assert_eq!(values, [7]);
-        assert_eq!(dead, [(0, "invalid UTF-8 at byte 2".to_owned()), (1, "invalid UTF-8 at byte 0".to_owned())]);
+        for before in [0, BLOCK - 1, BLOCK, BLOCK + 5] {
+            let records = std::iter::repeat_n(&b"{\"a\":6}"[..], before).chain([&b"{}\xc3"[..], b"\xa4{}", b"{\"a\":7}"]);
+            let (values, dead) = decode(&Records::of(records.map(|record| (None, Some(record)))));
+            assert_eq!((values.len(), values.last()), (before + 1, Some(&7)));
+            let first = before as u32;
+            assert_eq!(dead, [(first, "invalid UTF-8 at byte 2".to_owned()), (first + 1, "invalid UTF-8 at byte 0".to_owned())]);
+        }
     }
 
     #[test]
