@@ -13,6 +13,10 @@ use super::owner::Owner;
 /// How long a question may go unanswered before somebody is told.
 const PATIENCE: Duration = Duration::from_secs(3);
 
+/// How long the first question waits for its answer. Each further one waits twice as long as the one before, for a log that is far away or busy.
+const FIRST_WAIT: Duration = Duration::from_millis(100);
+const LONGEST_WAIT: Duration = Duration::from_secs(1);
+
 /// Says librdkafka's errors once where they are handled, not a second time from its callback.
 pub(crate) struct Quiet;
 
@@ -40,12 +44,14 @@ pub(crate) fn of_journals(settings: &Settings, client: &str, group: String) -> C
 
 /// The first offset that the log has of a partition, and the one after its last.
 ///
-/// Asked for explicitly: a new consumer that is sent to "the beginning" before it knows the partition's leader waits half a second.
+/// Asked for explicitly: a new consumer that is sent to "the beginning" before it knows the partition's leader waits half a second. Asked again
+/// soon: librdkafka gives up the connection that it began with as soon as it knows the brokers' names, and a question about the leader that is on
+/// its way there is lost; the client itself would put it again after half a second.
 pub(crate) fn range(consumer: &BaseConsumer<Quiet>, topic: &str, partition: i32, owner: &Owner) -> Result<(i64, i64), TaskError> {
     let started = Instant::now();
-    let mut said = false;
+    let (mut said, mut wait) = (false, FIRST_WAIT);
     loop {
-        match consumer.fetch_watermarks(topic, partition, Duration::from_secs(1)) {
+        match consumer.fetch_watermarks(topic, partition, wait) {
             Ok(range) => return Ok(range),
             Err(error) if !said && started.elapsed() > PATIENCE => {
                 tracing::warn!(topic, partition, %error, "the log does not say where this partition begins; trying on");
@@ -58,8 +64,9 @@ pub(crate) fn range(consumer: &BaseConsumer<Quiet>, topic: &str, partition: i32,
             }
         }
         owner.beat();
-        if owner.stop.wait_timeout(Duration::from_millis(50)) {
+        if owner.stop.wait_timeout(wait / 10) {
             return Err(TaskError::Stopped);
         }
+        wait = LONGEST_WAIT.min(2 * wait);
     }
 }
