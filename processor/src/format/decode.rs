@@ -130,10 +130,11 @@ impl Decoder {
         let count = records.count();
         let mut rows: Vec<u32> = Vec::with_capacity(count);
         let mut dead = Vec::new();
-        let mut together = Together { schema: &self.schema, columns, tokens: Vec::new(), indexes: Vec::with_capacity(TOGETHER) };
-        together.tokens.resize(TOGETHER * self.schema.fields().len(), Token::Null);
+        columns.iter_mut().for_each(|column| column.start(count));
+        // Most steps have few records: those of a quiet topic need no room for more.
+        let tokens = vec![Token::Null; TOGETHER.min(count) * columns.len()];
+        let mut together = Together { schema: &self.schema, columns, tokens, indexes: Vec::new() };
         let mut total: usize = 0;
-        together.columns.iter_mut().for_each(|column| column.start(count));
         for (place, index) in (0..count).zip(0_u32..) {
             let outcome = match records.text(place) {
                 Some(text) => {

@@ -13,7 +13,8 @@ use super::owner::Owner;
 /// How long a question may go unanswered before somebody is told.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// How long the first question waits for its answer. Each further one waits twice as long as the one before, for a log that is far away or busy.
+/// How long the first question waits for its answer. Each further one waits twice as long as the one before, for a log that is far away or busy;
+/// before it is a pause of a tenth of what that one has waited.
 const FIRST_WAIT: Duration = Duration::from_millis(100);
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
 

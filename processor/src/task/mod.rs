@@ -5,7 +5,8 @@
 //!   worker.rs     one shard: restore, then step after step
 //!     step.rs       input.rs ─▶ prepare ─▶ lanes ─▶ journal ─▶ results, in the order that the trigger wants
 //!     trigger.rs    when a step is taken
-//!     source/       where records come from: input.rs reads a topic into pile.rs, the others what is outside Kafka, all as records.rs; keys.rs refuses wrong keys
+//!     source/       where records come from: input.rs reads a topic into pile.rs, the others what is outside Kafka
+//!     records.rs    those of one partition, whole, until their step is done; keys.rs refuses wrong keys
 //!     clients.rs    the clients that write, made before the shard is known
 //!     journal/      fence, restore, append, snapshot in a topic; checkpoint/ the same in a directory
 //!     output/       where results and lanes go: deliver.rs sends them to topics, the others outside Kafka
