@@ -10,6 +10,7 @@ use rdkafka::client::DefaultClientContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use crate::Shutdown;
+use crate::aside::EndsAside;
 use crate::settings::Kafka;
 
 /// What went wrong with the log, in a sentence that says what to do.
@@ -36,7 +37,9 @@ pub fn client(kafka: &Kafka, role: &str) -> ClientConfig {
         .set("bootstrap.servers", &kafka.bootstrap_servers)
         .set("client.id", format!("{}-{role}", kafka.client_id))
         .set("security.protocol", &kafka.security_protocol)
-        // A broker that comes back should be found within a second, not after librdkafka's ten.
+        // A broker that comes back should be found within a second, not after librdkafka's ten. Half of the first pause is also what a client
+        // waits between its first connection, which it drops once it knows the brokers' names, and the next one: 11 ms at least, not 50.
+        .set("reconnect.backoff.ms", "20")
         .set("reconnect.backoff.max.ms", "1000")
         // A new topic or a restarted broker should be seen soon.
         .set("topic.metadata.refresh.fast.interval.ms", "100")
@@ -89,6 +92,12 @@ pub fn producer(kafka: &Kafka, role: &str) -> ClientConfig {
 
 type Admin = AdminClient<DefaultClientContext>;
 
+/// Pause before a log that does not answer is asked again.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// The first one before it is asked for a topic that was just created; each further one is twice as long, up to [`PAUSE`].
+const SHORTEST_PAUSE: Duration = Duration::from_millis(5);
+
 /// A topic that must exist.
 #[derive(Debug, Clone)]
 pub struct TopicSpec {
@@ -106,48 +115,116 @@ pub struct TopicSpec {
 /// # Errors
 /// When the log stays away, when a topic cannot be created, or when `shutdown` comes first.
 pub async fn ensure_topics(kafka: &Kafka, topics: &[TopicSpec], shutdown: &Shutdown) -> Result<BTreeMap<String, u32>, LogError> {
-    let admin: Arc<Admin> = Arc::new(client(kafka, "admin").create().map_err(LogError::Client)?);
-    wait_ready(&admin, kafka, shutdown).await?;
-    let options = AdminOptions::new().operation_timeout(Some(Duration::from_secs(10))).request_timeout(Some(Duration::from_secs(15)));
-    let deadline = Instant::now() + kafka.request_timeout.duration();
-    loop {
-        let found = match partitions_of(&admin, kafka).await {
-            Ok(found) => found,
-            // The log was there a moment ago: a blip is no reason to give up.
-            Err(fault) if Instant::now() > deadline => return Err(fault),
-            Err(_) => {
-                pause(shutdown, kafka).await?;
-                continue;
+    Topics::open(kafka, shutdown).await?.ensure(topics).await
+}
+
+/// The topics of a log that is there, for whoever asks for some of them more than once.
+#[derive(Debug)]
+pub struct Topics<'a> {
+    admin: Arc<EndsAside<Admin>>,
+    kafka: &'a Kafka,
+    shutdown: &'a Shutdown,
+}
+
+impl<'a> Topics<'a> {
+    /// Waits for a log that is not there yet, up to `kafka.request_timeout`.
+    ///
+    /// # Errors
+    /// When the log stays away, or when `shutdown` comes first.
+    pub async fn open(kafka: &'a Kafka, shutdown: &'a Shutdown) -> Result<Self, LogError> {
+        let admin = Arc::new(EndsAside::new(client(kafka, "admin").create().map_err(LogError::Client)?));
+        let topics = Self { admin, kafka, shutdown };
+        topics.wait_ready().await?;
+        Ok(topics)
+    }
+
+    /// As [`ensure_topics`].
+    ///
+    /// # Errors
+    /// When a topic cannot be created, when the log goes away and stays away, or when the shutdown comes first.
+    pub async fn ensure(&self, topics: &[TopicSpec]) -> Result<BTreeMap<String, u32>, LogError> {
+        let options = AdminOptions::new().operation_timeout(Some(Duration::from_secs(10))).request_timeout(Some(Duration::from_secs(15)));
+        let deadline = Instant::now() + self.kafka.request_timeout.duration();
+        let mut wait = SHORTEST_PAUSE;
+        loop {
+            let found = match self.partitions().await {
+                Ok(found) => found,
+                // The log was there a moment ago: a blip is no reason to give up.
+                Err(fault) if Instant::now() > deadline => return Err(fault),
+                Err(_) => {
+                    self.pause(PAUSE).await?;
+                    continue;
+                }
+            };
+            let missing: Vec<&TopicSpec> = topics.iter().filter(|topic| !found.contains_key(&topic.name)).collect();
+            if missing.is_empty() {
+                return Ok(topics.iter().map(|topic| (topic.name.clone(), found[&topic.name])).collect());
             }
-        };
-        let missing: Vec<&TopicSpec> = topics.iter().filter(|topic| !found.contains_key(&topic.name)).collect();
-        if missing.is_empty() {
-            return Ok(topics.iter().map(|topic| (topic.name.clone(), found[&topic.name])).collect());
-        }
-        let new: Vec<NewTopic<'_>> = missing.iter().map(|topic| new_topic(topic)).collect();
-        let mut fault = None;
-        match admin.create_topics(&new, &options).await {
-            Ok(results) => {
-                for (topic, code) in results.into_iter().filter_map(Result::err) {
-                    // Another of our processes may have been quicker.
-                    if code != RDKafkaErrorCode::TopicAlreadyExists {
-                        fault = Some(LogError::CreateTopic { topic, cause: code.to_string() });
+            let new: Vec<NewTopic<'_>> = missing.iter().map(|topic| new_topic(topic)).collect();
+            let mut fault = None;
+            match self.admin.create_topics(&new, &options).await {
+                Ok(results) => {
+                    for (topic, code) in results.into_iter().filter_map(Result::err) {
+                        // Another of our processes may have been quicker.
+                        if code != RDKafkaErrorCode::TopicAlreadyExists {
+                            fault = Some(LogError::CreateTopic { topic, cause: code.to_string() });
+                        }
                     }
                 }
+                Err(error) => {
+                    fault = Some(LogError::Unreachable { servers: self.kafka.bootstrap_servers.clone(), cause: error.to_string() });
+                }
             }
-            Err(error) => fault = Some(LogError::Unreachable { servers: kafka.bootstrap_servers.clone(), cause: error.to_string() }),
-        }
-        // A fault may pass (a controller on the move), and a created topic shows in the metadata a moment later.
-        match fault {
-            Some(fault) if Instant::now() > deadline => return Err(fault),
-            Some(fault) => tracing::warn!(%fault, "trying again"),
-            None if Instant::now() > deadline => {
-                let topic = missing[0].name.clone();
-                return Err(LogError::CreateTopic { topic, cause: "it does not show up in the metadata".into() });
+            // A fault may pass (a controller on the move), and a created topic shows in the metadata a moment later.
+            match fault {
+                Some(fault) if Instant::now() > deadline => return Err(fault),
+                Some(fault) => tracing::warn!(%fault, "trying again"),
+                None if Instant::now() > deadline => {
+                    let topic = missing[0].name.clone();
+                    return Err(LogError::CreateTopic { topic, cause: "it does not show up in the metadata".into() });
+                }
+                None => {}
             }
-            None => {}
+            self.pause(wait).await?;
+            wait = PAUSE.min(2 * wait);
         }
-        pause(shutdown, kafka).await?;
+    }
+
+    async fn pause(&self, time: Duration) -> Result<(), LogError> {
+        match tokio::time::timeout(time, self.shutdown.wait()).await {
+            Ok(()) => Err(LogError::Stopped { servers: self.kafka.bootstrap_servers.clone() }),
+            Err(_elapsed) => Ok(()),
+        }
+    }
+
+    async fn wait_ready(&self) -> Result<(), LogError> {
+        let started = Instant::now();
+        let mut said = false;
+        loop {
+            match self.partitions().await {
+                Ok(_) => return Ok(()),
+                Err(error) if started.elapsed() > self.kafka.request_timeout.duration() => return Err(error),
+                Err(_) if !said => {
+                    tracing::info!(servers = self.kafka.bootstrap_servers, "waiting for the Kafka log");
+                    said = true;
+                }
+                Err(_) => {}
+            }
+            self.pause(PAUSE).await?;
+        }
+    }
+
+    /// How many partitions each topic of the log has.
+    async fn partitions(&self) -> Result<BTreeMap<String, u32>, LogError> {
+        let away = |cause: String| LogError::Unreachable { servers: self.kafka.bootstrap_servers.clone(), cause };
+        let admin = Arc::clone(&self.admin);
+        // The call blocks its thread; in the appliance the log that it waits for runs on the same workers.
+        let metadata = tokio::task::spawn_blocking(move || admin.inner().fetch_metadata(None, Duration::from_secs(2)))
+            .await
+            .map_err(|error| away(error.to_string()))?
+            .map_err(|error| away(error.to_string()))?;
+        let count = |topic: &rdkafka::metadata::MetadataTopic| u32::try_from(topic.partitions().len()).unwrap_or(u32::MAX);
+        Ok(metadata.topics().iter().filter(|topic| topic.error().is_none()).map(|topic| (topic.name().to_owned(), count(topic))).collect())
     }
 }
 
@@ -158,40 +235,4 @@ fn new_topic(topic: &TopicSpec) -> NewTopic<'_> {
         new = new.set(name, value);
     }
     new
-}
-
-async fn pause(shutdown: &Shutdown, kafka: &Kafka) -> Result<(), LogError> {
-    match tokio::time::timeout(Duration::from_millis(50), shutdown.wait()).await {
-        Ok(()) => Err(LogError::Stopped { servers: kafka.bootstrap_servers.clone() }),
-        Err(_elapsed) => Ok(()),
-    }
-}
-
-async fn wait_ready(admin: &Arc<Admin>, kafka: &Kafka, shutdown: &Shutdown) -> Result<(), LogError> {
-    let started = Instant::now();
-    let mut said = false;
-    loop {
-        match partitions_of(admin, kafka).await {
-            Ok(_) => return Ok(()),
-            Err(error) if started.elapsed() > kafka.request_timeout.duration() => return Err(error),
-            Err(_) if !said => {
-                tracing::info!(servers = kafka.bootstrap_servers, "waiting for the Kafka log");
-                said = true;
-            }
-            Err(_) => {}
-        }
-        pause(shutdown, kafka).await?;
-    }
-}
-
-async fn partitions_of(admin: &Arc<Admin>, kafka: &Kafka) -> Result<BTreeMap<String, u32>, LogError> {
-    let away = |cause: String| LogError::Unreachable { servers: kafka.bootstrap_servers.clone(), cause };
-    let admin = Arc::clone(admin);
-    // The call blocks its thread; in the appliance the log that it waits for runs on the same workers.
-    let metadata = tokio::task::spawn_blocking(move || admin.inner().fetch_metadata(None, Duration::from_secs(2)))
-        .await
-        .map_err(|error| away(error.to_string()))?
-        .map_err(|error| away(error.to_string()))?;
-    let count = |topic: &rdkafka::metadata::MetadataTopic| u32::try_from(topic.partitions().len()).unwrap_or(u32::MAX);
-    Ok(metadata.topics().iter().filter(|topic| topic.error().is_none()).map(|topic| (topic.name().to_owned(), count(topic))).collect())
 }

@@ -10,6 +10,7 @@
 //! | [`reading`] | the reading on the wire |
 //! | [`topics`] | names of topics and of record headers |
 //! | [`kafka`] | client configuration, explicit creation of topics |
+//! | [`aside`] | clients that end beside whoever has used them |
 //! | [`headers`] | headers of records, whatever bytes their names are |
 //! | [`lifeline`] | leads a client back to a log that it has lost |
 //! | [`waking`] | a producer that wakes who waits for its reports |
@@ -27,6 +28,7 @@
 //!
 //! Unsafe are the calls of librdkafka that its safe wrapper lacks. They stand in [`headers`], [`lifeline`] and [`waking`], and nowhere else.
 
+pub mod aside;
 pub mod cli;
 pub mod headers;
 pub mod healthcheck;

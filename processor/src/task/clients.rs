@@ -1,7 +1,8 @@
 //! The clients with which a shard writes, made before it is known which shards there are.
 //!
-//! A producer that promises order needs an id from the log, and librdkafka asks for it half a second after the client was made. A processor that
-//! starts has other things to do meanwhile: topics, a look into the journal, the group.
+//! A producer that promises order needs an id from the log. Librdkafka asks for it when an answer of the log comes while it has a connection, or
+//! else every half second; and the connection that the client begins with is gone by the time of its first answer. So the clients are made
+//! early, and sent to the log once more while the processor has other things to do: topics, a look into the journal, the group.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -26,6 +27,11 @@ impl Clients {
     fn create(settings: &Settings, query: &StreamQuery) -> Result<Self, TaskError> {
         Ok(Self { deliverer: Deliverer::new(settings, query)?, writer: Writer::create(settings)? })
     }
+
+    fn connect(&self, topic: &str) {
+        self.writer.connect(topic);
+        self.deliverer.connect(topic);
+    }
 }
 
 /// Clients that nobody has taken yet.
@@ -44,6 +50,11 @@ impl Spare {
             spare.kept().extend(made);
         }
         Arc::new(spare)
+    }
+
+    /// Has each client connect to the log, for which it would wait until it has something to send. Waits for nothing. `topic` must be there.
+    pub(crate) fn connect(&self, topic: &str) {
+        self.kept().iter().for_each(|clients| clients.connect(topic));
     }
 
     /// Clients that are there, or new ones.

@@ -153,6 +153,12 @@ impl Deliverer {
         })
     }
 
+    /// As [`WakingProducer::connect`].
+    pub(crate) fn connect(&self, topic: &str) {
+        self.producer.connect(topic);
+        self.many.iter().for_each(|many| many.connect(topic));
+    }
+
     /// Sends rows to their lanes, whole, with where they were and why they are there.
     fn lane_rows(&self, records: &Records, late: &[Refused], dead: &[Refused], owner: &Owner) -> Result<(), TaskError> {
         for (lane, refused) in late.iter().map(|row| (&self.late, row)).chain(dead.iter().map(|row| (&self.dead, row))) {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use common::kafka::{LogError, TopicSpec, ensure_topics};
+use common::kafka::{LogError, TopicSpec, Topics};
 use common::{Settings, Shutdown, Telemetry};
 use serde_json::json;
 
@@ -67,7 +67,7 @@ pub async fn run(settings: Settings, telemetry: Telemetry, shutdown: Shutdown) -
     let mut tasks = tokio::task::JoinSet::new();
     for (query, status) in queries.into_iter().zip(statuses) {
         let clients = Spare::prepare(&settings, &query);
-        let input_partitions = match ensure(&settings, &query, &shutdown).await {
+        let input_partitions = match ensure(&settings, &query, &clients, &shutdown).await {
             Ok(partitions) => partitions,
             // Stopped before the log was there: nothing has begun, so nothing is wrong.
             Err(ProcessorError::Log(LogError::Stopped { .. })) => break,
@@ -136,7 +136,7 @@ fn check_names(settings: &Settings, queries: &[Arc<StreamQuery>]) -> Result<(), 
 }
 
 /// Creates the topics of a query, if it has any; gives the number of its input partitions.
-async fn ensure(settings: &Arc<Settings>, query: &Arc<StreamQuery>, shutdown: &Shutdown) -> Result<u32, ProcessorError> {
+async fn ensure(settings: &Arc<Settings>, query: &Arc<StreamQuery>, clients: &Spare, shutdown: &Shutdown) -> Result<u32, ProcessorError> {
     let (topics, file) = (&settings.topics, &query.file);
     if !file.has_journal_topic() {
         admit_directory(query)?;
@@ -159,7 +159,9 @@ async fn ensure(settings: &Arc<Settings>, query: &Arc<StreamQuery>, shutdown: &S
     if file.sink.is_kafka() && !file.has_journal_topic() {
         plain.push(spec(&file.output_topic(), topics.partitions, Vec::new()));
     }
-    let found = ensure_topics(&settings.kafka, &plain, shutdown).await?;
+    let log = Topics::open(&settings.kafka, shutdown).await?;
+    let found = log.ensure(&plain).await?;
+    clients.connect(&topics.dead);
     let input = found.get(&file.source.topic).copied().filter(|_| file.source.is_kafka()).unwrap_or(1);
     if !file.has_journal_topic() {
         return Ok(input);
@@ -179,7 +181,7 @@ async fn ensure(settings: &Arc<Settings>, query: &Arc<StreamQuery>, shutdown: &S
     // The journal is cut by its owner and by nobody else.
     let keep = vec![("retention.ms", "-1".to_owned()), ("retention.bytes", "-1".to_owned()), ("cleanup.policy", "delete".to_owned())];
     let own = [spec(&file.output_topic(), topics.partitions, Vec::new()), spec(&journal, shards, keep)];
-    let found = ensure_topics(&settings.kafka, &own, shutdown).await?;
+    let found = log.ensure(&own).await?;
     if found[&journal] != shards {
         return Err(LogError::Partitions {
             topic: journal,

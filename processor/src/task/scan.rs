@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use common::Settings;
+use common::aside::EndsAside;
 use common::kafka::LogError;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
@@ -17,7 +18,7 @@ use super::owner::Owner;
 /// How long a partition may say nothing before the reader gives up.
 const SILENCE: Duration = Duration::from_secs(30);
 
-fn consumer(settings: &Settings) -> Result<BaseConsumer<Quiet>, KafkaError> {
+fn consumer(settings: &Settings) -> Result<EndsAside<BaseConsumer<Quiet>>, KafkaError> {
     let mut config = common::kafka::client(&settings.kafka, "processor-scan");
     config
         .set("group.id", "tidemark.scan")
@@ -29,7 +30,7 @@ fn consumer(settings: &Settings) -> Result<BaseConsumer<Quiet>, KafkaError> {
         .set("fetch.queue.backoff.ms", "5")
         .set("queued.max.messages.kbytes", "16384")
         .set("check.crcs", "true");
-    config.create_with_context(Quiet)
+    config.create_with_context(Quiet).map(EndsAside::new)
 }
 
 /// The partitions of a topic; none when there is no such topic.
@@ -57,7 +58,7 @@ pub(crate) fn ends(settings: &Settings, topic: &str, owner: &Owner) -> Result<BT
 
 /// Reads one partition up to the end that it had when the reading began.
 pub(crate) struct PartitionReader {
-    consumer: BaseConsumer<Quiet>,
+    consumer: EndsAside<BaseConsumer<Quiet>>,
     place: String,
     first: i64,
     /// The next offset.

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use common::Settings;
+use common::aside::EndsAside;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::KafkaError;
 use rdkafka::{Message as _, Offset, TopicPartitionList};
@@ -56,7 +57,7 @@ pub(crate) enum Turn {
 pub(crate) struct Restoring {
     topic: String,
     partition: i32,
-    consumer: BaseConsumer<Quiet>,
+    consumer: EndsAside<BaseConsumer<Quiet>>,
     replay: Replay,
 }
 
@@ -66,7 +67,7 @@ impl Restoring {
         let (topic, partition) = (common::topics::journal(&query.file.name), shard.journal_partition);
         let mut config = of_journals(settings, "processor-restore", format!("tidemark.journal.{}", query.file.name));
         config.set("enable.partition.eof", "true");
-        let consumer: BaseConsumer<Quiet> = config.create_with_context(Quiet)?;
+        let consumer: EndsAside<BaseConsumer<Quiet>> = EndsAside::new(config.create_with_context(Quiet)?);
         let (first, _end) = range(&consumer, &topic, partition, owner)?;
         let mut from = TopicPartitionList::new();
         from.add_partition_offset(&topic, partition, Offset::Offset(first))?;

@@ -68,6 +68,11 @@ impl Writer {
         config.set("linger.ms", "0").set("compression.type", "none");
         Ok(Self { producer: WakingProducer::create(&config, Reports(Mutex::new(sender)))?, reports })
     }
+
+    /// As [`WakingProducer::connect`].
+    pub(crate) fn connect(&self, topic: &str) {
+        self.producer.connect(topic);
+    }
 }
 
 /// A journal partition that this worker owns.
