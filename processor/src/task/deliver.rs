@@ -1,5 +1,7 @@
 //! Rows into their topics, and the wait for their acknowledgement.
 
+mod held;
+
 use std::cell::RefCell;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -7,14 +9,15 @@ use std::time::{Duration, Instant};
 
 use common::Settings;
 use common::lifeline::Lifeline;
-use common::topics::lane_header;
 use common::waking::WakingProducer;
 use rdkafka::ClientContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::message::Header;
 use rdkafka::producer::{BaseRecord, DeliveryResult, Producer as _, ProducerContext};
 
+use self::held::Held;
 use super::error::TaskError;
+use super::lanes::Lane;
 use super::output::Delivery;
 use super::owner::Owner;
 use super::records::Records;
@@ -105,6 +108,7 @@ pub(crate) struct Deliverer {
     many: Option<WakingProducer<Outstanding>>,
     lifeline: RefCell<Lifeline>,
     outstanding: Outstanding,
+    held: Held,
     /// How many entries were appended.
     entries: usize,
     pub(crate) output: String,
@@ -144,6 +148,7 @@ impl Deliverer {
             many: many.transpose()?,
             lifeline: RefCell::new(Lifeline::new(&settings.kafka.bootstrap_servers)),
             outstanding,
+            held: Held::default(),
             entries: 0,
             output: query.file.output_topic(),
             late: settings.topics.late.clone(),
@@ -159,24 +164,15 @@ impl Deliverer {
         self.many.iter().for_each(|many| many.connect(topic));
     }
 
-    /// Sends rows to their lanes, whole, with where they were and why they are there.
-    fn lane_rows(&self, records: &Records, late: &[Refused], dead: &[Refused], owner: &Owner) -> Result<(), TaskError> {
-        for (lane, refused) in late.iter().map(|row| (&self.late, row)).chain(dead.iter().map(|row| (&self.dead, row))) {
-            let record = records.get(refused.index as usize);
-            let headers = OwnedHeaders::new_with_capacity(7)
-                .insert(text(lane_header::TOPIC, records.topic()))
-                .insert(text(lane_header::PARTITION, &records.partition().to_string()))
-                .insert(text(lane_header::OFFSET, &record.offset.to_string()))
-                .insert(text(lane_header::REASON, refused.reason))
-                .insert(text(lane_header::DETAIL, &refused.detail))
-                .insert(text(lane_header::STAGE, &self.query));
-            // Its own timestamp goes into a header: with it, a lane's retention would delete what has only just been set aside.
-            let headers = headers.insert(text(lane_header::TIMESTAMP, &record.timestamp.to_string()));
-            let mut out: BaseRecord<'_, [u8], [u8], Waits> = BaseRecord::with_opaque_to(lane, AHEAD).headers(headers);
-            if let Some(key) = record.key {
+    /// Sends the rows that are held to their lanes.
+    fn send_held(&mut self, owner: &Owner) -> Result<(), TaskError> {
+        for row in self.held.take() {
+            let lane = if row.lane == Lane::Late { &self.late } else { &self.dead };
+            let mut out: BaseRecord<'_, [u8], [u8], Waits> = BaseRecord::with_opaque_to(lane, AHEAD).headers(row.headers);
+            if let Some(key) = &row.key {
                 out = out.key(key);
             }
-            if let Some(payload) = record.payload {
+            if let Some(payload) = &row.payload {
                 out = out.payload(payload);
             }
             self.send(out, owner)?;
@@ -307,7 +303,9 @@ impl Deliverer {
 
 impl Delivery for Deliverer {
     fn lanes(&mut self, records: &Records, late: &[Refused], dead: &[Refused], owner: &Owner) -> Result<(), TaskError> {
-        self.lane_rows(records, late, dead, owner)
+        self.held.push(records, Lane::Late, late, &self.query);
+        self.held.push(records, Lane::Dead, dead, &self.query);
+        if self.held.are_due(Instant::now()) { self.send_held(owner) } else { Ok(()) }
     }
 
     fn plain_rows(&mut self, records: &Records, plain: &PlainRows, base: i64, owner: &Owner) -> Result<(), TaskError> {
@@ -319,6 +317,7 @@ impl Delivery for Deliverer {
     }
 
     fn before_entry(&mut self, owner: &Owner) -> Result<(), TaskError> {
+        self.send_held(owner)?;
         let older = self.entries + 1;
         self.wait_for(&[AHEAD, results_of(older, false), results_of(older, true)], owner)?;
         self.entries += 1;
@@ -326,6 +325,7 @@ impl Delivery for Deliverer {
     }
 
     fn flush(&mut self, owner: &Owner) -> Result<(), TaskError> {
+        self.send_held(owner)?;
         self.wait(owner)
     }
 
@@ -334,8 +334,9 @@ impl Delivery for Deliverer {
         Ok(())
     }
 
-    fn hear(&self) {
+    fn hear(&mut self, owner: &Owner) -> Result<(), TaskError> {
         self.serve();
+        self.send_held(owner)
     }
 }
 

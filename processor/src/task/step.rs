@@ -251,9 +251,10 @@ impl Running {
     }
 
     /// Takes in what the clients have to say; a step does so by itself.
-    pub(super) fn hear(&self) {
-        self.deliverer.hear();
+    pub(super) fn hear(&mut self, worker: &Worker) -> Result<(), TaskError> {
+        self.deliverer.hear(&worker.owner)?;
         self.journal.hear();
+        Ok(())
     }
 
     /// Lets the wall clock close what idle partitions hold open.

@@ -75,7 +75,7 @@ impl Worker {
                     break;
                 }
             } else {
-                running.hear();
+                running.hear(self)?;
                 running.settle(self)?;
                 running.close_idle(self)?;
                 self.status.turned(&self.shard, &running.engine, running.reader.as_ref());

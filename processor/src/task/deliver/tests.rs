@@ -20,8 +20,10 @@ struct Scene {
 
 fn scene() -> Scene {
     let mock = MockCluster::new(1).unwrap();
-    mock.create_topic("out", 1, 1).unwrap();
     let mut settings = Settings::default();
+    for topic in ["out", &settings.topics.late, &settings.topics.dead] {
+        mock.create_topic(topic, 1, 1).unwrap();
+    }
     settings.kafka.bootstrap_servers = mock.bootstrap_servers();
     let text = "name='q'\n[source]\ntopic='iot'\nschema='ts TIMESTAMP, k STRING'\nevent_time='ts'\nwatermark='5s'\npartition_key='k'\n\
                 [query]\nsql=\"SELECT k, count(*) AS n FROM iot GROUP BY window(ts, '10s'), k\"\n[sink]\ntopic='out'\n";
@@ -50,12 +52,12 @@ impl Scene {
         }
     }
 
-    fn values(&self, count: usize) -> Vec<String> {
+    fn values(&self, topic: &str, count: usize) -> Vec<String> {
         let mut config = ClientConfig::new();
         config.set("bootstrap.servers", self.mock.bootstrap_servers()).set("group.id", "reader");
         let consumer: BaseConsumer = config.create().unwrap();
         let mut from = TopicPartitionList::new();
-        from.add_partition_offset("out", 0, Offset::Beginning).unwrap();
+        from.add_partition_offset(topic, 0, Offset::Beginning).unwrap();
         consumer.assign(&from).unwrap();
         let (mut values, deadline) = (Vec::new(), Instant::now() + LIMIT);
         while values.len() < count {
@@ -80,7 +82,7 @@ fn the_rows_of_a_group_come_in_order_whoever_sends_them() {
         }
     }
     scene.deliverer.wait(&owner).unwrap();
-    let mut runs = scene.values(2 * (MANY + 2));
+    let mut runs = scene.values("out", 2 * (MANY + 2));
     runs.dedup();
     assert_eq!(runs, ["1", "2", "3", "4"]);
 }
@@ -104,4 +106,34 @@ fn an_entry_waits_for_the_results_of_all_entries_but_the_newest() {
         scene.deliverer.before_entry(&patient).unwrap();
         scene.mock.broker_down(1).unwrap();
     }
+}
+
+/// Refuses one record for each of `late`, in one step.
+fn refuse(deliverer: &mut Deliverer, late: &[&str], owner: &Owner) {
+    let records = Records::of(late.iter().map(|payload| (None, Some(payload.as_bytes()))));
+    let refused: Vec<_> = (0..).zip(late).map(|(index, _)| Refused { index, reason: "late", detail: String::new() }).collect();
+    deliverer.lanes(&records, &refused, &[], owner).unwrap();
+}
+
+#[test]
+fn rows_of_the_lanes_leave_together_and_at_the_latest_with_their_entry() {
+    let Scene { mut deliverer, mock, runtime } = scene();
+    let owner = Owner::new("q", Shutdown::manual(), runtime.handle().clone(), Heartbeat::new(), LIMIT);
+    refuse(&mut deliverer, &["1", "2"], &owner);
+    refuse(&mut deliverer, &["3"], &owner);
+    assert_eq!(deliverer.held.take().len(), 3, "few rows wait for others");
+    refuse(&mut deliverer, &["4"], &owner);
+    deliverer.before_entry(&owner).unwrap();
+    refuse(&mut deliverer, &["5"], &owner);
+    deliverer.hear(&owner).unwrap();
+    refuse(&mut deliverer, &["6"], &owner);
+    deliverer.flush(&owner).unwrap();
+    let many = vec!["7"; held::ENOUGH];
+    refuse(&mut deliverer, &many, &owner);
+    assert!(deliverer.held.take().is_empty(), "many wait for nobody");
+    deliverer.flush(&owner).unwrap();
+    let scene = Scene { mock, deliverer, runtime };
+    let late = scene.values(common::topics::LATE, 3 + held::ENOUGH);
+    assert_eq!(late[..3], ["4", "5", "6"]);
+    assert!(late[3..].iter().all(|value| value == "7"));
 }

@@ -193,8 +193,8 @@ impl Delivery for Batches {
         self.topics.as_mut().map_or(Ok(()), |topics| topics.flush(owner))
     }
 
-    fn hear(&self) {
-        self.topics.iter().for_each(Deliverer::hear);
+    fn hear(&mut self, owner: &Owner) -> Result<(), TaskError> {
+        self.topics.as_mut().map_or(Ok(()), |topics| topics.hear(owner))
     }
 
     fn committed(&mut self, entry: i64, owner: &Owner) -> Result<(), TaskError> {

@@ -57,8 +57,10 @@ pub(crate) trait Delivery {
     /// The entry is in the journal, and all of its rows were given.
     fn committed(&mut self, entry: i64, owner: &Owner) -> Result<(), TaskError>;
 
-    /// Takes in what its client has to say while nobody waits for it.
-    fn hear(&self) {}
+    /// Takes in what its client has to say, and lets go of what it holds, while nothing else is to be done.
+    fn hear(&mut self, _owner: &Owner) -> Result<(), TaskError> {
+        Ok(())
+    }
 }
 
 /// The rows of one entry.
