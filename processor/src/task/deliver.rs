@@ -303,8 +303,13 @@ impl Deliverer {
 
 impl Delivery for Deliverer {
     fn lanes(&mut self, records: &Records, late: &[Refused], dead: &[Refused], owner: &Owner) -> Result<(), TaskError> {
-        self.held.push(records, Lane::Late, late, &self.query);
-        self.held.push(records, Lane::Dead, dead, &self.query);
+        for (lane, refused) in late.iter().map(|row| (Lane::Late, row)).chain(dead.iter().map(|row| (Lane::Dead, row))) {
+            self.held.push(records, lane, refused, &self.query);
+            // A step may refuse all of its rows: not all of them are to be here twice.
+            if self.held.are_enough() {
+                self.send_held(owner)?;
+            }
+        }
         if self.held.are_due(Instant::now()) { self.send_held(owner) } else { Ok(()) }
     }
 

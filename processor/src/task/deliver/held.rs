@@ -39,31 +39,32 @@ pub(super) struct Held {
 }
 
 impl Held {
-    /// Takes a copy of each refused row of `records`. `stage`: who refuses them.
-    pub(super) fn push(&mut self, records: &Records, lane: Lane, refused: &[Refused], stage: &str) {
-        for refused in refused {
-            let record = records.get(refused.index as usize);
-            let headers = OwnedHeaders::new_with_capacity(7)
-                .insert(text(lane_header::TOPIC, records.topic()))
-                .insert(text(lane_header::PARTITION, &records.partition().to_string()))
-                .insert(text(lane_header::OFFSET, &record.offset.to_string()))
-                .insert(text(lane_header::REASON, refused.reason))
-                .insert(text(lane_header::DETAIL, &refused.detail))
-                .insert(text(lane_header::STAGE, stage));
-            // Its own timestamp goes into a header: with it, a lane's retention would delete what has only just been set aside.
-            let headers = headers.insert(text(lane_header::TIMESTAMP, &record.timestamp.to_string()));
-            let (key, payload) = (record.key.map(<[u8]>::to_vec), record.payload.map(<[u8]>::to_vec));
-            self.bytes += [&key, &payload].into_iter().flatten().map(Vec::len).sum::<usize>();
-            self.rows.push(HeldRow { lane, key, payload, headers });
-        }
-        if !self.rows.is_empty() {
-            self.since.get_or_insert_with(Instant::now);
-        }
+    /// Takes a copy of a refused row of `records`. `stage`: who refuses it.
+    pub(super) fn push(&mut self, records: &Records, lane: Lane, refused: &Refused, stage: &str) {
+        let record = records.get(refused.index as usize);
+        let headers = OwnedHeaders::new_with_capacity(7)
+            .insert(text(lane_header::TOPIC, records.topic()))
+            .insert(text(lane_header::PARTITION, &records.partition().to_string()))
+            .insert(text(lane_header::OFFSET, &record.offset.to_string()))
+            .insert(text(lane_header::REASON, refused.reason))
+            .insert(text(lane_header::DETAIL, &refused.detail))
+            .insert(text(lane_header::STAGE, stage));
+        // Its own timestamp goes into a header: with it, a lane's retention would delete what has only just been set aside.
+        let headers = headers.insert(text(lane_header::TIMESTAMP, &record.timestamp.to_string()));
+        let (key, payload) = (record.key.map(<[u8]>::to_vec), record.payload.map(<[u8]>::to_vec));
+        self.bytes += [&key, &payload].into_iter().flatten().map(Vec::len).sum::<usize>();
+        self.rows.push(HeldRow { lane, key, payload, headers });
+        self.since.get_or_insert_with(Instant::now);
+    }
+
+    /// Whether they fill requests.
+    pub(super) fn are_enough(&self) -> bool {
+        self.rows.len() >= ENOUGH || self.bytes >= ENOUGH_BYTES
     }
 
     /// Whether they have been held long enough.
     pub(super) fn are_due(&self, now: Instant) -> bool {
-        self.rows.len() >= ENOUGH || self.bytes >= ENOUGH_BYTES || self.since.is_some_and(|since| now.duration_since(since) >= LONGEST)
+        self.are_enough() || self.since.is_some_and(|since| now.duration_since(since) >= LONGEST)
     }
 
     /// Gives up what is held.
@@ -80,9 +81,10 @@ mod tests {
     fn held(count: usize, bytes: usize) -> Held {
         let payload = vec![b' '; bytes];
         let records = Records::of((0..count).map(|_| (None, Some(payload.as_slice()))));
-        let refused: Vec<_> = (0..).take(count).map(|index| Refused { index, reason: "late", detail: String::new() }).collect();
         let mut held = Held::default();
-        held.push(&records, Lane::Late, &refused, "q");
+        for index in (0..).take(count) {
+            held.push(&records, Lane::Late, &Refused { index, reason: "late", detail: String::new() }, "q");
+        }
         held
     }
 

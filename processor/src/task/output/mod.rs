@@ -36,7 +36,8 @@ use crate::query::file::SinkFormat;
 
 /// Takes what a worker's steps give out.
 pub(crate) trait Delivery {
-    /// Rows that are set aside, whole, with where they were and why they are there.
+    /// Rows that are set aside, whole, with where they were and why they are there. They may be held until [`Delivery::before_entry`] or
+    /// [`Delivery::flush`].
     fn lanes(&mut self, records: &Records, late: &[Refused], dead: &[Refused], owner: &Owner) -> Result<(), TaskError>;
 
     /// The results of a query without a grouping; they come before their entry.
