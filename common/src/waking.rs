@@ -52,8 +52,8 @@ impl<C: ProducerContext + 'static> WakingProducer<C> {
         self.serve_what_is_there() || (!time.is_zero() && self.queue.bell.wait(time) && self.serve_what_is_there())
     }
 
-    /// Has the client connect to the log, and asks for `topic`, which must be there, when it has. Waits for nothing: what the log answers, the
-    /// client hears, and asks for the id that it needs before it may send anything.
+    /// Has the client connect to the log. Waits for nothing. `topic` must be there and be new to the client: that it asks for what it does not
+    /// know yet is what brings an answer, and with the answer it asks for the id that it needs before it may send anything.
     pub fn connect(&self, topic: &str) {
         if let Err(error) = self.producer.client().fetch_metadata(Some(topic), Duration::ZERO) {
             // Nobody can have answered yet.

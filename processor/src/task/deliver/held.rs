@@ -17,7 +17,7 @@ use crate::engine::Refused;
 pub(super) const ENOUGH: usize = 500;
 const ENOUGH_BYTES: usize = 256 * 1024;
 
-/// Longest that a row is held while steps go on.
+/// From this age on the next step sends them.
 const LONGEST: Duration = Duration::from_millis(50);
 
 /// A row on its way into its lane.

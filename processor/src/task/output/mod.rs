@@ -1,7 +1,7 @@
 //! Where results and lanes go: topics ([`Deliverer`]), or a [`Sink`] outside Kafka behind [`Batches`].
 //!
 //! ```text
-//! Delivery ── Deliverer   records into topics, at once; identity and revision let a reader forget what comes twice
+//! Delivery ── Deliverer   records into topics, lanes' rows held a moment; identity and revision let a reader forget what comes twice
 //!          └─ Batches     the rows of an entry together, once the entry is there; the entry's number lets a sink forget it
 //!               Sink ── console.rs   a table on standard output
 //!                    ├─ files/       files of a directory
