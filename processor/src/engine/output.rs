@@ -205,7 +205,7 @@ impl States<'_> {
                 let book = &self.books[cell.book];
                 let Some(line) = book.lines.get(place) else { continue };
                 match self.shared {
-                    Some(shared) => shared.push(first + id, cell, place, &mut rows),
+                    Some(shared) => shared.push(cell, place, &mut rows),
                     None => cell.push_states(grouping, line, book, &mut states),
                 }
                 ids.resize(states.len().max(rows.len()), id);
