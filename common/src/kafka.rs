@@ -115,10 +115,10 @@ pub struct TopicSpec {
 /// # Errors
 /// When the log stays away, when a topic cannot be created, or when `shutdown` comes first.
 pub async fn ensure_topics(kafka: &Kafka, topics: &[TopicSpec], shutdown: &Shutdown) -> Result<BTreeMap<String, u32>, LogError> {
-    Topics::open(kafka, shutdown).await?.ensure(topics).await
+    Topics::of(kafka, shutdown)?.ensure(topics).await
 }
 
-/// The topics of a log that is there, for whoever asks for some of them more than once.
+/// The topics of a log, for whoever asks for some of them more than once.
 #[derive(Debug)]
 pub struct Topics<'a> {
     admin: Arc<EndsAside<Admin>>,
@@ -127,35 +127,23 @@ pub struct Topics<'a> {
 }
 
 impl<'a> Topics<'a> {
-    /// Waits for a log that is not there yet, up to `kafka.request_timeout`.
-    ///
     /// # Errors
-    /// When the log stays away, or when `shutdown` comes first.
-    pub async fn open(kafka: &'a Kafka, shutdown: &'a Shutdown) -> Result<Self, LogError> {
-        let admin = Arc::new(EndsAside::new(client(kafka, "admin").create().map_err(LogError::Client)?));
-        let topics = Self { admin, kafka, shutdown };
-        topics.wait_ready().await?;
-        Ok(topics)
+    /// When the client cannot be set up.
+    pub fn of(kafka: &'a Kafka, shutdown: &'a Shutdown) -> Result<Self, LogError> {
+        let admin = client(kafka, "admin").create().map_err(LogError::Client)?;
+        Ok(Self { admin: Arc::new(EndsAside::new(admin)), kafka, shutdown })
     }
 
     /// As [`ensure_topics`].
     ///
     /// # Errors
-    /// When a topic cannot be created, when the log goes away and stays away, or when the shutdown comes first.
+    /// When the log stays away, when a topic cannot be created, or when the shutdown comes first.
     pub async fn ensure(&self, topics: &[TopicSpec]) -> Result<BTreeMap<String, u32>, LogError> {
         let options = AdminOptions::new().operation_timeout(Some(Duration::from_secs(10))).request_timeout(Some(Duration::from_secs(15)));
-        let deadline = Instant::now() + self.kafka.request_timeout.duration();
-        let mut wait = SHORTEST_PAUSE;
+        let patience = self.kafka.request_timeout.duration();
+        let mut found = self.partitions_until(Instant::now() + patience).await?;
+        let (deadline, mut wait) = (Instant::now() + patience, SHORTEST_PAUSE);
         loop {
-            let found = match self.partitions().await {
-                Ok(found) => found,
-                // The log was there a moment ago: a blip is no reason to give up.
-                Err(fault) if Instant::now() > deadline => return Err(fault),
-                Err(_) => {
-                    self.pause(PAUSE).await?;
-                    continue;
-                }
-            };
             let missing: Vec<&TopicSpec> = topics.iter().filter(|topic| !found.contains_key(&topic.name)).collect();
             if missing.is_empty() {
                 return Ok(topics.iter().map(|topic| (topic.name.clone(), found[&topic.name])).collect());
@@ -178,15 +166,21 @@ impl<'a> Topics<'a> {
             // A fault may pass (a controller on the move), and a created topic shows in the metadata a moment later.
             match fault {
                 Some(fault) if Instant::now() > deadline => return Err(fault),
-                Some(fault) => tracing::warn!(%fault, "trying again"),
+                Some(fault) => {
+                    tracing::warn!(%fault, "trying again");
+                    self.pause(PAUSE).await?;
+                }
                 None if Instant::now() > deadline => {
                     let topic = missing[0].name.clone();
                     return Err(LogError::CreateTopic { topic, cause: "it does not show up in the metadata".into() });
                 }
-                None => {}
+                None => {
+                    self.pause(wait).await?;
+                    wait = PAUSE.min(2 * wait);
+                }
             }
-            self.pause(wait).await?;
-            wait = PAUSE.min(2 * wait);
+            // The log was there a moment ago: a blip is no reason to give up.
+            found = self.partitions_until(deadline).await?;
         }
     }
 
@@ -197,13 +191,13 @@ impl<'a> Topics<'a> {
         }
     }
 
-    async fn wait_ready(&self) -> Result<(), LogError> {
-        let started = Instant::now();
+    /// As [`Topics::partitions`], of a log that may come, or come back, until `deadline`.
+    async fn partitions_until(&self, deadline: Instant) -> Result<BTreeMap<String, u32>, LogError> {
         let mut said = false;
         loop {
             match self.partitions().await {
-                Ok(_) => return Ok(()),
-                Err(error) if started.elapsed() > self.kafka.request_timeout.duration() => return Err(error),
+                Ok(found) => return Ok(found),
+                Err(error) if Instant::now() > deadline => return Err(error),
                 Err(_) if !said => {
                     tracing::info!(servers = self.kafka.bootstrap_servers, "waiting for the Kafka log");
                     said = true;

@@ -159,7 +159,7 @@ async fn ensure(settings: &Arc<Settings>, query: &Arc<StreamQuery>, clients: &Sp
     if file.sink.is_kafka() && !file.has_journal_topic() {
         plain.push(spec(&file.output_topic(), topics.partitions, Vec::new()));
     }
-    let log = Topics::open(&settings.kafka, shutdown).await?;
+    let log = Topics::of(&settings.kafka, shutdown)?;
     let found = log.ensure(&plain).await?;
     clients.connect(&topics.dead);
     let input = found.get(&file.source.topic).copied().filter(|_| file.source.is_kafka()).unwrap_or(1);
