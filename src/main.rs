@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
-use common::cli::{CommonArgs, ConfigCommand, Flags, config_command, fail};
+use common::cli::{CommonArgs, ConfigCommand, Flags, config_command, end};
 use common::healthcheck::{HealthcheckArgs, healthcheck};
 use common::settings::{Faults, Loaded, Origin};
 use common::why::{WhyArgs, why};
@@ -114,10 +114,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    match start(&Cli::parse()) {
-        Ok(code) => code,
-        Err(error) => fail(&error),
-    }
+    end(start(&Cli::parse()))
 }
 
 fn load(cli: &Cli) -> Result<Loaded, Faults> {

@@ -5,9 +5,28 @@
 
 use std::fmt;
 use std::ops::Deref;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
+use std::time::Duration;
 
-/// Drops what it holds on a thread of its own. A process that ends meanwhile does not wait for it.
+/// How many ends are under way.
+static UNDER_WAY: Mutex<usize> = Mutex::new(0);
+static ONE_IS_OVER: Condvar = Condvar::new();
+
+/// A client of a log that is away may take long to end.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+fn under_way() -> MutexGuard<'static, usize> {
+    UNDER_WAY.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Waits for the ends that are under way, for a while. To be called before the process ends: what OpenSSL cleans up at its exit, a client that
+/// is still at work with TLS would use.
+pub fn wait_for_ends() {
+    drop(ONE_IS_OVER.wait_timeout_while(under_way(), PATIENCE, |ends| *ends > 0));
+}
+
+/// Drops what it holds on a thread of its own.
 pub struct EndsAside<T: Send + 'static>(Option<T>);
 
 impl<T: Send + 'static> EndsAside<T> {
@@ -33,11 +52,28 @@ impl<T: Send + 'static> Deref for EndsAside<T> {
 
 impl<T: Send + 'static> Drop for EndsAside<T> {
     fn drop(&mut self) {
-        let value = self.0.take();
+        let end = (self.0.take(), End::begin());
         // Without a thread it is dropped here: a thread that could not be started gives up what it should have done.
-        if let Err(error) = thread::Builder::new().name("ends-aside".into()).spawn(move || drop(value)) {
+        if let Err(error) = thread::Builder::new().name("ends-aside".into()).spawn(move || drop(end)) {
             tracing::debug!(%error, "a client ends where it was used");
         }
+    }
+}
+
+/// One that is under way, until it is dropped.
+struct End;
+
+impl End {
+    fn begin() -> Self {
+        *under_way() += 1;
+        Self
+    }
+}
+
+impl Drop for End {
+    fn drop(&mut self) {
+        *under_way() -= 1;
+        ONE_IS_OVER.notify_all();
     }
 }
 
@@ -56,8 +92,8 @@ mod tests {
 
     impl Drop for Slow {
         fn drop(&mut self) {
-            self.may.recv().unwrap();
-            self.ended.send("ended").unwrap();
+            let may = self.may.recv_timeout(Duration::from_secs(60));
+            self.ended.send(if may.is_ok() { "ended" } else { "was waited for" }).unwrap();
         }
     }
 
@@ -69,6 +105,7 @@ mod tests {
         drop(slow);
         assert!(heard.try_recv().is_err());
         allow.send(()).unwrap();
-        assert_eq!(heard.recv().unwrap(), "ended");
+        wait_for_ends();
+        assert_eq!(heard.try_recv().unwrap(), "ended");
     }
 }

@@ -8,6 +8,7 @@ use clap::{Args, Subcommand};
 use serde_json::Value;
 
 use crate::Settings;
+use crate::aside::wait_for_ends;
 use crate::say::{complain, say, say_line};
 use crate::settings::{Faults, Flag, Loaded, load};
 
@@ -90,8 +91,12 @@ pub fn config_command(command: &ConfigCommand, loaded: &Loaded, check: impl FnOn
 /// Usage and settings faults end with 2, as clap's own do; faults at work with 1.
 pub const EXIT_USAGE: u8 = 2;
 
-/// Prints `error` and its causes as one sentence and gives the exit code for it.
-pub fn fail(error: &anyhow::Error) -> ExitCode {
-    complain(format_args!("error: {error:#}"));
-    ExitCode::from(if error.downcast_ref::<Faults>().is_some() { EXIT_USAGE } else { 1 })
+/// The end of a binary. Prints an error and its causes as one sentence, and gives the exit code.
+pub fn end(result: anyhow::Result<ExitCode>) -> ExitCode {
+    let code = result.unwrap_or_else(|error| {
+        complain(format_args!("error: {error:#}"));
+        ExitCode::from(if error.downcast_ref::<Faults>().is_some() { EXIT_USAGE } else { 1 })
+    });
+    wait_for_ends();
+    code
 }

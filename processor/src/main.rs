@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
-use common::cli::{CommonArgs, ConfigCommand, Flags, config_command, fail};
+use common::cli::{CommonArgs, ConfigCommand, Flags, config_command, end};
 use common::healthcheck::{HealthcheckArgs, healthcheck};
 use common::say::{complain, say_line};
 use common::why::{WhyArgs, why};
@@ -63,10 +63,7 @@ enum Command {
 const LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 8082);
 
 fn main() -> ExitCode {
-    match start(Args::parse()) {
-        Ok(code) => code,
-        Err(error) => fail(&error),
-    }
+    end(start(Args::parse()))
 }
 
 fn start(args: Args) -> anyhow::Result<ExitCode> {

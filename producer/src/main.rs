@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use common::cli::{config_command, fail};
+use common::cli::{config_command, end};
 use common::healthcheck::healthcheck;
 use common::say::{complain, say_line};
 use common::telemetry::{init_logs, serve_as};
@@ -17,10 +17,7 @@ use crate::args::{Args, Command};
 const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 8081);
 
 fn main() -> ExitCode {
-    match start(&Args::parse()) {
-        Ok(code) => code,
-        Err(error) => fail(&error),
-    }
+    end(start(&Args::parse()))
 }
 
 fn start(args: &Args) -> anyhow::Result<ExitCode> {

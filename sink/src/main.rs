@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
-use common::cli::{CommonArgs, ConfigCommand, Flags, config_command, fail};
+use common::cli::{CommonArgs, ConfigCommand, Flags, config_command, end};
 use common::healthcheck::{HealthcheckArgs, healthcheck};
 use common::say::say_line;
 use common::version::VERSION;
@@ -66,10 +66,7 @@ fn parse_time(text: &str) -> Result<i64, String> {
 }
 
 fn main() -> ExitCode {
-    match start(&Cli::parse()) {
-        Ok(code) => code,
-        Err(error) => fail(&error),
-    }
+    end(start(&Cli::parse()))
 }
 
 fn start(cli: &Cli) -> anyhow::Result<ExitCode> {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use common::Settings;
+use common::aside::EndsAside;
 use rdkafka::admin::{AdminClient, AdminOptions, ResourceSpecifier};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::error::KafkaError;
@@ -28,7 +29,8 @@ pub(crate) async fn fit_batches(settings: &mut Settings) {
 }
 
 async fn smallest_limit(settings: &Settings) -> Result<Option<u64>, KafkaError> {
-    let admin: AdminClient<DefaultClientContext> = common::kafka::client(&settings.kafka, "admin").create()?;
+    let admin: EndsAside<AdminClient<DefaultClientContext>> =
+        common::kafka::client(&settings.kafka, "admin").create().map(EndsAside::new)?;
     let topics = [&settings.topics.input, &settings.topics.dead].map(|topic| ResourceSpecifier::Topic(topic));
     let options = AdminOptions::new().request_timeout(Some(PATIENCE));
     let found = admin.describe_configs(&topics, &options).await?;

@@ -67,7 +67,7 @@ impl Restoring {
         let (topic, partition) = (common::topics::journal(&query.file.name), shard.journal_partition);
         let mut config = of_journals(settings, "processor-restore", format!("tidemark.journal.{}", query.file.name));
         config.set("enable.partition.eof", "true");
-        let consumer: EndsAside<BaseConsumer<Quiet>> = EndsAside::new(config.create_with_context(Quiet)?);
+        let consumer: EndsAside<BaseConsumer<Quiet>> = config.create_with_context(Quiet).map(EndsAside::new)?;
         let (first, _end) = range(&consumer, &topic, partition, owner)?;
         let mut from = TopicPartitionList::new();
         from.add_partition_offset(&topic, partition, Offset::Offset(first))?;
