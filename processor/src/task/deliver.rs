@@ -303,6 +303,7 @@ impl Deliverer {
 
 impl Delivery for Deliverer {
     fn lanes(&mut self, records: &Records, late: &[Refused], dead: &[Refused], owner: &Owner) -> Result<(), TaskError> {
+        let begun = Instant::now();
         for (lane, refused) in late.iter().map(|row| (Lane::Late, row)).chain(dead.iter().map(|row| (Lane::Dead, row))) {
             self.held.push(records, lane, refused, &self.query);
             // A step may refuse all of its rows: not all of them are to be here twice.
@@ -310,7 +311,8 @@ impl Delivery for Deliverer {
                 self.send_held(owner)?;
             }
         }
-        if self.held.are_due(Instant::now()) { self.send_held(owner) } else { Ok(()) }
+        // Those of this step are not.
+        if self.held.are_old(begun) { self.send_held(owner) } else { Ok(()) }
     }
 
     fn plain_rows(&mut self, records: &Records, plain: &PlainRows, base: i64, owner: &Owner) -> Result<(), TaskError> {

@@ -85,7 +85,7 @@ impl Running {
         !self.open.is_empty() && self.catch_up.is_none()
     }
 
-    /// Decodes, decides, folds, sends the lanes' rows, and goes on as the trigger wants it. `more`: the next step's rows are there already.
+    /// Decodes, decides, folds, hands over the lanes' rows, and goes on as the trigger wants it. `more`: the next step's rows are there already.
     pub(super) fn step(&mut self, worker: &Worker, more: bool) -> Result<(), TaskError> {
         if self.reader.partials().is_some() {
             return self.merge(worker, more);
@@ -250,7 +250,7 @@ impl Running {
         self.send(worker, None)
     }
 
-    /// Takes in what the clients have to say; a step does so by itself.
+    /// Takes in what the clients have to say, and lets go of what they hold: nothing else is to be done.
     pub(super) fn hear(&mut self, worker: &Worker) -> Result<(), TaskError> {
         self.deliverer.hear(&worker.owner)?;
         self.journal.hear();

@@ -74,6 +74,7 @@ impl Worker {
                 if running.reader.is_done() {
                     break;
                 }
+                running.hear(self)?;
             } else {
                 running.hear(self)?;
                 running.settle(self)?;

@@ -18,7 +18,7 @@ pub(super) const ENOUGH: usize = 500;
 const ENOUGH_BYTES: usize = 256 * 1024;
 
 /// From this age on the next step sends them.
-const LONGEST: Duration = Duration::from_millis(50);
+const OLD: Duration = Duration::from_millis(50);
 
 /// A row on its way into its lane.
 pub(super) struct HeldRow {
@@ -62,9 +62,14 @@ impl Held {
         self.rows.len() >= ENOUGH || self.bytes >= ENOUGH_BYTES
     }
 
-    /// Whether they have been held long enough.
-    pub(super) fn are_due(&self, now: Instant) -> bool {
-        self.are_enough() || self.since.is_some_and(|since| now.duration_since(since) >= LONGEST)
+    /// Whether the first of them has been held for long.
+    pub(super) fn are_old(&self, now: Instant) -> bool {
+        self.since.is_some_and(|since| now.duration_since(since) >= OLD)
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_empty(&self) -> bool {
+        self.rows.is_empty()
     }
 
     /// Gives up what is held.
@@ -89,14 +94,15 @@ mod tests {
     }
 
     #[test]
-    fn rows_are_due_when_they_are_many_or_large_or_old() {
+    fn rows_leave_when_they_are_many_or_large_or_old() {
         let now = Instant::now();
-        assert!(!held(ENOUGH - 1, 1).are_due(now) && held(ENOUGH, 1).are_due(now));
-        assert!(!held(2, ENOUGH_BYTES / 2 - 1).are_due(now) && held(2, ENOUGH_BYTES / 2).are_due(now));
-        assert!(held(1, 1).are_due(Instant::now() + LONGEST));
-        assert!(!Held::default().are_due(now + LONGEST), "nothing is never due");
+        assert!(!held(ENOUGH - 1, 1).are_enough() && held(ENOUGH, 1).are_enough());
+        assert!(!held(2, ENOUGH_BYTES / 2 - 1).are_enough() && held(2, ENOUGH_BYTES / 2).are_enough());
+        assert!(!held(1, 1).are_old(now), "they came after that");
+        assert!(held(1, 1).are_old(Instant::now() + OLD));
+        assert!(!Held::default().are_old(now + OLD) && !Held::default().are_enough(), "nothing never leaves");
         let mut taken = held(ENOUGH, 1);
         assert_eq!(taken.take().len(), ENOUGH);
-        assert!(!taken.are_due(Instant::now() + LONGEST), "what is gone is not due");
+        assert!(!taken.are_old(Instant::now() + OLD) && !taken.are_enough(), "what is gone does not leave again");
     }
 }

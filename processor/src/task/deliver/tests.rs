@@ -119,21 +119,29 @@ fn refuse(deliverer: &mut Deliverer, late: &[&str], owner: &Owner) {
 fn rows_of_the_lanes_leave_together_and_at_the_latest_with_their_entry() {
     let Scene { mut deliverer, mock, runtime } = scene();
     let owner = Owner::new("q", Shutdown::manual(), runtime.handle().clone(), Heartbeat::new(), LIMIT);
-    refuse(&mut deliverer, &["1", "2"], &owner);
-    refuse(&mut deliverer, &["3"], &owner);
+    refuse(&mut deliverer, &["1", "2", "3"], &owner);
     assert_eq!(deliverer.held.take().len(), 3, "few rows wait for others");
     refuse(&mut deliverer, &["4"], &owner);
     deliverer.before_entry(&owner).unwrap();
+    assert!(deliverer.held.take().is_empty(), "none is left behind by its entry");
     refuse(&mut deliverer, &["5"], &owner);
     deliverer.hear(&owner).unwrap();
+    assert!(deliverer.held.take().is_empty(), "nor while nothing else is to be done");
     refuse(&mut deliverer, &["6"], &owner);
     deliverer.flush(&owner).unwrap();
+    assert!(deliverer.held.take().is_empty(), "nor at a flush");
+    refuse(&mut deliverer, &["old"], &owner);
+    let deadline = Instant::now() + LIMIT;
+    while !deliverer.held.is_empty() {
+        assert!(Instant::now() < deadline, "steps go on, and the row stays");
+        refuse(&mut deliverer, &[], &owner);
+    }
     let many = vec!["7"; held::ENOUGH];
     refuse(&mut deliverer, &many, &owner);
     assert!(deliverer.held.take().is_empty(), "many wait for nobody");
     deliverer.flush(&owner).unwrap();
     let scene = Scene { mock, deliverer, runtime };
-    let late = scene.values(common::topics::LATE, 3 + held::ENOUGH);
-    assert_eq!(late[..3], ["4", "5", "6"]);
-    assert!(late[3..].iter().all(|value| value == "7"));
+    let late = scene.values(common::topics::LATE, 4 + held::ENOUGH);
+    assert_eq!(late[..4], ["4", "5", "6", "old"]);
+    assert!(late[4..].iter().all(|value| value == "7"));
 }
