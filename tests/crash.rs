@@ -81,8 +81,9 @@ fn twenty_kills(kind: Kind, test: &str) {
     let mut producer = load.start(&House { log: &log, dir: dir.path() });
     // Not by sensor: one journal for all input partitions.
     let fleet = Query::new("fleet", "1 minute").key("kind").trigger("");
-    // Its results go ahead of its journal, over partitions that are read in another order after each kill.
-    let ahead = Query::new("ahead", "1 minute").key("kind").trigger("{ continuous = \"200ms\" }").idle_timeout("1 second");
+    // Its results go ahead of its journal, over partitions that are read in another order after each kill. After that of the log the producer may
+    // be a second later than the processor, for which the timeout must have room.
+    let ahead = Query::new("ahead", "1 minute").key("kind").trigger("{ continuous = \"200ms\" }").idle_timeout("5 seconds");
     // Small snapshots, so that some of the kills meet one.
     let processor = |log: &Log| {
         let mut command = House { log, dir: dir.path() }.processor_command(&[&query, &fleet, &ahead]);

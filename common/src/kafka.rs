@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
-use rdkafka::client::DefaultClientContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use crate::Shutdown;
 use crate::aside::EndsAside;
+use crate::client_log::Quiet;
 use crate::settings::Kafka;
 
 /// What went wrong with the log, in a sentence that says what to do.
@@ -90,7 +90,7 @@ pub fn producer(kafka: &Kafka, role: &str) -> ClientConfig {
     config
 }
 
-type Admin = AdminClient<DefaultClientContext>;
+type Admin = AdminClient<Quiet>;
 
 /// Pause before a log that does not answer is asked again.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -130,7 +130,7 @@ impl<'a> Topics<'a> {
     /// # Errors
     /// When the client cannot be set up.
     pub fn of(kafka: &'a Kafka, shutdown: &'a Shutdown) -> Result<Self, LogError> {
-        let admin = client(kafka, "admin").create().map_err(LogError::Client)?;
+        let admin = client(kafka, "admin").create_with_context(Quiet).map_err(LogError::Client)?;
         Ok(Self { admin: Arc::new(EndsAside::new(admin)), kafka, shutdown })
     }
 

@@ -10,6 +10,8 @@
 //! | [`reading`] | the reading on the wire |
 //! | [`topics`] | names of topics and of record headers |
 //! | [`kafka`] | client configuration, explicit creation of topics |
+//! | [`client_log`] | what librdkafka says, as loud as it is of use |
+//! | [`presence`] | whether the log is there, said once by a process |
 //! | [`aside`] | clients that end beside whoever has used them |
 //! | [`headers`] | headers of records, whatever bytes their names are |
 //! | [`lifeline`] | leads a client back to a log that it has lost |
@@ -30,12 +32,14 @@
 
 pub mod aside;
 pub mod cli;
+pub mod client_log;
 pub mod headers;
 pub mod healthcheck;
 mod http_tls;
 pub mod kafka;
 pub mod lifeline;
 pub mod mqtt;
+pub mod presence;
 pub mod progress;
 pub mod reading;
 pub mod say;

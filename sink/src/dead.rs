@@ -5,8 +5,10 @@ use std::sync::PoisonError;
 use std::time::Duration;
 
 use common::Settings;
+use common::client_log;
 use common::topics::lane_header;
 use rdkafka::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header, Message as _, OwnedHeaders, OwnedMessage};
 use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer as _, ProducerContext};
@@ -24,7 +26,15 @@ const FLUSH: Duration = Duration::from_secs(2);
 #[derive(Debug, Default)]
 struct Deliveries(Mutex<Option<KafkaError>>);
 
-impl ClientContext for Deliveries {}
+impl ClientContext for Deliveries {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        client_log::log(level, facility, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        client_log::error(&error, reason);
+    }
+}
 
 impl ProducerContext for Deliveries {
     type DeliveryOpaque = ();

@@ -4,11 +4,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
+use common::client_log;
 use common::lifeline::Lifeline;
 use common::settings::Output;
 use common::telemetry::Part;
 use common::{Settings, Shutdown};
 use rdkafka::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext, Rebalance};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::message::BorrowedMessage;
@@ -103,6 +105,14 @@ pub(crate) struct Membership {
 }
 
 impl ClientContext for Membership {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        client_log::log(level, facility, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        client_log::error(&error, reason);
+    }
+
     fn stats_raw(&self, json: &[u8]) {
         let status = &self.handover.status;
         match serde_json::from_slice::<ClientStats>(json) {

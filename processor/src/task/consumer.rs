@@ -3,9 +3,9 @@
 use std::time::{Duration, Instant};
 
 use common::Settings;
-use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
-use rdkafka::error::KafkaError;
-use rdkafka::{ClientConfig, ClientContext};
+use common::client_log::Quiet;
+use rdkafka::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
 
 use super::error::TaskError;
 use super::owner::Owner;
@@ -17,17 +17,6 @@ const PATIENCE: Duration = Duration::from_secs(3);
 /// before it is a pause of a tenth of what that one has waited.
 const FIRST_WAIT: Duration = Duration::from_millis(100);
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
-
-/// Says librdkafka's errors once where they are handled, not a second time from its callback.
-pub(crate) struct Quiet;
-
-impl ClientContext for Quiet {
-    fn error(&self, error: KafkaError, reason: &str) {
-        tracing::debug!(%error, reason, "librdkafka");
-    }
-}
-
-impl ConsumerContext for Quiet {}
 
 /// Of a client that reads journals from their beginnings. `group` is for the log's rights, and for what is committed by hand.
 pub(crate) fn of_journals(settings: &Settings, client: &str, group: String) -> ClientConfig {

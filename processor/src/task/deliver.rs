@@ -8,9 +8,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use common::Settings;
+use common::client_log;
 use common::lifeline::Lifeline;
 use common::waking::WakingProducer;
 use rdkafka::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::Header;
 use rdkafka::producer::{BaseRecord, DeliveryResult, Producer as _, ProducerContext};
@@ -71,7 +73,15 @@ impl Outstanding {
     }
 }
 
-impl ClientContext for Outstanding {}
+impl ClientContext for Outstanding {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        client_log::log(level, facility, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        client_log::error(&error, reason);
+    }
+}
 
 impl ProducerContext for Outstanding {
     type DeliveryOpaque = Waits;

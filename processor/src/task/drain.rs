@@ -7,6 +7,7 @@
 use std::ffi::CStr;
 use std::ptr::NonNull;
 
+use common::client_log::Quiet;
 use rdkafka::bindings::{
     rd_kafka_consume_batch_queue, rd_kafka_get_watermark_offsets, rd_kafka_message_destroy, rd_kafka_message_t, rd_kafka_message_timestamp,
     rd_kafka_queue_destroy, rd_kafka_queue_get_consumer, rd_kafka_queue_t,
@@ -15,8 +16,6 @@ use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{IsError as _, KafkaError};
 use rdkafka::message::{BorrowedMessage, Message as _};
 use rdkafka::types::RDKafkaErrorCode;
-
-use super::consumer::Quiet;
 
 /// Most records of one call: enough to share its cost out, and few enough that the limits of a step are looked at in time.
 const MOST: usize = 512;

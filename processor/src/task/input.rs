@@ -6,12 +6,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use common::Settings;
+use common::client_log::Quiet;
 use common::lifeline::Lifeline;
+use common::presence::Presence;
+use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::{Offset, TopicPartitionList};
 
-use super::consumer::{Quiet, range};
+use super::consumer::range;
 use super::drain::{Drain, Taken};
 use super::error::TaskError;
 use super::owner::Owner;
@@ -61,6 +64,9 @@ fn ends<'a>(
     partitions.map(|partition| Ok((*partition, range(consumer, topic, *partition, owner)?.1))).collect()
 }
 
+/// How long the client may take for what it does by itself.
+const AT_ONCE: Duration = Duration::from_secs(5);
+
 /// Reads the input partitions of one shard.
 pub(crate) struct Reader {
     drain: Drain,
@@ -75,7 +81,9 @@ pub(crate) struct Reader {
     firsts: BTreeMap<i32, i64>,
     /// No partition has been read before: there is nothing that could be lost.
     fresh: bool,
-    said_away: bool,
+    presence: Presence,
+    /// Since when the log has been there: what nobody could hear of before is not silence.
+    there_since: Instant,
     lifeline: Lifeline,
     /// Of each partition that was to be closed: where it stood, the log's end, and since when that is so.
     ends_heard: BTreeMap<i32, (i64, i64, Instant)>,
@@ -113,7 +121,9 @@ impl Reader {
             .set("queued.min.messages", PIECE.to_string())
             .set("queued.max.messages.kbytes", "4096")
             .set("fetch.message.max.bytes", "262144")
-            .set("check.crcs", "true");
+            .set("check.crcs", "true")
+            // Lines of its log that come with the records ([`Drain`]) would go to standard error as they are. What matters comes as an event, too.
+            .set_log_level(RDKafkaLogLevel::Emerg);
         let consumer: BaseConsumer<Quiet> = config.create_with_context(Quiet)?;
         let topic: Arc<str> = query.file.source.topic.as_str().into();
         let mut list = TopicPartitionList::new();
@@ -142,7 +152,8 @@ impl Reader {
             quiet,
             firsts,
             fresh,
-            said_away: false,
+            presence: Presence::new(&settings.kafka.bootstrap_servers),
+            there_since: Instant::now(),
             lifeline: Lifeline::new(&settings.kafka.bootstrap_servers),
             ends_heard: BTreeMap::new(),
         })
@@ -164,13 +175,29 @@ impl Reader {
                 Err(TaskError::Retry(format!("topic '{}' is gone", self.topic)))
             }
             other => {
+                tracing::debug!(topic = %self.topic, error = %other, "the log does not answer");
                 self.pile.forget_ends();
-                if !std::mem::replace(&mut self.said_away, true) {
-                    tracing::warn!(topic = %self.topic, error = %other, "the log does not answer; trying on");
-                }
-                Ok(())
+                if self.presence.lost() { self.ask_for_ends() } else { Ok(()) }
             }
         }
+    }
+
+    /// Has the client tell the ends of the partitions anew: it tells each end once, and whether it still is one, only the log can say, once it is
+    /// back.
+    fn ask_for_ends(&self) -> Result<(), TaskError> {
+        for (partition, quiet) in &self.quiet {
+            let next = self.pile.next_offset(*partition).unwrap_or(quiet.offset);
+            // The client itself does that, without the log. What it holds already is read again.
+            self.drain.consumer().seek(&self.topic, *partition, Offset::Offset(next), AT_ONCE).map_err(|error| {
+                TaskError::Retry(format!("topic '{}' cannot be read on from offset {next} of partition {partition}: {error}", self.topic))
+            })?;
+        }
+        Ok(())
+    }
+
+    /// For how long no row has come while the log could be heard.
+    fn silence(&self, quiet: &Quietness) -> Duration {
+        quiet.since.max(self.there_since).elapsed()
     }
 }
 
@@ -215,12 +242,12 @@ impl Source for Reader {
 
     /// Of each partition: whether it is read to its end, and for how long no row has come.
     fn quiet(&self) -> Vec<(i32, bool, Duration)> {
-        self.quiet.iter().map(|(partition, quiet)| (*partition, self.pile.is_at_end(*partition), quiet.since.elapsed())).collect()
+        self.quiet.iter().map(|(partition, quiet)| (*partition, self.pile.is_at_end(*partition), self.silence(quiet))).collect()
     }
 
     /// Whether the log has not answered since it was last asked.
     fn is_away(&self) -> bool {
-        self.said_away
+        self.presence.is_away()
     }
 
     /// Whether the log says that nothing lies beyond `offset`: no row, that is. A transaction ends with offsets that hold none, so an end
@@ -229,6 +256,7 @@ impl Source for Reader {
         let answer = self.drain.consumer().fetch_watermarks(&self.topic, partition, LONGEST_FETCH + Duration::from_secs(1));
         let Ok((_first, end)) = answer else {
             self.ends_heard.remove(&partition);
+            self.there_since = Instant::now();
             return false;
         };
         let heard = self.ends_heard.entry(partition).or_insert((offset, end, Instant::now()));
@@ -241,7 +269,7 @@ impl Source for Reader {
     /// The partitions that are read to their ends and have been quiet for `timeout`, with the offsets that they stand at. Never one with
     /// rows that a step has still to take.
     fn idle(&self, timeout: Duration) -> Vec<(i32, i64)> {
-        let idle = self.quiet.iter().filter(|(partition, quiet)| self.pile.is_through(**partition) && quiet.since.elapsed() >= timeout);
+        let idle = self.quiet.iter().filter(|(partition, quiet)| self.pile.is_through(**partition) && self.silence(quiet) >= timeout);
         idle.map(|(partition, quiet)| (*partition, quiet.offset)).collect()
     }
 
@@ -255,7 +283,7 @@ impl Source for Reader {
             if due.is_some_and(|due| Instant::now() >= due) || owner.stop.is_set() {
                 return Ok(Filled::Due);
             }
-            if self.lifeline.is_due(self.said_away, Instant::now()) {
+            if self.lifeline.is_due(self.presence.is_away(), Instant::now()) {
                 self.lifeline.throw(self.drain.consumer().client());
             }
             let (rows, mut heard) = (self.pile.rows(), Heard::default());
@@ -264,7 +292,9 @@ impl Source for Reader {
                 let Some(came) = self.drain.consumer().poll(wait) else { return Ok(Filled::Drained) };
                 self.pile.hear(came.as_ref().map(Taken::from).map_err(Clone::clone), &mut heard);
             }
-            self.said_away &= !heard.answered;
+            if heard.answered && self.presence.found() {
+                self.there_since = Instant::now();
+            }
             heard.errors.into_iter().try_for_each(|error| self.note(error))?;
             if heard.beyond && self.is_done() {
                 return Ok(Filled::Drained);

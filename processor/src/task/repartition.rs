@@ -16,11 +16,11 @@ use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
 use common::Settings;
+use common::client_log::Quiet;
 use common::topics::journal;
 use rdkafka::TopicPartitionList;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 
-use super::consumer::Quiet;
 use super::error::TaskError;
 use crate::engine::Entry;
 use crate::format::encode::key_text;

@@ -5,13 +5,14 @@ use std::time::{Duration, Instant};
 
 use common::Settings;
 use common::aside::EndsAside;
+use common::client_log::Quiet;
 use common::kafka::LogError;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::BorrowedMessage;
 use rdkafka::{Message as _, Offset, TopicPartitionList};
 
-use super::consumer::{Quiet, range};
+use super::consumer::range;
 use super::error::{ProcessorError, TaskError};
 use super::owner::Owner;
 

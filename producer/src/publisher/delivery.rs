@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use common::client_log;
 use rdkafka::ClientContext;
 use rdkafka::Message as _;
 use rdkafka::config::RDKafkaLogLevel;
@@ -208,8 +209,6 @@ pub(super) struct Context {
     counts: Arc<Counts>,
     /// Where the beginning of what is too large goes.
     dead_topic: String,
-    /// Why the last connection broke.
-    last_trouble: Arc<Mutex<String>>,
     /// What the log refused as too large, to be sent alone.
     again: Arc<Mutex<VecDeque<Again>>>,
     under_way: Arc<Mutex<UnderWay>>,
@@ -226,8 +225,8 @@ struct Clock {
 impl Context {
     pub(super) fn new(metrics: Metrics, counts: Arc<Counts>, dead_topic: &str) -> Self {
         let clock = Arc::new(Clock { started: Instant::now(), micros: AtomicU64::new(0) });
-        let (dead_topic, last_trouble, again, under_way) = (dead_topic.to_owned(), Arc::default(), Arc::default(), Arc::default());
-        Self { metrics, counts, dead_topic, last_trouble, again, under_way, clock }
+        let (dead_topic, again, under_way) = (dead_topic.to_owned(), Arc::default(), Arc::default());
+        Self { metrics, counts, dead_topic, again, under_way, clock }
     }
 
     /// Looks at the clock; once in each turn.
@@ -338,32 +337,20 @@ impl Context {
 
 impl ClientContext for Context {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        use RDKafkaLogLevel as Level;
-        match level {
-            // librdkafka calls each connection that breaks an error; that the log is away is said once, in `error`.
-            _ if facility == "FAIL" => tracing::debug!(target: "librdkafka", facility, "{message}"),
-            Level::Emerg | Level::Alert | Level::Critical | Level::Error => tracing::error!(target: "librdkafka", facility, "{message}"),
-            Level::Warning => tracing::warn!(target: "librdkafka", facility, "{message}"),
-            Level::Notice | Level::Info | Level::Debug => tracing::debug!(target: "librdkafka", facility, "{message}"),
-        }
+        client_log::log(level, facility, message);
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
         self.metrics.errors.with_label_values(&[kind::CLIENT]).inc();
+        client_log::error(&error, reason);
         match error.rdkafka_error_code() {
             Some(RDKafkaErrorCode::Fatal) => self.counts.fail(&error),
-            Some(RDKafkaErrorCode::AllBrokersDown) => {
-                if !self.counts.away.swap(true, Ordering::Relaxed) {
-                    let last = self.last_trouble.lock().unwrap_or_else(PoisonError::into_inner);
-                    let cause = if last.is_empty() { reason } else { last.as_str() };
-                    tracing::warn!(cause, "the log is away; what is in flight is kept and sent when it is back");
-                }
+            Some(RDKafkaErrorCode::AllBrokersDown) if !self.counts.away.swap(true, Ordering::Relaxed) => {
+                let cause = client_log::last_trouble().unwrap_or_else(|| reason.to_owned());
+                tracing::warn!(cause, "the log is away; what is in flight is kept and sent when it is back");
             }
             // A connection that breaks or cannot be had: one line when all are gone (above) says enough.
-            _ => {
-                tracing::debug!(%error, reason, "Kafka client");
-                reason.clone_into(&mut self.last_trouble.lock().unwrap_or_else(PoisonError::into_inner));
-            }
+            _ => {}
         }
     }
 }

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use common::Settings;
 use common::aside::EndsAside;
+use common::client_log::Quiet;
 use rdkafka::admin::{AdminClient, AdminOptions, ResourceSpecifier};
-use rdkafka::client::DefaultClientContext;
 use rdkafka::error::KafkaError;
 
 const LIMIT: &str = "max.message.bytes";
@@ -29,8 +29,8 @@ pub(crate) async fn fit_batches(settings: &mut Settings) {
 }
 
 async fn smallest_limit(settings: &Settings) -> Result<Option<u64>, KafkaError> {
-    let admin: EndsAside<AdminClient<DefaultClientContext>> =
-        common::kafka::client(&settings.kafka, "admin").create().map(EndsAside::new)?;
+    let config = common::kafka::client(&settings.kafka, "admin");
+    let admin: EndsAside<AdminClient<Quiet>> = config.create_with_context(Quiet).map(EndsAside::new)?;
     let topics = [&settings.topics.input, &settings.topics.dead].map(|topic| ResourceSpecifier::Topic(topic));
     let options = AdminOptions::new().request_timeout(Some(PATIENCE));
     let found = admin.describe_configs(&topics, &options).await?;
@@ -52,7 +52,7 @@ mod tests {
         let broker = Broker::start(BrokerConfig::new(folder.path(), "127.0.0.1:0".parse().unwrap())).await.unwrap();
         let mut settings = Settings::default();
         settings.kafka.bootstrap_servers = broker.addr().to_string();
-        let admin: AdminClient<DefaultClientContext> = common::kafka::client(&settings.kafka, "test").create().unwrap();
+        let admin: AdminClient<Quiet> = common::kafka::client(&settings.kafka, "test").create_with_context(Quiet).unwrap();
         let create = async |name: &str, limit: &str| {
             let topic = NewTopic::new(name, 1, TopicReplication::Fixed(1)).set(LIMIT, limit);
             admin.create_topics(&[topic], &AdminOptions::new()).await.unwrap()[0].as_ref().unwrap();

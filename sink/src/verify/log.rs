@@ -4,31 +4,15 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use common::Settings;
+use common::client_log::Quiet;
 use common::kafka::LogError;
-use rdkafka::ClientContext;
-use rdkafka::config::RDKafkaLogLevel;
-use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::BorrowedMessage;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use super::VerifyError;
 use crate::batch::Offsets;
-
-/// Leaves librdkafka's faults, to which the end of a partition belongs, to the answers of its calls.
-struct Quiet;
-
-impl ClientContext for Quiet {
-    fn log(&self, level: RDKafkaLogLevel, _: &str, message: &str) {
-        tracing::debug!(?level, message, "librdkafka");
-    }
-
-    fn error(&self, error: KafkaError, reason: &str) {
-        tracing::debug!(%error, reason, "librdkafka");
-    }
-}
-
-impl ConsumerContext for Quiet {}
 
 pub(super) struct Log {
     consumer: BaseConsumer<Quiet>,

@@ -3,9 +3,9 @@
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
+use common::client_log::Quiet;
 use common::settings::Kafka;
 use rdkafka::admin::{AdminClient, AdminOptions};
-use rdkafka::client::DefaultClientContext;
 use rdkafka::error::KafkaError;
 use rdkafka::{Offset, TopicPartitionList};
 use tokio::runtime::Handle;
@@ -58,7 +58,7 @@ fn delete(settings: &Kafka, runtime: &Handle, (topic, partition): (&str, i32), f
     before.add_partition_offset(topic, partition, Offset::Offset(first))?;
     let options = AdminOptions::new().operation_timeout(Some(PATIENCE)).request_timeout(Some(PATIENCE));
     // Made for this alone: between snapshots lie seconds or days, and a client has threads and a connection.
-    let admin: AdminClient<DefaultClientContext> = common::kafka::client(settings, "processor-admin").create()?;
+    let admin: AdminClient<Quiet> = common::kafka::client(settings, "processor-admin").create_with_context(Quiet)?;
     let cut = runtime.block_on(admin.delete_records(&before, &options))?;
     cut.elements().iter().try_for_each(|element| element.error())
 }

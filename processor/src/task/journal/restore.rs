@@ -9,11 +9,12 @@ use std::time::Duration;
 
 use common::Settings;
 use common::aside::EndsAside;
+use common::client_log::Quiet;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::KafkaError;
 use rdkafka::{Message as _, Offset, TopicPartitionList};
 
-use super::super::consumer::{Quiet, of_journals, range};
+use super::super::consumer::{of_journals, range};
 use super::super::error::TaskError;
 use super::super::owner::Owner;
 use super::super::points::Point;

@@ -104,7 +104,7 @@ pub(crate) trait Source {
     /// Whether a step has taken all rows before `target`. The last offsets of a partition may have no rows.
     fn has_passed(&self, partition: i32, target: i64) -> bool;
 
-    /// Of each partition: whether it is read to its end, and for how long no row has come.
+    /// Of each partition: whether it is read to its end, and for how long no row has come while its place could be heard.
     fn quiet(&self) -> Vec<(i32, bool, Duration)>;
 
     /// Whether the place of the records has not answered since it was last asked.

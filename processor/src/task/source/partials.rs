@@ -8,11 +8,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use common::Settings;
+use common::client_log::Quiet;
+use common::lifeline::Lifeline;
+use common::presence::Presence;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::{Message as _, Offset, TopicPartitionList};
 
-use super::super::consumer::{Quiet, of_journals, range};
+use super::super::consumer::{of_journals, range};
 use super::super::error::TaskError;
 use super::super::input::MAX_STEP_BYTES;
 use super::super::journal::Pieces;
@@ -28,6 +31,9 @@ use crate::query::StreamQuery;
 const TELL: Duration = Duration::from_millis(500);
 /// A step takes no more bytes of journals than this; in memory, states are several times as large.
 const MOST_BYTES: usize = MAX_STEP_BYTES / 4;
+
+/// How long a log that was away may take to say that it is back.
+const PROBE: Duration = Duration::from_millis(200);
 
 /// An entry of the journal of an input partition.
 pub(crate) struct Partial {
@@ -56,7 +62,8 @@ pub(crate) struct Partials {
     followed: BTreeMap<i32, Followed>,
     pending: VecDeque<Partial>,
     bytes: usize,
-    away: bool,
+    presence: Presence,
+    lifeline: Lifeline,
     told: Option<Told>,
     told_at: Option<Instant>,
 }
@@ -92,7 +99,8 @@ impl Partials {
             followed,
             pending: VecDeque::new(),
             bytes: 0,
-            away: false,
+            presence: Presence::new(&settings.kafka.bootstrap_servers),
+            lifeline: Lifeline::new(&settings.kafka.bootstrap_servers),
             told: None,
             told_at: None,
         })
@@ -161,11 +169,18 @@ impl Source for Partials {
             if owner.stop.is_set() {
                 return Ok(Filled::Due);
             }
+            if self.lifeline.is_due(self.presence.is_away(), Instant::now()) {
+                // A log that is back and has nothing new says nothing by itself.
+                match self.consumer.fetch_watermarks(&self.topic, self.own, PROBE) {
+                    Ok(_) => drop(self.presence.found()),
+                    Err(_) => self.lifeline.throw(self.consumer.client()),
+                }
+            }
             let wait = if self.pending.is_empty() { patience } else { Duration::ZERO };
             let came = match self.consumer.poll(wait) {
                 None => return Ok(Filled::Drained),
                 Some(Ok(message)) => {
-                    self.away = false;
+                    self.presence.found();
                     (message.partition(), message.offset(), message.payload().unwrap_or_default().to_vec())
                 }
                 Some(Err(KafkaError::MessageConsumption(RDKafkaErrorCode::UnknownTopicOrPartition))) => {
@@ -173,7 +188,7 @@ impl Source for Partials {
                 }
                 Some(Err(error)) => {
                     tracing::debug!(%error, topic = self.topic, "waiting for the journals");
-                    self.away = true;
+                    self.presence.lost();
                     return Ok(Filled::Drained);
                 }
             };
@@ -224,7 +239,7 @@ impl Source for Partials {
     }
 
     fn is_away(&self) -> bool {
-        self.away
+        self.presence.is_away()
     }
 
     /// It reads no input, so it closes nothing.
