@@ -349,6 +349,43 @@ fn measure_pauses(log: &Log, dir: &Path) {
     }
 }
 
+// ---- two of a name
+
+#[test]
+fn two_of_a_name_on_the_embedded_log() {
+    two_of_a_name(Kind::Embedded, "two_of_a_name_on_the_embedded_log");
+}
+
+#[test]
+fn two_of_a_name_on_apache_kafka() {
+    two_of_a_name(Kind::Apache, "two_of_a_name_on_apache_kafka");
+}
+
+/// Processors with one instance id put each other out of the group. Who is put out once joins anew, and who is put out twice gives up and says
+/// why; the other one goes on.
+fn two_of_a_name(kind: Kind, test: &str) {
+    let Some(log) = Log::start(kind, test) else { return };
+    let dir = tempfile::Builder::new().prefix("tidemark-test-").tempdir().unwrap();
+    let house = House { log: &log, dir: dir.path() };
+    let load = Load::write(dir.path(), 5, &mut Random::seeded(33));
+    let mut producer = load.start(&house);
+    let query = Query::new("twins", "10 seconds").trigger("{ processing_time = \"100ms\" }");
+    let mut twins = ["one", "other"].map(|twin| Process::start(twin, &mut command(&house, &[&query], "twin", true)));
+    let (gone, status) = wait_for("one of them to give up", LIMIT, || {
+        twins.iter_mut().enumerate().find_map(|(number, twin)| Some((number, twin.try_wait()?)))
+    });
+    let said = twins[gone].output();
+    assert!(!status.success() && said.contains("it joins anew"), "{said}");
+    assert!(said.contains("give each processor its own processor.instance_id"), "{said}");
+    producer.wait_success(LIMIT);
+    let last = &mut twins[1 - gone];
+    ledger::wait_read(last, &query, load.rows, LIMIT);
+    last.signal("TERM");
+    last.wait_success(LIMIT);
+    let sorted = readings::sort(&log, 10_000, DELAY);
+    oracle::assert_equal("of twins", &results::read(&log, &query).cells(), &oracle::fold(&sorted.used, 10_000));
+}
+
 // ---- standby copies
 
 const GROUPS: usize = 120_000;

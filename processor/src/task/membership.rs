@@ -9,11 +9,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use common::client_log::{self, Quiet};
 use common::lifeline::Lifeline;
+use common::presence::Presence;
 use common::progress::{Show, Unit};
 use common::telemetry::Part;
 use common::{Settings, Shutdown};
-use rdkafka::client::DefaultClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext, Rebalance};
 use rdkafka::error::KafkaError;
@@ -38,6 +39,8 @@ const SHOW_AGAIN: Duration = Duration::from_secs(10);
 const COUNT: Duration = Duration::from_secs(10);
 /// A worker that has not turned for this long holds the query's sign of life back.
 const STALLED: Duration = Duration::from_secs(60);
+/// Who is put out of the group twice within this time shares the instance id with another processor.
+const RIVALRY: Duration = Duration::from_secs(60);
 /// Pause before a broken worker is started again.
 const RETRY: Duration = Duration::from_millis(500);
 /// How long a log that was away may take to answer that it is back.
@@ -262,8 +265,12 @@ impl ClientContext for Group {
         // The positions are shown while partitions move, too; nothing depends on them, and the next ones come in a second.
         match facility {
             "COMMITFAIL" => tracing::debug!(message, "positions were not taken"),
-            _ => DefaultClientContext.log(level, facility, message),
+            _ => client_log::log(level, facility, message),
         }
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        client_log::error(&error, reason);
     }
 }
 
@@ -312,8 +319,8 @@ pub(crate) fn run_query(workers: &Arc<Workers>, shutdown: &Shutdown) -> Result<(
 
 /// All shards, here, until all are done, or for as long as nobody stops them.
 fn run_alone(workers: &Arc<Workers>, shutdown: &Shutdown) -> Result<Vec<Ended>, TaskError> {
-    let reporter: Option<BaseConsumer> = match workers.query.file.source.is_kafka() {
-        true => Some(group_config(workers).create()?),
+    let reporter: Option<BaseConsumer<Quiet>> = match workers.query.file.source.is_kafka() {
+        true => Some(group_config(workers).create_with_context(Quiet)?),
         false => None,
     };
     for shard in 0..Workers::shards(&workers.query, workers.input_partitions) {
@@ -340,24 +347,60 @@ fn run_alone(workers: &Arc<Workers>, shutdown: &Shutdown) -> Result<Vec<Ended>, 
     Ok(workers.stop_all())
 }
 
+/// In the group until `shutdown`. Who is put out of it joins anew: mostly another member of the same `instance_id` is this processor itself.
+/// After it or the log stood still, librdkafka has joined again while requests of before were still on their way, and it uses a client that was
+/// put out no more. If it is another processor, it does the same, and whoever is put out again soon gives up.
 fn run_group(workers: &Arc<Workers>, shutdown: &Shutdown) -> Result<Vec<Ended>, TaskError> {
+    let query = &workers.query.file.name;
+    let mut joined_anew: Option<Instant> = None;
+    loop {
+        let (put_out, ended) = take_part(workers, shutdown)?;
+        let Some(cause) = put_out else { return Ok(ended) };
+        for error in ended.into_iter().filter_map(Result::err) {
+            match error {
+                TaskError::Fatal(_) => return Err(error),
+                error => tracing::debug!(query, %error, "a worker ended with its place in the group"),
+            }
+        }
+        if joined_anew.is_some_and(|at| at.elapsed() < RIVALRY) {
+            return Err(TaskError::Fatal(format!(
+                "the consumer group of query '{query}' has put this processor out twice ({cause}); give each processor its own \
+                 processor.instance_id"
+            )));
+        }
+        tracing::warn!(query, cause, "the consumer group has put this processor out, most likely after a standstill; it joins anew");
+        joined_anew = Some(Instant::now());
+    }
+}
+
+/// A member of the group until `shutdown`, or until the group puts it out for good, and then why; with how the workers ended.
+fn take_part(workers: &Arc<Workers>, shutdown: &Shutdown) -> Result<(Option<String>, Vec<Ended>), TaskError> {
     let consumer: BaseConsumer<Group> = group_config(workers).create_with_context(Group { workers: Arc::clone(workers) })?;
     let journal = common::topics::journal(&workers.query.file.name);
     consumer.subscribe(&[&journal])?;
     let (mut reported, mut counted, mut said, mut shown) = (Instant::now(), Instant::now(), false, Shown::default());
-    let (mut lifeline, mut away) = (Lifeline::new(&workers.settings.kafka.bootstrap_servers), false);
+    // The client is mostly silent: that its connections are down may be old news, so the log is asked before anybody is told.
+    let servers = &workers.settings.kafka.bootstrap_servers;
+    let (mut lifeline, mut away, mut presence) = (Lifeline::new(servers), false, Presence::new(servers));
     while !shutdown.is_set() {
         match consumer.poll(TURN) {
             None | Some(Ok(_)) => {}
             Some(Err(error)) => {
                 away |= error.rdkafka_error_code() == Some(RDKafkaErrorCode::AllBrokersDown);
-                hear(workers, &consumer, &error, &mut said)?;
+                if is_fatal(&error) {
+                    let cause = consumer.client().fatal_error().map_or_else(|| error.to_string(), |(_, cause)| cause);
+                    return Ok((Some(cause), workers.stop_all()));
+                }
+                hear(workers, &error, &mut said);
             }
         }
         if lifeline.is_due(away, Instant::now()) {
             away = consumer.fetch_metadata(Some(&journal), PROBE).is_err();
             if away {
+                presence.lost();
                 lifeline.throw(consumer.client());
+            } else {
+                presence.found();
             }
         }
         workers.tend(shutdown)?;
@@ -376,20 +419,18 @@ fn run_group(workers: &Arc<Workers>, shutdown: &Shutdown) -> Result<Vec<Ended>, 
     let ended = workers.stop_all();
     // Leaving gives the partitions to others at once; a static member stays in the group, so that its restart finds them.
     consumer.unsubscribe();
-    Ok(ended)
+    Ok((None, ended))
+}
+
+/// Whether the client is of no use any more.
+fn is_fatal(error: &KafkaError) -> bool {
+    matches!(error, KafkaError::MessageConsumptionFatal(_)) || error.rdkafka_error_code() == Some(RDKafkaErrorCode::Fatal)
 }
 
 /// What the group's client says. `said`: whether a word was given about members that do not go together.
-fn hear(workers: &Workers, consumer: &BaseConsumer<Group>, error: &KafkaError, said: &mut bool) -> Result<(), TaskError> {
+fn hear(workers: &Workers, error: &KafkaError, said: &mut bool) {
     let query = &workers.query.file.name;
     match error.rdkafka_error_code() {
-        Some(RDKafkaErrorCode::Fatal) => {
-            let cause = consumer.client().fatal_error().map_or_else(|| error.to_string(), |(_, cause)| cause);
-            return Err(TaskError::Fatal(format!(
-                "the consumer group of query '{query}' has put this processor out ({cause}); give each processor its own \
-                 processor.instance_id"
-            )));
-        }
         Some(RDKafkaErrorCode::InconsistentGroupProtocol) if !std::mem::replace(said, true) => {
             tracing::warn!(
                 query,
@@ -398,7 +439,6 @@ fn hear(workers: &Workers, consumer: &BaseConsumer<Group>, error: &KafkaError, s
         }
         _ => tracing::debug!(%error, "the group"),
     }
-    Ok(())
 }
 
 fn group_config(workers: &Workers) -> rdkafka::ClientConfig {
@@ -438,7 +478,12 @@ impl Shown {
 fn report<C: ConsumerContext>(workers: &Workers, consumer: &BaseConsumer<C>, shown: &mut Shown) {
     let positions = workers.status.positions();
     let ends = of_input(workers, positions.iter().map(|(partition, _)| (*partition, Offset::End)));
-    workers.status.set_answers(ask_ends(workers, consumer, ends));
+    let answers = ask_ends(workers, consumer, ends);
+    workers.status.set_answers(answers);
+    if !answers {
+        // What is asked of a log that is away would be on its way when it is back, in the name of a member that it may have forgotten.
+        return;
+    }
     let known: BTreeMap<i32, i64> = positions.into_iter().filter_map(|(partition, position)| Some((partition, position?))).collect();
     let offsets = of_input(workers, known.iter().map(|(partition, position)| (*partition, Offset::Offset(*position))));
     if offsets.count() > 0
