@@ -173,7 +173,8 @@ fn workers(situation: &Situation, reasons: &mut Vec<Reason>) {
             reasons.push(reason("max_state", text));
         }
     }
-    if situation.shards.is_empty() && situation.fault.is_none() {
+    // Without the log nobody owns anything.
+    if situation.shards.is_empty() && situation.fault.is_none() && situation.away.is_none() {
         let text = "this processor owns no partition of the query: another one of its group has them all (ask that one), or the group is \
                     still dividing them";
         reasons.push(reason("no_partition", text.into()));

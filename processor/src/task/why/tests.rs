@@ -124,6 +124,8 @@ fn what_must_be_mended_comes_first() {
     let mut none = calm();
     none.shards.clear();
     answer(&none, "no_partition", &["another one of its group"]);
+    none.away = Some(Duration::from_secs(12));
+    assert!(explain(&none).iter().all(|reason| reason.code != "no_partition"), "without the log nobody owns anything");
     let mut restoring = calm();
     restoring.shards[1].restored = false;
     answer(&restoring, "restoring", &["shard 1"]);
