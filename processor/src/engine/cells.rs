@@ -68,7 +68,9 @@ pub(crate) struct Pieces<'a> {
     groups: &'a [GroupState],
     mode: OutputMode,
     stage: Stage<'a>,
-    /// Those of the entry's groups whose windows have closed: they have had their rows.
+    /// How many groups of the entry are in each window that has closed, by book and end: they have had their rows.
+    told: HashMap<(usize, i64), usize>,
+    /// The same as cells; with a stage of groups, only those of windows of which other groups have still to be told.
     seen: HashSet<Cell<'a>>,
 }
 
@@ -98,11 +100,18 @@ impl<'a> Pieces<'a> {
         } else {
             Stage::Keys(KeyedGroups::of(groups), 0)
         };
-        Self { grouping, books, groups, mode, stage, seen: HashSet::new() }
+        Self { grouping, books, groups, mode, stage, told: HashMap::new(), seen: HashSet::new() }
     }
 
     fn close(&mut self) {
-        self.stage = Stage::Closing(Closing::of(self.grouping, self.books));
+        let mut closing = Closing::of(self.grouping, self.books);
+        if !self.told.is_empty() {
+            closing.leave_out(self.grouping, self.books, &self.told);
+            let told = |cell: &Cell<'_>| self.told.contains_key(&(cell.book, cell.end)) && closing.has(cell.start);
+            let cells = self.groups.iter().flat_map(|group| cell_of(self.grouping, group)).filter(told);
+            self.seen = cells.collect();
+        }
+        self.stage = Stage::Closing(closing);
     }
 
     fn see(&mut self, cells: &[Cell<'a>]) {
@@ -126,12 +135,14 @@ impl<'a> Iterator for Pieces<'a> {
                 Stage::Groups(taken) => {
                     let groups = &groups[*taken..groups.len().min(*taken + PIECE)];
                     *taken += groups.len();
-                    let cell = |group: &'a GroupState| cells_of(grouping, group.pane, &group.key, Engine::book_number(group.line));
-                    let cells: Vec<Cell<'a>> = groups.iter().flat_map(cell).collect();
+                    let cells: Vec<Cell<'a>> = groups.iter().flat_map(|group| cell_of(grouping, group)).collect();
                     // A day that clocks skip has no window.
                     let whole = cells.len() == groups.len();
                     let states = if whole { groups.iter().map(|group| &group.state).collect() } else { Vec::new() };
-                    self.see(&cells);
+                    let closed = cells.iter().filter(|cell| grouping.window.is_some() && self.books[cell.book].is_final(cell.end));
+                    for cell in closed {
+                        *self.told.entry((cell.book, cell.end)).or_default() += 1;
+                    }
                     return Some(Changed { cells, new: true, states });
                 }
                 Stage::Keys(keys, taken) if *taken == keys.keys.len() => self.close(),
@@ -246,6 +257,8 @@ impl Starts {
 struct Closing<'a> {
     /// The windows of the only book; those of many books are all in `ready`.
     windows: std::vec::IntoIter<i64>,
+    /// Windows between those that are left out, in order.
+    left_out: Vec<i64>,
     ready: Vec<Cell<'a>>,
     taken: usize,
 }
@@ -259,7 +272,22 @@ impl<'a> Closing<'a> {
             (Some(window), [book]) => (book.closing_windows(window), Vec::new()),
             _ => (Vec::new(), closing(grouping, books)),
         };
-        Self { windows: windows.into_iter(), ready, taken: 0 }
+        Self { windows: windows.into_iter(), left_out: Vec::new(), ready, taken: 0 }
+    }
+
+    /// Leaves windows out of which all groups have been told, given the numbers of those that were, where each group in a pane is a cell.
+    fn leave_out(&mut self, grouping: &Grouping, books: &[Book<'a>], told: &HashMap<(usize, i64), usize>) {
+        let (Some(window), [book]) = (grouping.panes(), books) else { return };
+        let is_told = |start: &i64| {
+            let end = window.end(*start);
+            told.get(&(0, end)).is_some_and(|told| *told == book.groups_in(*start, end))
+        };
+        let (left_out, windows): (Vec<i64>, Vec<i64>) = self.windows.as_slice().iter().partition(|start| is_told(start));
+        (self.left_out, self.windows) = (left_out, windows.into_iter());
+    }
+
+    fn has(&self, start: i64) -> bool {
+        self.left_out.binary_search(&start).is_err()
     }
 
     fn next(&mut self, grouping: &Grouping, books: &[Book<'a>]) -> Option<Vec<Cell<'a>>> {
@@ -275,7 +303,10 @@ impl<'a> Closing<'a> {
             }
             self.ready.clear();
             self.taken = 0;
-            book.closing_cells(window, 0, first..last + 1, &mut self.ready);
+            let left_out = &self.left_out;
+            let mut cells = std::mem::take(&mut self.ready);
+            book.closing_cells(window, 0, first..last + 1, |start| left_out.binary_search(&start).is_err(), &mut cells);
+            self.ready = cells;
             self.ready.sort_unstable();
         }
         let piece = self.ready[self.taken..self.ready.len().min(self.taken + PIECE)].to_vec();
@@ -299,13 +330,20 @@ impl<'a> Book<'a> {
         self.lines.iter().flat_map(|line| line.panes.panes(from..to.max(from))).map(|(_, groups)| groups.len()).sum()
     }
 
-    /// Appends the cells of the windows that the entry closes and that start in `starts`.
-    fn closing_cells(&self, window: &WindowSpec, number: usize, starts: Range<i64>, cells: &mut Vec<Cell<'a>>) {
+    /// Appends the cells of the windows that the entry closes, that start in `starts`, and that are wanted.
+    fn closing_cells(
+        &self,
+        window: &WindowSpec,
+        number: usize,
+        starts: Range<i64>,
+        wanted: impl Fn(i64) -> bool,
+        cells: &mut Vec<Cell<'a>>,
+    ) {
         let Some(after) = self.closes_until() else { return };
         // A window that has ended by `after` has no pane that starts later.
         let until = if starts.end == i64::MAX { after } else { window.end(starts.end - 1).min(after) };
         let panes = starts.start..until.max(starts.start);
-        self.cells(window, number, panes, |start| starts.contains(&start) && self.closes(window.end(start)), cells);
+        self.cells(window, number, panes, |start| starts.contains(&start) && self.closes(window.end(start)) && wanted(start), cells);
     }
 
     /// Appends the cells of the groups in the panes that start in `panes`, of the windows that are wanted, given their starts; those must
@@ -338,6 +376,11 @@ fn are_cells(grouping: &Grouping, books: &[Book<'_>]) -> bool {
     whole && books.iter().all(|book| book.lines.len() == 1)
 }
 
+/// Of a group of an entry that is all of a cell, where its pane has a window.
+fn cell_of<'a>(grouping: &'a Grouping, group: &'a GroupState) -> impl Iterator<Item = Cell<'a>> {
+    cells_of(grouping, group.pane, &group.key, Engine::book_number(group.line))
+}
+
 fn cells_of<'a>(grouping: &'a Grouping, pane: Pane, key: &'a RowBytes, book: usize) -> impl Iterator<Item = Cell<'a>> {
     let window = grouping.panes();
     let windows = window.into_iter().flat_map(move |window| window.windows(pane).map(|start| (start, window.end(start))));
@@ -362,7 +405,7 @@ pub(crate) fn closing<'a>(grouping: &Grouping, books: &[Book<'a>]) -> Vec<Cell<'
     for (number, book) in books.iter().enumerate() {
         match &grouping.window {
             None => {}
-            Some(Window::Panes(window)) => book.closing_cells(window, number, i64::MIN..i64::MAX, &mut cells),
+            Some(Window::Panes(window)) => book.closing_cells(window, number, i64::MIN..i64::MAX, |_| true, &mut cells),
             Some(Window::Session { .. }) => {
                 let Some(after) = book.closes_until() else { continue };
                 let keys: HashSet<&RowBytes> = book.lines.iter().flat_map(|line| line.sessions.closing(after)).collect();

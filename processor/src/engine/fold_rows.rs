@@ -21,6 +21,8 @@ struct Group {
     pane: Pane,
     /// The place of its first row among the used rows, whose key is the group's.
     first: usize,
+    /// Of pane and key.
+    hash: u64,
 }
 
 impl<'a> Interner<'a> {
@@ -31,14 +33,17 @@ impl<'a> Interner<'a> {
     fn group(&mut self, pane: Pane, row: usize) -> usize {
         let (keys, key) = (self.keys, self.keys.row(row));
         let hash = self.hasher.hash_one((pane, key));
-        let same = |group: &usize| self.groups[*group].pane == pane && keys.row(self.groups[*group].first) == key;
+        let same = |group: &usize| {
+            let group = &self.groups[*group];
+            group.hash == hash && group.pane == pane && keys.row(group.first) == key
+        };
         if let Some(group) = self.table.find(hash, same) {
             return *group;
         }
         let group = self.groups.len();
-        self.groups.push(Group { pane, first: row });
-        let (hasher, groups) = (&self.hasher, &self.groups);
-        self.table.insert_unique(hash, group, |group| hasher.hash_one((groups[*group].pane, keys.row(groups[*group].first))));
+        self.groups.push(Group { pane, first: row, hash });
+        let groups = &self.groups;
+        self.table.insert_unique(hash, group, |group| groups[*group].hash);
         group
     }
 }
@@ -84,7 +89,7 @@ pub(crate) fn fold_rows<'a>(
     // What has not changed is in the journal already, and so are its results.
     let changed = groups.into_iter().zip(before).zip(places);
     let changed = changed.filter(|((_, old), place)| old.is_none_or(|(_, old)| **old != *states.row(*place)));
-    let folded = changed.map(|((Group { pane, first }, old), place)| {
+    let folded = changed.map(|((Group { pane, first, .. }, old), place)| {
         let key = old.map_or_else(|| keys.row(first).into(), |(key, _)| key.clone());
         Folded { first, pane, key, state: states.row(place).into() }
     });

@@ -36,7 +36,19 @@ struct Parts {
 #[derive(Debug, Default)]
 struct Places {
     hasher: DefaultHashBuilder,
-    table: HashTable<usize>,
+    table: HashTable<Place>,
+}
+
+/// Where a part stands, and some bits of the hash of its identity: a table that grows looks at no part, and so at no memory but its own.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    hash: u32,
+    at: u32,
+}
+
+/// A table takes the upper bits of a hash to tell parts apart, and the lower ones to place them.
+fn spread(hash: u32) -> u64 {
+    u64::from(hash).wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
 
 /// A part of an entry that a later one with the same identity replaces.
@@ -81,14 +93,17 @@ impl Part for Vec<SessionState> {
 impl Places {
     /// Replaces the part with the identity of `new`, or adds it. `bytes` are those of all parts.
     fn put<T: Part>(&mut self, all: &mut Vec<T>, new: T, bytes: &mut u64) {
-        let hash = self.hasher.hash_one(new.identity());
+        // Its lower half; the upper one would do as well.
+        let hash = self.hasher.hash_one(new.identity()) as u32;
         *bytes += new.bytes();
-        match self.table.find(hash, |place| all[*place].identity() == new.identity()) {
-            Some(place) => *bytes -= std::mem::replace(&mut all[*place], new).bytes(),
+        let is_same = |place: &Place| place.hash == hash && all[place.at as usize].identity() == new.identity();
+        match self.table.find(spread(hash), is_same) {
+            Some(place) => *bytes -= std::mem::replace(&mut all[place.at as usize], new).bytes(),
             None => {
+                // An entry is sent long before it has so many parts.
+                let at = u32::try_from(all.len()).unwrap_or(u32::MAX);
                 all.push(new);
-                let (hasher, all) = (&self.hasher, &*all);
-                self.table.insert_unique(hash, all.len() - 1, |place| hasher.hash_one(all[*place].identity()));
+                self.table.insert_unique(spread(hash), Place { hash, at }, |place| spread(place.hash));
             }
         }
     }

@@ -40,7 +40,15 @@ impl PaneStates {
     pub(crate) fn put(&mut self, pane: Pane, key: RowBytes, state: RowBytes) {
         let added = cost(&key, &state);
         let key_len = key.len();
-        match self.panes.entry(pane).or_default().insert(key, state) {
+        let groups = match self.panes.get_mut(&pane) {
+            Some(groups) => groups,
+            None => {
+                // Mostly the groups of the pane before come again, and a table that grows looks at all that it has.
+                let before = self.panes.last_key_value().map_or(0, |(_, groups)| groups.len());
+                self.panes.entry(pane).or_insert_with(|| HashMap::with_capacity(before))
+            }
+        };
+        match groups.insert(key, state) {
             Some(old) => self.bytes -= (key_len + old.len() + OVERHEAD) as u64,
             None => self.rows += 1,
         }
