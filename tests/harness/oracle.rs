@@ -68,7 +68,8 @@ impl Sums {
 }
 
 /// Windows of `size` at each `slide`, which divides it, of readings with the watermark that each met; and how many came too late for all of
-/// theirs. A window adds up the sums of its slides, in order: those of the readings that counted from the same window on stand apart.
+/// theirs. A window adds up the sums of its slides, in order: those of the readings that counted from the same window on stand apart. Slides of
+/// a block that lies in the window as a whole are added up first.
 pub(crate) struct Hopping {
     pub(crate) size: i64,
     pub(crate) slide: i64,
@@ -95,15 +96,56 @@ impl Hopping {
     }
 
     pub(crate) fn cells(&self) -> Cells {
-        let mut cells: BTreeMap<CellKey, Sums> = BTreeMap::new();
+        let block = self.block();
+        let mut cells: BTreeMap<CellKey, InBlocks> = BTreeMap::new();
         for (sensor, panes) in &self.panes {
             for ((pane, since), sums) in panes {
+                let number = pane.div_euclid(block);
                 for start in (0..self.size / self.slide).map(|back| pane - back * self.slide).filter(|start| start >= since) {
-                    cells.entry(CellKey { start, sensor: sensor.clone() }).or_insert(Sums::NONE).merge(*sums);
+                    let is_whole = start <= number * block && (number + 1) * block <= start + self.size;
+                    let cell = cells.entry(CellKey { start, sensor: sensor.clone() }).or_insert(InBlocks { all: Sums::NONE, block: None });
+                    cell.add(*sums, is_whole.then_some(number));
                 }
             }
         }
-        cells.into_iter().map(|(key, sums)| (key, sums.cell())).collect()
+        cells.into_iter().map(|(key, sums)| (key, sums.all().cell())).collect()
+    }
+
+    /// The length of a block; of few slides each one is a block.
+    fn block(&self) -> i64 {
+        let (slides, mut slides_of_block) = (self.size / self.slide, 1);
+        while slides >= 8 && 2 * slides_of_block * slides_of_block < slides {
+            slides_of_block *= 2;
+        }
+        slides_of_block * self.slide
+    }
+}
+
+/// Sums of a window, with those of the block that it is at.
+#[derive(Clone, Copy)]
+struct InBlocks {
+    all: Sums,
+    block: Option<(i64, Sums)>,
+}
+
+impl InBlocks {
+    fn add(&mut self, sums: Sums, block: Option<i64>) {
+        match (&mut self.block, block) {
+            (Some((number, of_block)), Some(block)) if *number == block => of_block.merge(sums),
+            (_, block) => {
+                self.all = self.all();
+                self.block = block.map(|block| (block, sums));
+                if block.is_none() {
+                    self.all.merge(sums);
+                }
+            }
+        }
+    }
+
+    fn all(self) -> Sums {
+        let mut all = self.all;
+        self.block.into_iter().for_each(|(_, of_block)| all.merge(of_block));
+        all
     }
 }
 

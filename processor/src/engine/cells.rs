@@ -306,8 +306,9 @@ impl<'a> Closing<'a> {
             let left_out = &self.left_out;
             let mut cells = std::mem::take(&mut self.ready);
             book.closing_cells(window, 0, first..last + 1, |start| left_out.binary_search(&start).is_err(), &mut cells);
+            // Those of a window are in the order of their keys.
+            cells.sort_by_key(|cell| (cell.end, cell.start));
             self.ready = cells;
-            self.ready.sort_unstable();
         }
         let piece = self.ready[self.taken..self.ready.len().min(self.taken + PIECE)].to_vec();
         self.taken += piece.len();
@@ -347,7 +348,7 @@ impl<'a> Book<'a> {
     }
 
     /// Appends the cells of the groups in the panes that start in `panes`, of the windows that are wanted, given their starts; those must
-    /// follow each other.
+    /// follow each other. Those of a window are in the order of their keys.
     fn cells(&self, window: &WindowSpec, number: usize, panes: Range<i64>, wanted: impl Fn(i64) -> bool, cells: &mut Vec<Cell<'a>>) {
         let cell = |key: &'a RowBytes, start: i64| Cell { end: window.end(start), start, key, book: number };
         let is_single = window.slide == window.size && self.lines.len() == 1;
@@ -355,11 +356,15 @@ impl<'a> Book<'a> {
         for (pane, groups) in self.lines.iter().flat_map(|line| line.panes.panes(panes.clone())) {
             let windows: Vec<i64> = window.windows(pane).filter(|start| wanted(*start)).collect();
             if is_single {
+                let first = cells.len();
                 windows.iter().for_each(|start| cells.extend(groups.keys().map(|key| cell(key, *start))));
+                cells[first..].sort_unstable();
             } else if !windows.is_empty() {
                 groups.keys().for_each(|key| of_key.entry(key).or_default().add(windows.iter().copied()));
             }
         }
+        let mut of_key: Vec<_> = of_key.into_iter().collect();
+        of_key.sort_unstable_by_key(|(key, _)| *key);
         for (key, starts) in of_key {
             cells.extend(starts.in_order().into_iter().map(|start| cell(key, start)));
         }

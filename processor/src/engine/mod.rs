@@ -13,6 +13,7 @@
 //! results given step by step or all together; nothing is evicted before the entry is complete.
 
 mod again;
+mod blocks;
 mod cells;
 mod clock;
 pub(crate) mod codec;

@@ -81,7 +81,7 @@ impl WindowSpec {
         Self { size, slide: size, start: 0, grid: Grid::Exact }
     }
 
-    fn pane_size(&self) -> i64 {
+    pub(crate) fn pane_size(&self) -> i64 {
         gcd(self.size, self.slide)
     }
 

@@ -224,12 +224,14 @@ pub(super) fn query(random: &mut ChaCha8Rng) -> Query {
 
 fn window(random: &mut ChaCha8Rng) -> Window {
     let minute = 60_000;
-    match random.random_range(0..14) {
+    match random.random_range(0..15) {
         0 => Window::None,
         1..=3 => Window::Panes(minute * 10, minute * 10, 0),
         4 => Window::Panes(10_000, 10_000, 3_000),
         5 | 6 => Window::Panes(30 * minute, 10 * minute, 0),
         7 => Window::Panes(7 * minute, 3 * minute, minute),
+        // Of so many panes that they are merged block by block.
+        14 => Window::Panes(10 * minute, minute, 0),
         8..=10 => Window::Session([30_000, 5 * minute, 20 * minute][random.random_range(0..3)]),
         11 | 12 => Window::Days(["Europe/Rome", "America/New_York", "Asia/Kolkata"][random.random_range(0..3)], random.random_range(1..3)),
         _ => *[
@@ -237,6 +239,7 @@ fn window(random: &mut ChaCha8Rng) -> Window {
             Window::Calendar("Europe/Rome", "'1 month'"),
             Window::Calendar("Pacific/Apia", "'1 week'"),
             Window::Calendar("America/New_York", "'2 hours', '30 minutes'"),
+            Window::Calendar("Europe/Rome", "'14 days', '1 day'"),
         ]
         .choose(random)
         .unwrap(),

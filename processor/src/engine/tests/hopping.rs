@@ -17,6 +17,8 @@ proptest! {
     fn every_window_counts_the_rows_that_were_in_time_for_it(
         seed: u64, (size, slide, start) in prop_oneof![
             Just((10_000i64, 5_000i64, 0i64)), Just((30_000, 20_000, 0)), Just((60_000, 10_000, 7_000)), Just((7_000, 3_000, 1_000)),
+            // Of so many panes that they are merged block by block.
+            Just((60_000, 5_000, 0)), Just((30_000, 1_000, 0)), Just((60_000, 7_000, 2_000)),
         ],
     ) {
         let query = readings_query(&format!(
