@@ -25,9 +25,8 @@ pub fn last_trouble() -> Option<String> {
 
 /// A line of a client's own log.
 pub fn log(level: Level, facility: &str, message: &str) {
-    if facility == "FAIL" {
-        // Behind the name of the client's thread, and earlier than the event of it.
-        message.split_once("]: ").map_or(message, |(_, cause)| cause).clone_into(&mut trouble());
+    if let Some(cause) = cause_in_line(facility, message) {
+        cause.clone_into(&mut trouble());
     }
     match level {
         _ if is_of_connections(facility) => tracing::debug!(target: "librdkafka", facility, "{message}"),
@@ -35,6 +34,11 @@ pub fn log(level: Level, facility: &str, message: &str) {
         Level::Warning => tracing::warn!(target: "librdkafka", facility, "{message}"),
         Level::Notice | Level::Info | Level::Debug => tracing::debug!(target: "librdkafka", facility, "{message}"),
     }
+}
+
+/// The trouble that a line tells, earlier than the event of it: behind the name of the client's thread.
+fn cause_in_line<'a>(facility: &str, message: &'a str) -> Option<&'a str> {
+    (facility == "FAIL").then(|| message.split_once("]: ").map_or(message, |(_, cause)| cause))
 }
 
 /// Lines about a connection, a request that is put again, or what an event tells as well.
@@ -45,14 +49,22 @@ fn is_of_connections(facility: &str) -> bool {
 
 /// An event of a client that is no answer to one of its calls.
 pub fn error(error: &KafkaError, reason: &str) {
-    match error.rdkafka_error_code() {
-        // It says no more than that the others have been said.
-        Some(Code::AllBrokersDown) => {}
-        // The end of a partition, to those who want to hear of it.
-        Some(Code::PartitionEOF) => return,
-        _ => reason.clone_into(&mut trouble()),
+    if is_trouble(error) {
+        reason.clone_into(&mut trouble());
     }
-    tracing::debug!(target: "librdkafka", %error, reason, "an event");
+    if !is_end(error) {
+        tracing::debug!(target: "librdkafka", %error, reason, "an event");
+    }
+}
+
+/// That all brokers are down says no more than that the trouble with each has been told.
+fn is_trouble(error: &KafkaError) -> bool {
+    !is_end(error) && error.rdkafka_error_code() != Some(Code::AllBrokersDown)
+}
+
+/// The end of a partition, for those who want to hear of it.
+fn is_end(error: &KafkaError) -> bool {
+    matches!(error, KafkaError::PartitionEOF(_)) || error.rdkafka_error_code() == Some(Code::PartitionEOF)
 }
 
 /// The context of a client whose errors are handled where its calls are made.
@@ -72,18 +84,18 @@ impl ClientContext for Quiet {
 impl ConsumerContext for Quiet {}
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 
     #[test]
-    fn the_last_trouble_is_the_one_of_a_connection() {
-        error(&KafkaError::Global(Code::BrokerTransportFailure), "kafka:9092/1: Connect failed: Connection refused");
-        error(&KafkaError::Global(Code::AllBrokersDown), "1/1 brokers are down");
-        error(&KafkaError::PartitionEOF(0), "reached the end");
-        assert_eq!(last_trouble().unwrap(), "kafka:9092/1: Connect failed: Connection refused");
-        log(Level::Error, "FAIL", "[thrd:kafka:9092/1]: kafka:9092/1: Disconnected");
-        log(Level::Warning, "SESSTMOUT", "[thrd:main]: the group");
-        assert_eq!(last_trouble().unwrap(), "kafka:9092/1: Disconnected");
+    fn the_trouble_is_that_of_a_connection() {
+        assert!(is_trouble(&KafkaError::Global(Code::BrokerTransportFailure)));
+        assert!(is_trouble(&KafkaError::Global(Code::Authentication)));
+        assert!(!is_trouble(&KafkaError::Global(Code::AllBrokersDown)));
+        assert!(!is_trouble(&KafkaError::PartitionEOF(0)) && !is_trouble(&KafkaError::Global(Code::PartitionEOF)));
+        let line = "[thrd:kafka:9092/1]: kafka:9092/1: Connect failed: Connection refused";
+        assert_eq!(cause_in_line("FAIL", line), Some("kafka:9092/1: Connect failed: Connection refused"));
+        assert_eq!(cause_in_line("FAIL", "Disconnected"), Some("Disconnected"));
+        assert_eq!(cause_in_line("SESSTMOUT", "[thrd:main]: the group"), None);
     }
 }
