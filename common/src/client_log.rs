@@ -23,6 +23,18 @@ pub fn last_trouble() -> Option<String> {
     Some(trouble().clone()).filter(|trouble| !trouble.is_empty())
 }
 
+/// Forgets it, once the log is back: the next loss has another cause.
+pub fn forget_trouble() {
+    trouble().clear();
+}
+
+/// Why the log is lost to a client that has got `error`: what connections told of themselves when it speaks of those, and else itself.
+pub fn trouble_behind(error: &KafkaError) -> String {
+    let of_connections =
+        matches!(error.rdkafka_error_code(), Some(Code::AllBrokersDown | Code::BrokerTransportFailure | Code::OperationTimedOut));
+    last_trouble().filter(|_| of_connections).unwrap_or_else(|| error.to_string())
+}
+
 /// A line of a client's own log.
 pub fn log(level: Level, facility: &str, message: &str) {
     if let Some(cause) = cause_in_line(facility, message) {

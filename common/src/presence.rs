@@ -3,6 +3,8 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use rdkafka::error::KafkaError;
+
 use crate::client_log;
 use crate::units::Span;
 
@@ -37,14 +39,14 @@ impl Presence {
         self.away
     }
 
-    /// The client has lost the log. Gives whether that is new.
-    pub fn lost(&mut self) -> bool {
+    /// The client has lost the log, which it knows by `error`. Gives whether that is new.
+    pub fn lost(&mut self, error: &KafkaError) -> bool {
         if self.away {
             return false;
         }
         self.away = true;
         if away().lost(Instant::now()) {
-            let cause = client_log::last_trouble().unwrap_or_else(|| "its connections broke".to_owned());
+            let cause = client_log::trouble_behind(error);
             tracing::warn!(
                 servers = self.servers,
                 cause,
@@ -61,6 +63,7 @@ impl Presence {
         }
         self.away = false;
         if let Some(time) = away().found(Instant::now()) {
+            client_log::forget_trouble();
             tracing::info!(servers = self.servers, after = %Span::from_millis(u64::try_from(time.as_millis()).unwrap_or(u64::MAX)), "the Kafka log is back");
         }
         true
@@ -124,7 +127,8 @@ mod tests {
     #[test]
     fn a_client_loses_the_log_once_until_it_has_it_back() {
         let mut presence = Presence::new("kafka:9092");
-        assert!(!presence.found() && presence.lost() && !presence.lost() && presence.is_away());
+        let error = KafkaError::Canceled;
+        assert!(!presence.found() && presence.lost(&error) && !presence.lost(&error) && presence.is_away());
         assert!(presence.found() && !presence.found() && !presence.is_away());
     }
 }

@@ -43,8 +43,9 @@ impl PaneStates {
         let groups = match self.panes.get_mut(&pane) {
             Some(groups) => groups,
             None => {
-                // Mostly the groups of the pane before come again, and a table that grows looks at all that it has.
-                let before = self.panes.last_key_value().map_or(0, |(_, groups)| groups.len());
+                // Mostly the groups of the pane before come again, and a table that grows looks at all that it has. Panes of late rows have few.
+                let newest = self.panes.last_key_value().filter(|(newest, _)| newest.start < pane.start);
+                let before = newest.map_or(0, |(_, groups)| groups.len());
                 self.panes.entry(pane).or_insert_with(|| HashMap::with_capacity(before))
             }
         };
@@ -101,6 +102,18 @@ mod tests {
 
     fn bytes(text: &str) -> RowBytes {
         text.as_bytes().into()
+    }
+
+    #[test]
+    fn only_a_newer_pane_has_room_for_as_many_groups_as_the_newest_one() {
+        let mut state = PaneStates::default();
+        let put = |state: &mut PaneStates, start, since, key: &str| state.put(Pane { start, since }, bytes(key), bytes(""));
+        (0..1_000).for_each(|number| put(&mut state, 10, 10, &number.to_string()));
+        put(&mut state, 10, 11, "late");
+        put(&mut state, 0, 0, "old");
+        put(&mut state, 20, 20, "new");
+        let room: Vec<bool> = state.panes.values().map(|groups| groups.capacity() >= 1_000).collect();
+        assert_eq!(room, [false, true, false, true]);
     }
 
     #[test]

@@ -122,7 +122,7 @@ impl Reader {
             .set("queued.max.messages.kbytes", "4096")
             .set("fetch.message.max.bytes", "262144")
             .set("check.crcs", "true")
-            // Lines of its log that come with the records ([`Drain`]) would go to standard error as they are. What matters comes as an event, too.
+            // Lines of its log that come with the records ([`Drain`]) would go to standard error as they are.
             .set_log_level(RDKafkaLogLevel::Emerg);
         let consumer: BaseConsumer<Quiet> = config.create_with_context(Quiet)?;
         let topic: Arc<str> = query.file.source.topic.as_str().into();
@@ -174,10 +174,15 @@ impl Reader {
             KafkaError::MessageConsumption(RDKafkaErrorCode::UnknownTopicOrPartition) => {
                 Err(TaskError::Retry(format!("topic '{}' is gone", self.topic)))
             }
+            KafkaError::MessageConsumption(RDKafkaErrorCode::BadMessage | RDKafkaErrorCode::BadCompression) => {
+                Err(TaskError::Retry(format!(
+                    "topic '{}' has a batch that cannot be read ({error}); its rows cannot be left out silently: repair it, or delete it by hand",
+                    self.topic
+                )))
+            }
             other => {
-                tracing::debug!(topic = %self.topic, error = %other, "the log does not answer");
                 self.pile.forget_ends();
-                if self.presence.lost() { self.ask_for_ends() } else { Ok(()) }
+                if self.presence.lost(&other) { self.ask_for_ends() } else { Ok(()) }
             }
         }
     }
@@ -212,6 +217,13 @@ impl Source for Reader {
             let next = self.pile.next_offset(*partition).unwrap_or(quiet.offset);
             self.drain.known_end(&self.topic_name, *partition).is_some_and(|end| end - next >= most)
         })
+    }
+
+    /// What the client has said of its connections meanwhile may have passed unheard: it goes with the records, where it is lost.
+    fn was_deaf(&mut self) -> Result<(), TaskError> {
+        self.there_since = Instant::now();
+        self.pile.forget_ends();
+        self.ask_for_ends()
     }
 
     /// Whether a bounded run has read everything that was there at its start.

@@ -395,9 +395,10 @@ fn take_part(workers: &Arc<Workers>, shutdown: &Shutdown) -> Result<(Option<Stri
             }
         }
         if lifeline.is_due(away, Instant::now()) {
-            away = consumer.fetch_metadata(Some(&journal), PROBE).is_err();
-            if away {
-                presence.lost();
+            let answer = consumer.fetch_metadata(Some(&journal), PROBE);
+            away = answer.is_err();
+            if let Err(error) = answer {
+                presence.lost(&error);
                 lifeline.throw(consumer.client());
             } else {
                 presence.found();
@@ -479,8 +480,8 @@ fn report<C: ConsumerContext>(workers: &Workers, consumer: &BaseConsumer<C>, sho
     let positions = workers.status.positions();
     let ends = of_input(workers, positions.iter().map(|(partition, _)| (*partition, Offset::End)));
     let answers = ask_ends(workers, consumer, ends);
-    workers.status.set_answers(answers);
-    if !answers {
+    workers.status.set_answers(answers.unwrap_or_default());
+    if answers.is_none() {
         // What is asked of a log that is away would be on its way when it is back, in the name of a member that it may have forgotten.
         return;
     }
@@ -494,13 +495,13 @@ fn report<C: ConsumerContext>(workers: &Workers, consumer: &BaseConsumer<C>, sho
     }
 }
 
-/// Asks for the ends of all partitions at once: with `Offset::End` for a time, Kafka's `ListOffsets` gives the end. Gives whether the log has
-/// answered.
-fn ask_ends<C: ConsumerContext>(workers: &Workers, consumer: &BaseConsumer<C>, asked: TopicPartitionList) -> bool {
+/// Asks for the ends of all partitions at once: with `Offset::End` for a time, Kafka's `ListOffsets` gives the end. Gives whether it has
+/// told them all; `None` when the log does not answer.
+fn ask_ends<C: ConsumerContext>(workers: &Workers, consumer: &BaseConsumer<C>, asked: TopicPartitionList) -> Option<bool> {
     if asked.count() == 0 {
-        return true;
+        return Some(true);
     }
-    let Ok(ends) = consumer.offsets_for_times(asked, Duration::from_millis(500)) else { return false };
+    let ends = consumer.offsets_for_times(asked, Duration::from_millis(500)).ok()?;
     let mut answers = true;
     for end in ends.elements() {
         match (end.error(), end.offset()) {
@@ -508,7 +509,7 @@ fn ask_ends<C: ConsumerContext>(workers: &Workers, consumer: &BaseConsumer<C>, a
             _ => answers = false,
         }
     }
-    answers
+    Some(answers)
 }
 
 /// Partitions of the input with an offset each.

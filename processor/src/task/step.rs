@@ -39,6 +39,10 @@ const MOST_AHEAD: i64 = 100_000;
 const LONGEST_OPEN: Duration = Duration::from_secs(5);
 const MOST_OPEN: u64 = 64 * 1024 * 1024;
 
+/// A log that takes so long for what is on its way, and for an entry of few bytes, may have been away; large entries take their time.
+const DEAF: Duration = Duration::from_secs(1);
+const BYTES_PER_SECOND: u64 = 8 * 1024 * 1024;
+
 /// The offsets that a new owner must have read before its first results leave.
 type CatchUp = BTreeMap<i32, i64>;
 
@@ -311,7 +315,7 @@ impl Running {
 
     /// Appends `entry`, or the open steps.
     fn append(&mut self, worker: &Worker, entry: Option<&Entry>) -> Result<(), TaskError> {
-        let started = Instant::now();
+        let (begun, started) = (Instant::now(), Instant::now());
         // The lanes' rows are in no entry, so they go first; and the results must be there that recovery would not deliver with this entry
         // in the journal.
         if self.journal.gives_two_again() {
@@ -326,6 +330,9 @@ impl Running {
         let entry = entry.unwrap_or_else(|| self.open.entry());
         let bytes = self.journal.append(&worker.query, entry, &worker.owner)?;
         self.tally.spent.journal += started.elapsed();
+        if begun.elapsed() > DEAF + Duration::from_secs(bytes / BYTES_PER_SECOND) {
+            self.reader.was_deaf()?;
+        }
         worker.owner.at(Point::AfterJournal);
         worker.status.metrics().journal_bytes.with_label_values(&[&worker.query.file.name]).inc_by(bytes);
         Ok(())

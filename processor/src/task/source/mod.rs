@@ -86,6 +86,14 @@ pub(crate) trait Source {
         Ok(())
     }
 
+    /// For a while nobody has listened, because the log took nothing: it may have been away, and silence of that time is none.
+    ///
+    /// # Errors
+    /// When it cannot be read on.
+    fn was_deaf(&mut self) -> Result<(), TaskError> {
+        Ok(())
+    }
+
     /// The records up to here are in the journal.
     fn committed(&mut self, positions: &BTreeMap<i32, i64>) -> Result<(), TaskError> {
         let _ = positions;

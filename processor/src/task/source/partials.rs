@@ -33,7 +33,7 @@ const TELL: Duration = Duration::from_millis(500);
 const MOST_BYTES: usize = MAX_STEP_BYTES / 4;
 
 /// How long a log that was away may take to say that it is back.
-const PROBE: Duration = Duration::from_millis(200);
+const PROBE: Duration = Duration::from_secs(1);
 
 /// An entry of the journal of an input partition.
 pub(crate) struct Partial {
@@ -188,7 +188,7 @@ impl Source for Partials {
                 }
                 Some(Err(error)) => {
                     tracing::debug!(%error, topic = self.topic, "waiting for the journals");
-                    self.presence.lost();
+                    self.presence.lost(&error);
                     return Ok(Filled::Drained);
                 }
             };
