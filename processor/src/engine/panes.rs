@@ -44,8 +44,9 @@ impl PaneStates {
             Some(groups) => groups,
             None => {
                 // Mostly the groups of the pane before come again, and a table that grows looks at all that it has. Panes of late rows have few.
-                let newest = self.panes.last_key_value().filter(|(newest, _)| newest.start < pane.start);
-                let before = newest.map_or(0, |(_, groups)| groups.len());
+                let newest = self.panes.last_key_value().map(|(newest, _)| newest.start).filter(|newest| *newest < pane.start);
+                let of_newest = newest.into_iter().flat_map(|start| self.panes(start..start.saturating_add(1)));
+                let before = of_newest.map(|(_, groups)| groups.len()).max().unwrap_or(0);
                 self.panes.entry(pane).or_insert_with(|| HashMap::with_capacity(before))
             }
         };
