@@ -333,3 +333,7 @@ impl Source for Reader {
         self.pile.clear();
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;

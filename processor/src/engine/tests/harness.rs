@@ -199,7 +199,7 @@ impl<'a> Shard<'a> {
 
     fn deliver(&mut self, output: &Output, outcome: &mut Outcome, finals: &mut Finals) {
         let rows = JsonRows::new(&output.rows).unwrap();
-        let revision = self.engine.revision();
+        let (revision, mut given) = (self.engine.revision(), BTreeSet::new());
         for row in 0..output.gone.count {
             let mut key = Vec::new();
             key_text(&output.gone.keys, row, &mut key);
@@ -216,6 +216,7 @@ impl<'a> Shard<'a> {
             key_text(&output.keys, row, &mut key);
             let start = output.windows.get(row).map_or(0, |window| window.0);
             let id = (start, String::from_utf8(key).unwrap());
+            assert!(given.insert(id.clone()), "{id:?} is given twice");
             let newest = self.revisions.insert(id.clone(), revision);
             assert!(newest.is_none_or(|newest| newest <= revision), "a revision went back");
             finals.insert(id.clone(), output.finals[row]);

@@ -44,7 +44,7 @@ struct Sink {
 
 impl Sink {
     fn take(&mut self, output: &Output, revision: i64) {
-        let rows = JsonRows::new(&output.rows).unwrap();
+        let (rows, mut given) = (JsonRows::new(&output.rows).unwrap(), BTreeSet::new());
         for row in 0..output.gone.count {
             let mut key = Vec::new();
             key_text(&output.gone.keys, row, &mut key);
@@ -59,6 +59,7 @@ impl Sink {
             }
             key_text(&output.keys, row, &mut key);
             let id = (output.windows.get(row).map_or(0, |window| window.0), String::from_utf8(key).unwrap());
+            assert!(given.insert(id.clone()), "{id:?} is given twice");
             let new = (revision, output.finals[row], String::from_utf8(value).unwrap());
             if let Some(old) = self.rows.get(&id) {
                 if revision < old.0 {
