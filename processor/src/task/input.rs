@@ -82,8 +82,6 @@ pub(crate) struct Reader {
     /// No partition has been read before: there is nothing that could be lost.
     fresh: bool,
     presence: Presence,
-    /// Since when the log has been there: what nobody could hear of before is not silence.
-    there_since: Instant,
     lifeline: Lifeline,
     /// Of each partition that was to be closed: where it stood, the log's end, and since when that is so.
     ends_heard: BTreeMap<i32, (i64, i64, Instant)>,
@@ -153,7 +151,6 @@ impl Reader {
             firsts,
             fresh,
             presence: Presence::new(&settings.kafka.bootstrap_servers),
-            there_since: Instant::now(),
             lifeline: Lifeline::new(&settings.kafka.bootstrap_servers),
             ends_heard: BTreeMap::new(),
         })
@@ -200,9 +197,10 @@ impl Reader {
         Ok(())
     }
 
-    /// For how long no row has come while the log could be heard.
-    fn silence(&self, quiet: &Quietness) -> Duration {
-        quiet.since.max(self.there_since).elapsed()
+    /// For how long no row has come; of a partition that is read to its end, since the log last said that it ends there: what nobody could hear of
+    /// before that is not silence.
+    fn silence(&self, partition: i32, quiet: &Quietness) -> Duration {
+        self.pile.at_end_since(partition).map_or(quiet.since, |since| quiet.since.max(since)).elapsed()
     }
 }
 
@@ -221,7 +219,6 @@ impl Source for Reader {
 
     /// What the client has said of its connections meanwhile may have passed unheard: it goes with the records, where it is lost.
     fn was_deaf(&mut self) -> Result<(), TaskError> {
-        self.there_since = Instant::now();
         self.pile.forget_ends();
         self.ask_for_ends()
     }
@@ -254,7 +251,7 @@ impl Source for Reader {
 
     /// Of each partition: whether it is read to its end, and for how long no row has come.
     fn quiet(&self) -> Vec<(i32, bool, Duration)> {
-        self.quiet.iter().map(|(partition, quiet)| (*partition, self.pile.is_at_end(*partition), self.silence(quiet))).collect()
+        self.quiet.iter().map(|(partition, quiet)| (*partition, self.pile.is_at_end(*partition), self.silence(*partition, quiet))).collect()
     }
 
     /// Whether the log has not answered since it was last asked.
@@ -268,7 +265,7 @@ impl Source for Reader {
         let answer = self.drain.consumer().fetch_watermarks(&self.topic, partition, LONGEST_FETCH + Duration::from_secs(1));
         let Ok((_first, end)) = answer else {
             self.ends_heard.remove(&partition);
-            self.there_since = Instant::now();
+            self.pile.doubt_end(partition);
             return false;
         };
         let heard = self.ends_heard.entry(partition).or_insert((offset, end, Instant::now()));
@@ -281,7 +278,8 @@ impl Source for Reader {
     /// The partitions that are read to their ends and have been quiet for `timeout`, with the offsets that they stand at. Never one with
     /// rows that a step has still to take.
     fn idle(&self, timeout: Duration) -> Vec<(i32, i64)> {
-        let idle = self.quiet.iter().filter(|(partition, quiet)| self.pile.is_through(**partition) && self.silence(quiet) >= timeout);
+        let idle =
+            self.quiet.iter().filter(|(partition, quiet)| self.pile.is_through(**partition) && self.silence(**partition, quiet) >= timeout);
         idle.map(|(partition, quiet)| (*partition, quiet.offset)).collect()
     }
 
@@ -304,8 +302,8 @@ impl Source for Reader {
                 let Some(came) = self.drain.consumer().poll(wait) else { return Ok(Filled::Drained) };
                 self.pile.hear(came.as_ref().map(Taken::from).map_err(Clone::clone), &mut heard);
             }
-            if heard.answered && self.presence.found() {
-                self.there_since = Instant::now();
+            if heard.answered {
+                self.presence.found();
             }
             heard.errors.into_iter().try_for_each(|error| self.note(error))?;
             if heard.beyond && self.is_done() {

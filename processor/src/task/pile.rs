@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Instant;
 
 use rdkafka::error::KafkaError;
 
@@ -14,8 +15,8 @@ pub(super) struct Pile(BTreeMap<i32, PartitionPile>);
 /// The records of one partition, and where it ends.
 struct PartitionPile {
     records: Records,
-    /// Whether its end was reached since its newest record.
-    at_end: bool,
+    /// Since when its end is known to be behind its newest record.
+    at_end: Option<Instant>,
     /// Of a bounded run: where it ended at the start.
     end: Option<i64>,
 }
@@ -35,7 +36,7 @@ impl Pile {
     pub(super) fn new(topic: &Arc<str>, partitions: impl Iterator<Item = i32>, ends: &BTreeMap<i32, i64>) -> Self {
         let empty = |number: i32| {
             let records = Records::new(topic, number);
-            (number, PartitionPile { records, at_end: false, end: ends.get(&number).copied() })
+            (number, PartitionPile { records, at_end: None, end: ends.get(&number).copied() })
         };
         Self(partitions.map(empty).collect())
     }
@@ -46,17 +47,18 @@ impl Pile {
             Ok(record) => {
                 heard.answered = true;
                 let Some(own) = self.0.get_mut(&record.partition) else { return };
-                own.at_end = own.end.is_some_and(|end| record.offset >= end);
-                if own.at_end {
+                if own.end.is_some_and(|end| record.offset >= end) {
+                    own.at_end.get_or_insert_with(Instant::now);
                     heard.beyond = true;
                     return;
                 }
+                own.at_end = None;
                 own.records.push(record.offset, record.timestamp, record.key, record.payload);
             }
             Err(KafkaError::PartitionEOF(number)) => {
                 heard.answered = true;
                 if let Some(own) = self.0.get_mut(&number) {
-                    own.at_end = true;
+                    own.at_end.get_or_insert_with(Instant::now);
                 }
             }
             Err(error) => heard.errors.push(error),
@@ -94,17 +96,29 @@ impl Pile {
 
     /// Whether the end of a partition was reached since its newest record.
     pub(super) fn is_at_end(&self, partition: i32) -> bool {
-        self.0.get(&partition).is_some_and(|own| own.at_end)
+        self.at_end_since(partition).is_some()
+    }
+
+    /// Since when that is known; `None` when it is not so.
+    pub(super) fn at_end_since(&self, partition: i32) -> Option<Instant> {
+        self.0.get(&partition)?.at_end
     }
 
     /// Whether a partition is read to its end and steps have taken all its records.
     pub(super) fn is_through(&self, partition: i32) -> bool {
-        self.0.get(&partition).is_some_and(|own| own.at_end && own.records.len() == 0)
+        self.0.get(&partition).is_some_and(|own| own.at_end.is_some() && own.records.len() == 0)
     }
 
     /// Whoever cannot hear the log does not know that it is quiet.
     pub(super) fn forget_ends(&mut self) {
-        self.0.values_mut().for_each(|own| own.at_end = false);
+        self.0.values_mut().for_each(|own| own.at_end = None);
+    }
+
+    /// The log could not be asked whether a partition still ends there.
+    pub(super) fn doubt_end(&mut self, partition: i32) {
+        if let Some(since) = self.0.get_mut(&partition).and_then(|own| own.at_end.as_mut()) {
+            *since = Instant::now();
+        }
     }
 
     /// Forgets the records; their buffers stay.
@@ -160,6 +174,24 @@ mod tests {
         hear(&mut pile, Err(KafkaError::PartitionEOF(0)));
         pile.forget_ends();
         assert!(!pile.is_at_end(0));
+    }
+
+    #[test]
+    fn the_time_at_an_end_begins_when_it_is_told_and_anew_after_a_doubt() {
+        let mut pile = pile(&[]);
+        pile.doubt_end(0);
+        assert_eq!(pile.at_end_since(0), None, "who does not know of an end has no doubts about it");
+        hear(&mut pile, Err(KafkaError::PartitionEOF(0)));
+        let told = pile.at_end_since(0);
+        let after_now = || while Some(Instant::now()) <= told {};
+        after_now();
+        hear(&mut pile, Err(KafkaError::PartitionEOF(0)));
+        assert_eq!(pile.at_end_since(0), told, "told once more");
+        pile.doubt_end(0);
+        assert!(pile.at_end_since(0) > told);
+        pile.forget_ends();
+        hear(&mut pile, Err(KafkaError::PartitionEOF(0)));
+        assert!(pile.at_end_since(0) > told);
     }
 
     #[test]
