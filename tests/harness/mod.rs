@@ -18,6 +18,7 @@
 //! | `producer` | the producer, and what it says of itself |
 //! | `topic` | reading and writing topics |
 //! | `query` | query files |
+//! | `resend` | result rows sent again, for the measurements |
 //! | `results` | result rows as the processor wrote them |
 //! | `ledger` | the processor's counts, from its `/status` |
 //! | `points` | what the sink wrote into SQLite |
@@ -53,6 +54,7 @@ pub(crate) mod proxy;
 pub(crate) mod query;
 pub(crate) mod random;
 pub(crate) mod readings;
+pub(crate) mod resend;
 pub(crate) mod results;
 pub(crate) mod topic;
 pub(crate) mod usage;

@@ -41,7 +41,7 @@ impl Record {
         (self.header(lane_header::PARTITION).parse().unwrap(), self.header(lane_header::OFFSET).parse().unwrap())
     }
 
-    fn from(message: &BorrowedMessage<'_>) -> Self {
+    pub(crate) fn from(message: &BorrowedMessage<'_>) -> Self {
         let text = |bytes: Option<&[u8]>| String::from_utf8_lossy(bytes.unwrap_or_default()).into_owned();
         let headers = message.headers().map(|all| all.iter().map(|one| (one.key.to_owned(), text(one.value))).collect());
         Self {
