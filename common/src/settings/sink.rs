@@ -292,7 +292,8 @@ impl FieldType {
 #[serde(default, deny_unknown_fields)]
 pub struct Sqlite {
     pub path: PathBuf,
-    /// Points whose window started longer ago than this, *counted back from the newest point*, are deleted; unset: kept for ever.
+    /// Points whose window started longer ago than this, *counted back from the newest point* or from now when that lies ahead, are deleted;
+    /// unset: kept for ever.
     pub retention: Option<Span>,
 }
 

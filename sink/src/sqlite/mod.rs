@@ -56,7 +56,8 @@ impl SqliteWriter {
     /// As for [`Writer::write`].
     pub fn apply_retention(&mut self, limit: usize) -> Result<usize, WriteError> {
         let Some(retention) = self.retention else { return Ok(0) };
-        retention::apply(&mut self.connection, retention.millis(), limit).map_err(|error| self.place.fault(&error))
+        let now = chrono::Utc::now().timestamp_millis();
+        retention::apply(&mut self.connection, (retention.millis(), now), limit).map_err(|error| self.place.fault(&error))
     }
 
     fn write_all(&mut self, points: &[Point]) -> rusqlite::Result<WriteOutcome> {

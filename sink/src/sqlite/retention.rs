@@ -2,13 +2,14 @@
 
 use rusqlite::{Connection, TransactionBehavior};
 
-/// Age is counted back from the newest point of the measurement, not from the clock: a replay of last year's data keeps its points.
+/// Age is counted back from the newest point of the measurement, not from the clock: a replay of last year's data keeps its points. But never from
+/// a point of the future: one clock that is wrong would delete what all others have measured.
 const NEWEST: &str = "SELECT measurement, max((SELECT max(time) FROM point WHERE series_id = series.id)) FROM series GROUP BY measurement";
 const DELETE: &str = "DELETE FROM point WHERE series_id = ?1 AND time IN
     (SELECT time FROM point WHERE series_id = ?1 AND time < ?2 ORDER BY time LIMIT ?3)";
 
-/// Deletes up to `limit` points older than `age_ms` and returns their number.
-pub(super) fn apply(connection: &mut Connection, age_ms: i64, limit: usize) -> rusqlite::Result<usize> {
+/// Deletes up to `limit` points older than `age_ms` and returns their number. `now_ms` is the clock's time.
+pub(super) fn apply(connection: &mut Connection, (age_ms, now_ms): (i64, i64), limit: usize) -> rusqlite::Result<usize> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let mut deleted = 0;
     {
@@ -17,7 +18,7 @@ pub(super) fn apply(connection: &mut Connection, age_ms: i64, limit: usize) -> r
         let mut delete = transaction.prepare(DELETE)?;
         let mut series_of = transaction.prepare("SELECT id FROM series WHERE measurement = ?1")?;
         for (measurement, newest) in newest {
-            let Some(before) = newest.and_then(|newest| newest.checked_sub(age_ms)) else { continue };
+            let Some(before) = newest.and_then(|newest| newest.min(now_ms).checked_sub(age_ms)) else { continue };
             let ids: Vec<i64> = series_of.query_map([&measurement], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
             for id in ids {
                 let left = i64::try_from(limit - deleted).unwrap_or(i64::MAX);

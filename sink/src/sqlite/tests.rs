@@ -90,6 +90,19 @@ fn retention_counts_from_the_newest_point_and_deletes_in_steps() {
 }
 
 #[test]
+fn a_point_of_the_future_makes_no_other_old() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("p.sqlite");
+    let mut writer = SqliteWriter::open(&Sqlite { path: path.clone(), retention: Some(Span::from_secs(100)) }).unwrap();
+    let now = chrono::Utc::now().timestamp_millis();
+    let points =
+        [point("old", now - 200_000, 0.0, None), point("new", now - 1_000, 0.0, None), point("ahead", now + 10_000_000, 0.0, None)];
+    writer.write(&points).unwrap();
+    assert_eq!(writer.apply_retention(15).unwrap(), 1);
+    assert_eq!(["old", "new", "ahead"].map(|sensor| stored(&path, sensor).len()), [0, 1, 1]);
+}
+
+#[test]
 fn a_newer_format_and_foreign_files_are_refused() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("p.sqlite");
