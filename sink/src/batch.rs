@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::time::Instant;
 
-use common::headers::Native;
+use common::headers::{self, Native};
 use rdkafka::message::{Message, OwnedMessage};
 
 use crate::ahead::Draft;
@@ -22,12 +22,23 @@ pub(crate) struct DeadRow {
     pub(crate) why: Unreadable,
 }
 
+impl DeadRow {
+    /// Of its key, its value and its headers.
+    fn bytes(&self) -> usize {
+        let headers = headers::raw(&self.record).map(|(name, value)| name.len() + value.map_or(0, <[u8]>::len)).sum::<usize>();
+        let parts = [self.record.key(), self.record.payload()].into_iter().flatten();
+        parts.map(<[u8]>::len).sum::<usize>() + headers
+    }
+}
+
 #[derive(Debug, Default)]
 pub(crate) struct Batch {
     pub(crate) points: Vec<Point>,
     /// The record of each point: the database may refuse it, and then it goes into the dead lane whole.
     records: Records,
     pub(crate) dead: Vec<DeadRow>,
+    /// Of the records that came as dead rows.
+    dead_bytes: usize,
     pub(crate) offsets: Offsets,
     rows: usize,
     /// Pieces of `points` that are still to be written, the next one last.
@@ -58,7 +69,11 @@ impl Batch {
                 self.points.push(point);
                 self.records.push(record);
             }
-            Err(why) => self.dead.push(DeadRow { record: detach(record), why }),
+            Err(why) => {
+                let row = DeadRow { record: detach(record), why };
+                self.dead_bytes += row.bytes();
+                self.dead.push(row);
+            }
         }
     }
 
@@ -75,9 +90,9 @@ impl Batch {
         self.rows
     }
 
-    /// Bytes of the records behind the points.
+    /// Bytes of the records, those for the dead lane included.
     pub(crate) fn bytes(&self) -> usize {
-        self.records.bytes()
+        self.records.bytes() + self.dead_bytes
     }
 
     /// When the first row came.
