@@ -56,6 +56,8 @@ pub mod lane_header {
     pub const DETAIL: &str = "tidemark-detail";
     /// Who put it there: a query's name, `producer` or `sink`.
     pub const STAGE: &str = "tidemark-stage";
+    /// One sentence, when the lane did not take the row whole: how much of its value is there.
+    pub const CUT: &str = "tidemark-cut";
 }
 
 /// A topic name as Kafka takes it: 1 to 249 of `[a-zA-Z0-9._-]`, not `.` or `..`.
