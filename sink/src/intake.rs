@@ -33,8 +33,8 @@ const BUSY: Duration = Duration::from_millis(5);
 const AT_ONCE: usize = 256;
 /// A database that takes longer for a batch makes reading pause.
 const PATIENCE: Duration = Duration::from_millis(250);
-/// Longest wait for the log's answer when reading goes back.
-const GO_BACK: Duration = Duration::from_secs(30);
+/// Longest wait for each of the log's answers when reading goes back; then it is asked again.
+const GO_BACK: Duration = Duration::from_secs(5);
 /// A member that is shut out twice within this time shares its instance id with another sink.
 const RIVALRY: Duration = Duration::from_secs(60);
 
@@ -226,6 +226,8 @@ pub(crate) struct Intake {
     lifeline: Lifeline,
     /// While the database does not take rows: so memory stays bounded however long it lasts.
     is_paused: bool,
+    /// The database has lost rows, and the log could not be asked yet for where they are. What is read meanwhile lies behind them.
+    must_go_back: bool,
 }
 
 impl Intake {
@@ -263,6 +265,7 @@ impl Intake {
             batch_wait: output.batch_wait(&settings.sink).duration(),
             lifeline: Lifeline::new(&settings.kafka.bootstrap_servers),
             is_paused: false,
+            must_go_back: false,
         })
     }
 
@@ -297,9 +300,15 @@ impl Intake {
         if self.context().assigned.swap(false, Ordering::Relaxed) && self.is_paused {
             self.pause();
         }
+        if self.must_go_back {
+            return self.try_to_go_back();
+        }
         let wait = if self.is_paused { PATIENCE } else { Duration::ZERO };
         let news = self.context().desk().dispatch.hear(wait)?;
         self.heed(news)?;
+        if self.must_go_back {
+            return Ok(());
+        }
         if self.hand_over_if_due() {
             self.resume();
         } else if !self.is_paused && self.is_full(&self.context().desk().filler) {
@@ -321,7 +330,9 @@ impl Intake {
                 Some(Ok(message)) => {
                     // The poll may want the desk: it is not kept.
                     let mut desk = self.context().desk();
-                    desk.filler.push(&message, BorrowedMessage::detach);
+                    if !self.must_go_back {
+                        desk.filler.push(&message, BorrowedMessage::detach);
+                    }
                     if self.is_full(&desk.filler) {
                         return Ok(());
                     }
@@ -337,8 +348,24 @@ impl Intake {
     fn heed(&mut self, news: Option<News>) -> Result<(), SinkError> {
         if let Some(News::Lost) = news {
             self.context().desk().forget();
-            self.go_back().map_err(SinkError::Read)?;
-            self.resume();
+            (self.must_go_back, self.is_paused) = (true, true);
+            self.pause();
+        }
+        Ok(())
+    }
+
+    /// A log that is away is waited for.
+    fn try_to_go_back(&mut self) -> Result<(), SinkError> {
+        use RDKafkaErrorCode::{GroupAuthorizationFailed, TopicAuthorizationFailed};
+        match self.go_back() {
+            Ok(()) => {
+                self.must_go_back = false;
+                self.resume();
+            }
+            Err(error) if matches!(error.rdkafka_error_code(), Some(GroupAuthorizationFailed | TopicAuthorizationFailed)) => {
+                return Err(SinkError::Read(error));
+            }
+            Err(error) => tracing::debug!(%error, "reading cannot go back yet to the rows that the database has lost"),
         }
         Ok(())
     }
@@ -366,6 +393,9 @@ impl Intake {
 
     /// How long a turn may wait for a row.
     fn patience(&self) -> Duration {
+        if self.must_go_back {
+            return IDLE;
+        }
         if self.is_paused {
             return Duration::ZERO;
         }
@@ -391,7 +421,8 @@ impl Intake {
         let fresh = connect(&self.config, &self.handover)?;
         self.place.take(&fresh);
         drop(std::mem::replace(&mut self.consumer, fresh));
-        self.is_paused = false;
+        // It begins at the committed positions.
+        (self.is_paused, self.must_go_back) = (false, false);
         subscribe(&self.consumer, &self.topics)
     }
 
@@ -404,7 +435,15 @@ impl Intake {
 
     /// To the committed position of every partition that is ours.
     fn go_back(&self) -> KafkaResult<()> {
+        use RDKafkaErrorCode::{UnknownPartition, UnknownTopic, UnknownTopicOrPartition};
+        // A topic that is gone has nothing to go back to.
+        let is_gone =
+            |error: &KafkaError| matches!(error.rdkafka_error_code(), Some(UnknownTopic | UnknownPartition | UnknownTopicOrPartition));
+        let fault = |list: &TopicPartitionList| list.elements().iter().filter_map(|one| one.error().err()).find(|error| !is_gone(error));
         let committed = self.consumer.committed(GO_BACK)?;
+        if let Some(error) = fault(&committed) {
+            return Err(error);
+        }
         let mut list = TopicPartitionList::with_capacity(committed.count());
         for element in committed.elements() {
             let offset = match element.offset() {
@@ -413,8 +452,11 @@ impl Intake {
             };
             list.add_partition_offset(element.topic(), element.partition(), offset)?;
         }
-        self.consumer.seek_partitions(list, GO_BACK)?;
-        Ok(())
+        // Whoever has no partitions now begins at the committed position of each that it is given.
+        if list.count() == 0 {
+            return Ok(());
+        }
+        fault(&self.consumer.seek_partitions(list, GO_BACK)?).map_or(Ok(()), Err)
     }
 
     fn pause(&self) {
