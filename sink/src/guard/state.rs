@@ -52,8 +52,17 @@ impl State {
     }
 
     fn retry(&self, error: &rusqlite::Error) -> WriteError {
+        use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase, PermissionDenied, ReadOnly};
         let path = self.path.display();
-        WriteError::Retry { detail: format!("the sink's state {path} cannot be used now ({error}){KEEPS_TRYING}"), after: None }
+        match error.sqlite_error_code() {
+            Some(DatabaseCorrupt | NotADatabase) => WriteError::Fatal(format!(
+                "the sink's state {path} is damaged ({error}); move it away and start again: the types of fields are learnt anew"
+            )),
+            Some(PermissionDenied | ReadOnly) => WriteError::Fatal(format!(
+                "the sink's state {path} cannot be written ({error}); give this user write access to the file and its folder, then start again"
+            )),
+            _ => WriteError::Retry { detail: format!("the sink's state {path} cannot be used now ({error}){KEEPS_TRYING}"), after: None },
+        }
     }
 
     pub(super) fn types(&self) -> Result<Vec<Entry>, WriteError> {

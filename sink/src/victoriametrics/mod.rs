@@ -36,6 +36,8 @@ pub struct VictoriaWriter {
     limits: Limits,
     limits_due: Option<Instant>,
     warned: bool,
+    /// It does not show what would tell that it was started anew; that has been said.
+    is_blind: bool,
     form: Form,
 }
 
@@ -53,7 +55,7 @@ impl VictoriaWriter {
     pub fn open(settings: &Victoriametrics) -> Result<Self, WriteError> {
         let client = Client::new(address(settings))?;
         let form = Form { gzip: settings.gzip.is_for(&settings.url) };
-        Ok(Self { client, limits: Limits::default(), limits_due: None, warned: false, form })
+        Ok(Self { client, limits: Limits::default(), limits_due: None, warned: false, is_blind: false, form })
     }
 
     /// VictoriaMetrics drops what is beyond its limits without a word, so they are kept here.
@@ -67,12 +69,14 @@ impl VictoriaWriter {
             let limits = Limits::read(&answer.body);
             started_anew = limits.started != self.limits.started && self.limits.started.is_some();
             self.limits = limits;
+            self.is_blind = false;
         } else if (500..600).contains(&answer.code) {
             return answer.judge(self.client.database(), self.client.url(), &[200]);
-        } else {
+        } else if !std::mem::replace(&mut self.is_blind, true) {
             tracing::warn!(
                 code = answer.code,
-                "VictoriaMetrics does not show /metrics; its default limits are taken, and its retention is unknown"
+                "VictoriaMetrics does not show /metrics: its default limits are taken, its retention is unknown, and when it is killed, what it \
+                 had not put on its disk is not written again; let this client read /metrics"
             );
         }
         if !self.limits.deduplicates && !std::mem::replace(&mut self.warned, true) {

@@ -38,6 +38,12 @@ impl Answer {
         format!("{head} ... {tail}")
     }
 
+    /// Whether it is of whoever stands before the database: a page of a proxy, or of a server that expects TLS.
+    fn is_of_another(&self) -> bool {
+        let body = self.body.trim_start();
+        body.starts_with('<') || body.starts_with("Client sent an HTTP request to an HTTPS server")
+    }
+
     /// `Ok` for the codes in `success` only.
     ///
     /// # Errors
@@ -46,6 +52,13 @@ impl Answer {
         let (code, words) = (self.code, self.words());
         match code {
             code if success.contains(&code) => Ok(()),
+            // It says nothing of the rows, and not one of them may be thought bad for it.
+            400 if self.is_of_another() => Err(WriteError::Retry {
+                detail: format!(
+                    "{url} answers 400 with a page that is not {database}'s ({words}); check whether the url begins with http or https{KEEPS_TRYING}"
+                ),
+                after: self.retry_after,
+            }),
             400 | 422 => Err(WriteError::Refused { reason: "refused", detail: format!("{database} answers {code}: {words}") }),
             413 => Err(WriteError::Refused { reason: "too_large", detail: format!("{database} answers {code}: {words}") }),
             401 | 403 => Err(WriteError::Fatal(format!(
@@ -101,6 +114,16 @@ mod tests {
         }
         for code in [400, 413, 422] {
             assert!(matches!(judge(code, "x"), Err(WriteError::Refused { .. })), "{code}");
+        }
+    }
+
+    #[test]
+    fn no_row_is_bad_because_a_server_expects_tls() {
+        for body in [
+            "<html>\r\n<head><title>400 The plain HTTP request was sent to HTTPS port</title>",
+            "Client sent an HTTP request to an HTTPS server.\n",
+        ] {
+            assert!(matches!(judge(400, body), Err(WriteError::Retry { detail, .. }) if detail.contains("http or https")), "{body}");
         }
     }
 
