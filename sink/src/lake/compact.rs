@@ -41,14 +41,30 @@ pub(super) fn compact(table: &mut Table) -> Result<(), WriteError> {
                 bytes <= AT_ONCE
             })
             .collect();
+        // What another writer has taken out meanwhile would come back, and its rows would be there twice.
+        if !has_all(table, &files) {
+            continue;
+        }
         match put_together(table, &day, &files) {
-            // Another writer has made a commit in between; the next round looks anew.
             Ok(()) => {}
-            Err(Fault::Taken) => table.log.catch_up(&mut table.state).map_err(|cause| table.retry(&cause))?,
+            // Another writer has made a commit in between; the next round looks anew.
+            Err(Fault::Taken) => table.catch_up()?,
+            // Another writer has put its rows elsewhere and deleted it. A file that the newest state names too is lost.
+            Err(Fault::Gone(cause)) => {
+                table.catch_up()?;
+                if has_all(table, &files) {
+                    return Err(table.retry(&cause));
+                }
+            }
             Err(Fault::Io(cause)) => return Err(table.retry(&cause)),
         }
     }
     Ok(())
+}
+
+/// Whether all of `files` are of the table still.
+fn has_all(table: &Table, files: &[DataFile]) -> bool {
+    files.iter().all(|file| table.state.files.contains_key(&file.path))
 }
 
 fn put_together(table: &mut Table, day: &str, files: &[DataFile]) -> Result<(), Fault> {

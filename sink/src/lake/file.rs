@@ -1,6 +1,7 @@
 //! Rows into a Parquet file, and back.
 
 use std::fs::File;
+use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -11,6 +12,7 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::basic::Compression;
 use parquet::file::properties::WriterProperties;
 
+use super::log::Fault;
 use super::schema::{Columns, END, Kind, REVISION, TIME};
 use crate::point::{FieldValue, Point};
 
@@ -111,10 +113,14 @@ impl FileWriter {
 /// The rows of a file, piece by piece, with the columns of the table: those that came later are null.
 ///
 /// # Errors
-/// As [`FileWriter::create`].
-pub(super) fn read(path: &Path, columns: &Columns) -> Result<impl Iterator<Item = Result<RecordBatch, String>> + use<>, String> {
-    let file = File::open(path).map_err(|error| error.to_string())?;
-    let reader = ParquetRecordBatchReaderBuilder::try_new(file).and_then(|builder| builder.build()).map_err(|error| error.to_string())?;
+/// [`Fault::Gone`] when there is no such file, [`Fault::Io`] when it cannot be read.
+pub(super) fn read(path: &Path, columns: &Columns) -> Result<impl Iterator<Item = Result<RecordBatch, String>> + use<>, Fault> {
+    let file = File::open(path).map_err(|error| match error.kind() {
+        ErrorKind::NotFound => Fault::Gone(format!("its file {} is not there, though its log names it", path.display())),
+        _ => Fault::Io(error.to_string()),
+    })?;
+    let reader = ParquetRecordBatchReaderBuilder::try_new(file).and_then(|builder| builder.build());
+    let reader = reader.map_err(|error| Fault::Io(error.to_string()))?;
     let schema = columns.arrow();
     Ok(reader.map(move |batch| {
         let batch = batch.map_err(|error| error.to_string())?;

@@ -51,6 +51,8 @@ pub(super) struct Log {
 pub(super) enum Fault {
     /// Somebody else has made a commit with this number.
     Taken,
+    /// A data file that the state names is not there. Says which.
+    Gone(String),
     Io(String),
 }
 

@@ -103,6 +103,7 @@ impl Table {
     /// Brings those of `rows` into the table that it does not have yet, in one commit. Returns how many it has now because of that, and how
     /// many it does not want.
     pub(super) fn take(&mut self, rows: &[&Point]) -> Result<(u64, u64), WriteError> {
+        let mut missed = false;
         loop {
             let new: Vec<&Point> = rows.iter().filter(|row| !self.has(row)).copied().collect();
             let known = (rows.len() - new.len()) as u64;
@@ -112,10 +113,20 @@ impl Table {
             match self.try_take(&new) {
                 Ok(stale) => return Ok((new.len() as u64 - stale, known + stale)),
                 // Another writer was quicker: what it has written counts, then again.
-                Err(Fault::Taken) => self.log.catch_up(&mut self.state).map_err(|cause| self.retry(&cause))?,
-                Err(Fault::Io(cause)) => return Err(self.retry(&cause)),
+                Err(Fault::Taken) => self.catch_up()?,
+                // Another writer has put its rows elsewhere and deleted it. A file that the newest state names too is lost.
+                Err(Fault::Gone(_)) if !missed => {
+                    missed = true;
+                    self.catch_up()?;
+                }
+                Err(Fault::Gone(cause) | Fault::Io(cause)) => return Err(self.retry(&cause)),
             }
         }
+    }
+
+    /// Takes in what other writers have committed.
+    pub(super) fn catch_up(&mut self) -> Result<(), WriteError> {
+        self.log.catch_up(&mut self.state).map_err(|cause| self.retry(&cause))
     }
 
     fn application(&self, row: &Point) -> String {
@@ -185,7 +196,7 @@ impl Table {
         &self,
         day: &str,
         columns: &Columns,
-        sources: impl Iterator<Item = Result<I, String>>,
+        sources: impl Iterator<Item = Result<I, Fault>>,
     ) -> Result<DataFile, Fault> {
         let io = |error: std::io::Error| Fault::Io(error.to_string());
         let folder = self.folder.join(format!("day={day}"));
@@ -193,7 +204,7 @@ impl Table {
         let name = format!("part-{}-{:016x}.snappy.parquet", self.output, rand::random::<u64>());
         let mut writer = FileWriter::create(&folder.join(&name), columns).map_err(Fault::Io)?;
         for source in sources {
-            for batch in source.map_err(Fault::Io)? {
+            for batch in source? {
                 writer.write(&batch.map_err(Fault::Io)?).map_err(Fault::Io)?;
             }
         }

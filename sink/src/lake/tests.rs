@@ -184,3 +184,50 @@ fn random_upserts_come_to_the_newest_rows_and_replaced_files_go() {
     assert_eq!(days.map(files).sum::<usize>(), table.state.files.len());
     assert_eq!(rows(dir.path()), expected);
 }
+
+/// The data files that the writer knows of.
+fn files(path: &Path, writer: &LakeWriter) -> Vec<PathBuf> {
+    writer.tables["m"].state.files.keys().map(|file| path.join("m").join(file)).collect()
+}
+
+#[test]
+fn a_file_that_another_writer_has_replaced_and_deleted_keeps_no_upsert_from_its_place() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut writer = open(dir.path(), "delta", LakeMode::Upsert).unwrap();
+    writer.write(&[row(0, "a", 0)]).unwrap();
+    let replaced = files(dir.path(), &writer);
+    let mut other = open(dir.path(), "delta", LakeMode::Upsert).unwrap();
+    other.write(&[row(1, "b", 0), row(2, "a", 0)]).unwrap();
+    replaced.iter().for_each(|file| std::fs::remove_file(file).unwrap());
+    assert_eq!(writer.write(&[row(3, "a", 0)]).unwrap().written, 1);
+    assert_eq!(rows(dir.path()), [("a".into(), 3.0), ("b".into(), 1.0)]);
+    // One that no commit has taken out is lost, and no state helps.
+    files(dir.path(), &writer).iter().for_each(|file| std::fs::remove_file(file).unwrap());
+    let Err(WriteError::Retry { detail, .. }) = writer.write(&[row(4, "a", 0)]) else { panic!("a file is missing") };
+    assert!(detail.contains("is not there"), "{detail}");
+}
+
+#[test]
+fn files_that_another_writer_has_put_together_are_not_put_together_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut writer = open(dir.path(), "delta", LakeMode::Append).unwrap();
+    for i in 0..32 {
+        writer.write(&[row(i, "a", i % 2 * DAY_MS)]).unwrap();
+    }
+    let before = rows(dir.path());
+    let old = files(dir.path(), &writer);
+    // Three more that have the same state; the first one puts both days together.
+    let [mut first, mut second, mut third] = [(); 3].map(|()| {
+        let mut other = open(dir.path(), "delta", LakeMode::Append).unwrap();
+        assert_eq!(other.write(&[row(31, "a", DAY_MS)]).unwrap().written, 0);
+        other.compact_due = Instant::now();
+        other
+    });
+    first.upkeep().unwrap();
+    assert_eq!(files(dir.path(), &first).len(), 2);
+    second.upkeep().unwrap();
+    assert_eq!((files(dir.path(), &second).len(), rows(dir.path())), (2, before.clone()));
+    old.iter().for_each(|file| std::fs::remove_file(file).unwrap());
+    third.upkeep().unwrap();
+    assert_eq!((files(dir.path(), &third).len(), rows(dir.path())), (2, before));
+}

@@ -31,7 +31,7 @@ pub(super) fn replace(table: &Table, columns: &Columns, tags: &BTreeSet<String>,
     let mut masks = Vec::new();
     for file in table.state.files.values().filter(|file| file.day == day && wanted.may_be_in(file)) {
         let mut keep = Vec::new();
-        for batch in file::read(&table.folder.join(&file.path), columns).map_err(Fault::Io)? {
+        for batch in file::read(&table.folder.join(&file.path), columns)? {
             keep.push(wanted.keep(&batch.map_err(Fault::Io)?, &mut is_stale)?);
         }
         if keep.iter().any(|mask| mask.true_count() < mask.len()) {
