@@ -100,8 +100,8 @@ impl Writer for LakeWriter {
         }
         let mut rejected: Vec<Rejection> = Vec::new();
         for (measurement, places) in &by_table {
-            let table = self.table(measurement)?;
-            rejected.extend(places.iter().filter_map(|at| table.fault(*at, &points[*at])));
+            let mut columns = self.table(measurement)?.state.columns.clone();
+            rejected.extend(places.iter().filter_map(|at| Table::fault(*at, &points[*at], &mut columns)));
         }
         if !rejected.is_empty() {
             return Err(WriteError::Rejected(rejected));

@@ -80,22 +80,28 @@ impl Table {
         Ok(())
     }
 
-    /// Why the row can never be in the table.
-    pub(super) fn fault(&self, at: usize, point: &Point) -> Option<Rejection> {
+    /// Why the row can never be in the table. `columns` are the table's and those of the rows before it, and take in those of this one when
+    /// nothing is wrong with it: a column has one kind, whether its rows come in one batch or in two.
+    pub(super) fn fault(at: usize, point: &Point, columns: &mut Columns) -> Option<Rejection> {
         let reject = |reason, detail| Some(Rejection { index: at, reason, detail });
-        let columns = point.tags.iter().map(|(name, _)| (name, Kind::Text));
-        for (name, kind) in columns.chain(point.fields.iter().map(|(name, value)| (name, Kind::of(value)))) {
+        let mut new: Vec<(&str, Kind)> = Vec::new();
+        for (name, kind) in columns_of(point) {
             if let Err(detail) = check_name(name) {
                 return reject("unwritable", detail);
             }
-            if let Some(held) = self.state.columns.kind(name)
-                && held != kind
-            {
-                return reject("wrong_type", format!("column '{name}' of the table is {held:?}, and the row has {kind:?}"));
+            match columns.kind(name).or_else(|| new.iter().find(|(known, _)| *known == name).map(|(_, kind)| *kind)) {
+                Some(held) if held != kind => {
+                    return reject("wrong_type", format!("column '{name}' of the table is {held:?}, and the row has {kind:?}"));
+                }
+                Some(_) => {}
+                None => new.push((name, kind)),
             }
         }
         if day(point.time_ms).is_none() || point.fields.iter().any(|(_, value)| matches!(value, crate::point::FieldValue::UInt(_))) {
             return reject("unwritable", "its time or a number is larger than the table can hold".into());
+        }
+        for (name, kind) in new {
+            columns.add(name, kind);
         }
         None
     }
@@ -113,14 +119,24 @@ impl Table {
             match self.try_take(&new) {
                 Ok(stale) => return Ok((new.len() as u64 - stale, known + stale)),
                 // Another writer was quicker: what it has written counts, then again.
-                Err(Fault::Taken) => self.catch_up()?,
+                Err(Fault::Taken) => self.catch_up_with(&new)?,
                 // Another writer has put its rows elsewhere and deleted it. A file that the newest state names too is lost.
                 Err(Fault::Gone(_)) if !missed => {
                     missed = true;
-                    self.catch_up()?;
+                    self.catch_up_with(&new)?;
                 }
                 Err(Fault::Gone(cause) | Fault::Io(cause)) => return Err(self.retry(&cause)),
             }
+        }
+    }
+
+    /// As [`Table::catch_up`]. A column that came with it may be of another kind than these rows have: then they are checked anew.
+    fn catch_up_with(&mut self, rows: &[&Point]) -> Result<(), WriteError> {
+        self.catch_up()?;
+        let mut columns = self.state.columns.clone();
+        match rows.iter().find_map(|row| Self::fault(0, row, &mut columns)) {
+            Some(fault) => Err(self.retry(&format!("another writer has added a column: {}", fault.detail))),
+            None => Ok(()),
         }
     }
 
@@ -144,10 +160,9 @@ impl Table {
         let mut grown = self.state.id.is_none();
         for row in rows {
             for (name, _) in &row.tags {
-                grown |= columns.add(name, Kind::Text);
                 grown |= !tags.contains(name.as_str()) && tags.insert(name.to_string());
             }
-            row.fields.iter().for_each(|(name, value)| grown |= columns.add(name, Kind::of(value)));
+            columns_of(row).for_each(|(name, kind)| grown |= columns.add(name, kind));
         }
         let (operation, parameters) = match self.mode {
             LakeMode::Append => ("WRITE", json!({ "mode": "Append" })),
@@ -223,6 +238,12 @@ impl Table {
         let action = |(application, version)| json!({ "txn": { "appId": application, "version": version, "lastUpdated": now } });
         positions.into_iter().map(action).collect()
     }
+}
+
+/// The columns that the row has besides those of every table.
+fn columns_of(point: &Point) -> impl Iterator<Item = (&str, Kind)> {
+    let tags = point.tags.iter().map(|(name, _)| (name.as_str(), Kind::Text));
+    tags.chain(point.fields.iter().map(|(name, value)| (name.as_str(), Kind::of(value))))
 }
 
 fn by_day<'a>(rows: &[&'a Point]) -> BTreeMap<String, Vec<&'a Point>> {

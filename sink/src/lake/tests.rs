@@ -231,3 +231,34 @@ fn files_that_another_writer_has_put_together_are_not_put_together_again() {
     third.upkeep().unwrap();
     assert_eq!((files(dir.path(), &third).len(), rows(dir.path())), (2, before));
 }
+
+#[test]
+fn a_column_has_one_kind_also_within_the_batch_that_brings_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut writer = open(dir.path(), "delta", LakeMode::Append).unwrap();
+    let with = |offset, name: &str, value| {
+        let mut one = row(offset, "a", 0);
+        one.fields.push((name.into(), value));
+        one
+    };
+    let text = |text: &str| FieldValue::Text(text.into());
+    let mut tagged = row(0, "a", 0);
+    tagged.tags.push(("site".into(), "north".into()));
+    // What a refused row would have brought does not count.
+    let mut refused = with(2, "site", FieldValue::Bool(true));
+    refused.fields.push(("note".into(), FieldValue::Float(1.0)));
+    let batch = [tagged, with(1, "site", FieldValue::Float(5.0)), refused, with(3, "note", text("x")), with(4, "note", FieldValue::Int(1))];
+    let Err(WriteError::Rejected(rejected)) = writer.write(&batch) else { panic!("three are refused") };
+    assert_eq!(rejected.iter().map(|one| (one.index, one.reason)).collect::<Vec<_>>(), [1, 2, 4].map(|at| (at, "wrong_type")));
+    assert_eq!(writer.write(&[batch[0].clone(), batch[3].clone()]).unwrap().written, 2);
+    // A column that another writer brings meanwhile: its kind holds.
+    let mut other = open(dir.path(), "other", LakeMode::Append).unwrap();
+    other.write(&[with(0, "site", text("south"))]).unwrap();
+    writer.write(&[row(5, "a", 0)]).unwrap();
+    other.write(&[row(6, "a", 0)]).unwrap();
+    other.write(&[with(7, "late", text("x"))]).unwrap();
+    let late = [with(8, "late", FieldValue::Float(1.0))];
+    assert!(matches!(writer.write(&late), Err(WriteError::Retry { .. })));
+    assert!(matches!(writer.write(&late), Err(WriteError::Rejected(_))));
+    assert_eq!(rows(dir.path()).len(), 6);
+}
