@@ -1,6 +1,6 @@
 //! One table: rows in, each once.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -14,11 +14,15 @@ use super::log::{DataFile, Fault, Log, State};
 use super::schema::{Columns, Kind, check_name};
 use super::upsert;
 use crate::newest::Newest;
-use crate::point::Point;
+use crate::point::{Place, Point};
 use crate::writer::{KEEPS_TRYING, Rejection, WriteError};
 
 /// A file that has been without a commit for this long will never have one.
 const ORPHAN: Duration = Duration::from_secs(3600);
+
+/// Offsets between the end of a batch and the table's position. Rows that a crash makes the sink read again end nearer to it: they are a
+/// batch at most.
+const FAR: i64 = 12_000;
 
 #[derive(Debug)]
 pub(super) struct Table {
@@ -27,12 +31,15 @@ pub(super) struct Table {
     pub(super) mode: LakeMode,
     pub(super) log: Log,
     pub(super) state: State,
+    /// Applications of which the log has a word on rows that the table has had for long.
+    pub(super) warned: BTreeSet<String>,
 }
 
 impl Table {
     /// Reads the table's log, and deletes files that no commit has: a crash left them.
     pub(super) fn open(folder: PathBuf, output: &str, mode: LakeMode) -> Result<Self, WriteError> {
-        let mut table = Self { log: Log::of(&folder), folder, output: output.to_owned(), mode, state: State::new() };
+        let (log, state, warned) = (Log::of(&folder), State::new(), BTreeSet::new());
+        let mut table = Self { folder, output: output.to_owned(), mode, log, state, warned };
         table.log.catch_up(&mut table.state).map_err(|cause| {
             WriteError::Fatal(format!("the table {} cannot be written: {cause}; name another folder", table.folder.display()))
         })?;
@@ -111,8 +118,9 @@ impl Table {
     pub(super) fn take(&mut self, rows: &[&Point]) -> Result<(u64, u64), WriteError> {
         let mut missed = false;
         loop {
-            let new: Vec<&Point> = rows.iter().filter(|row| !self.has(row)).copied().collect();
-            let known = (rows.len() - new.len()) as u64;
+            let (known, new): (Vec<&Point>, Vec<&Point>) = rows.iter().copied().partition(|row| self.has(row));
+            self.warn_of(&known, &new);
+            let known = known.len() as u64;
             if new.is_empty() {
                 return Ok((0, known));
             }
@@ -143,6 +151,32 @@ impl Table {
     /// Takes in what other writers have committed.
     pub(super) fn catch_up(&mut self) -> Result<(), WriteError> {
         self.log.catch_up(&mut self.state).map_err(|cause| self.retry(&cause))
+    }
+
+    /// Says in the log, once a partition until it is past them, that rows are left out which the table has had for long. It may not have
+    /// them: a topic that was deleted and made anew counts its offsets from 0 again. A row does not tell which of the two it is.
+    fn warn_of(&mut self, known: &[&Point], new: &[&Point]) {
+        if !self.warned.is_empty() {
+            let past: BTreeSet<String> = new.iter().map(|row| self.application(row)).collect();
+            self.warned.retain(|application| !past.contains(application));
+        }
+        // First and last row of each partition.
+        let mut spans: BTreeMap<String, (&Place, &Place)> = BTreeMap::new();
+        for row in known {
+            spans.entry(self.application(row)).or_insert((&row.place, &row.place)).1 = &row.place;
+        }
+        for (application, (first, last)) in spans {
+            let Some(next) = self.state.transactions.get(&application).copied() else { continue };
+            if is_far(first.offset, last.offset, next) && self.warned.insert(application) {
+                let (topic, partition, table) = (&first.topic, first.partition, self.folder.display());
+                let (first, last, behind) = (first.offset, last.offset, next - 1 - last.offset);
+                tracing::warn!(
+                    "rows of {topic}, partition {partition}, offsets {first} to {last}, are not written to the table {table}, which has that \
+                     partition up to {behind} offsets further; that is right when the consumer group was set back, but when the topic was \
+                     deleted and made anew, its rows are lost: give the output another name or another path"
+                );
+            }
+        }
     }
 
     fn application(&self, row: &Point) -> String {
@@ -238,6 +272,13 @@ impl Table {
         let action = |(application, version)| json!({ "txn": { "appId": application, "version": version, "lastUpdated": now } });
         positions.into_iter().map(action).collect()
     }
+}
+
+/// Whether known rows are others than those of the batch that was written last, which a crash makes the sink read again.
+fn is_far(first: i64, last: i64, next: i64) -> bool {
+    let behind = next - 1 - last;
+    // A topic that begins anew is seen from its first offset, however short the old one was.
+    behind > FAR || (first == 0 && behind > 0)
 }
 
 /// The columns that the row has besides those of every table.

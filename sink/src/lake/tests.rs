@@ -262,3 +262,25 @@ fn a_column_has_one_kind_also_within_the_batch_that_brings_it() {
     assert!(matches!(writer.write(&late), Err(WriteError::Rejected(_))));
     assert_eq!(rows(dir.path()).len(), 6);
 }
+
+#[test]
+fn rows_that_the_table_has_had_for_long_are_told_of_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut writer = open(dir.path(), "delta", LakeMode::Append).unwrap();
+    let batch: Vec<Point> = (0..6).map(|i| row(i, "a", 0)).collect();
+    writer.write(&batch).unwrap();
+    let warned = |writer: &LakeWriter| writer.tables["m"].warned.len();
+    // After a crash: the same batch, or its end.
+    for again in [&batch[..], &batch[2..]] {
+        assert_eq!((writer.write(again).unwrap().stale, warned(&writer)), (again.len() as u64, 0));
+    }
+    // The topic was made anew, and has two rows.
+    assert_eq!((writer.write(&batch[..2]).unwrap().stale, warned(&writer)), (2, 1));
+    writer.write(&[row(6, "a", 0)]).unwrap();
+    assert_eq!(warned(&writer), 0);
+    writer.write(&[row(50_000, "a", 0)]).unwrap();
+    writer.write(&[row(49_000, "a", 0)]).unwrap();
+    assert_eq!(warned(&writer), 0);
+    writer.write(&[row(20_000, "a", 0)]).unwrap();
+    assert_eq!(warned(&writer), 1);
+}
