@@ -266,6 +266,9 @@ fn run(python: &Path, broker: &mut Mosquitto, log: &mut Log, size: &Size, dir: &
     }
 }
 
+/// Milliseconds.
+const MOMENT: i64 = 500;
+
 fn check(log: &Log, acknowledged: &HashSet<Name>, faults: &[(i64, i64)]) {
     let found = in_the_log(log);
     let lost: Vec<&Name> = acknowledged.iter().filter(|name| !found.contains_key(*name)).collect();
@@ -274,10 +277,10 @@ fn check(log: &Log, acknowledged: &HashSet<Name>, faults: &[(i64, i64)]) {
     println!("acknowledged {}, of these lost {}", acknowledged.len(), lost.len());
     println!("records in the log {records}, readings {}, more than once {}", found.len(), twice.len());
     assert!(lost.is_empty(), "such as {:?}", lost.first());
-    // Only what was in flight when something broke comes again.
+    // Only what was in flight when something broke comes again. What has waited in Mosquitto meanwhile comes a moment after it.
     for (name, copies) in twice {
         let (first, last) = (copies.first, copies.last);
-        assert!(faults.iter().any(|(began, ended)| first <= *ended && last >= *began), "{name:?} at {first} and at {last}");
+        assert!(faults.iter().any(|(began, ended)| first <= *ended + MOMENT && last >= *began), "{name:?} at {first} and at {last}");
     }
 }
 
