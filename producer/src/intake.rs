@@ -22,6 +22,9 @@ const OVERHEAD: usize = 512;
 const PER_READING: usize = 256;
 /// What a label costs beside its bytes.
 const PER_LABEL: usize = 64;
+/// Entries of an object lie in nodes with room for eleven, of which a full map uses five at least.
+const NODE: usize = 11 * size_of::<(String, Value)>();
+const FEWEST_IN_NODE: usize = 5;
 /// Asked again after this long at the latest.
 const PATIENCE: Duration = Duration::from_secs(1);
 
@@ -146,7 +149,7 @@ impl Source for Intake {
 impl Feeder {
     /// What a message of `payload` bytes costs that became `contents`: a label of the message may be in each of its readings.
     pub(crate) fn weight(payload: usize, contents: &[Content]) -> usize {
-        let label = |(name, value): &(String, Value)| PER_LABEL + name.len() + value.as_str().map_or(0, str::len);
+        let label = |(name, value): &(String, Value)| PER_LABEL + name.len() + beside(value);
         let one = |content: &Content| match content {
             Content::Reading(reading) => PER_READING + reading.labels.iter().map(label).sum::<usize>(),
             Content::Dead(row) => PER_READING + row.topic.len() + row.detail.len(),
@@ -223,6 +226,19 @@ impl Feeder {
     }
 }
 
+/// What a value takes beside its own place: a small message may become much memory when it has lists and objects in it.
+fn beside(value: &Value) -> usize {
+    match value {
+        Value::String(text) => text.len(),
+        Value::Array(elements) => elements.iter().map(|element| size_of::<Value>() + beside(element)).sum(),
+        Value::Object(entries) => {
+            let inside: usize = entries.iter().map(|(name, value)| name.len() + beside(value)).sum();
+            entries.len().div_ceil(FEWEST_IN_NODE) * NODE + inside
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) => 0,
+    }
+}
+
 type Settled = Box<dyn FnOnce(Fate) + Send + Sync>;
 
 /// A message on its way; its deliveries share it.
@@ -259,6 +275,7 @@ impl Drop for Message {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use common::reading::Reading;
+    use serde_json::json;
 
     use super::*;
 
@@ -336,6 +353,21 @@ mod tests {
         assert!(feeder.try_hold(1).is_none());
         drop(hold);
         assert!(feeder.try_hold(1).is_some());
+    }
+
+    #[test]
+    fn a_label_weighs_with_all_that_lies_in_it() {
+        let weight = |value: Value| {
+            let labels = vec![("l".to_owned(), value)];
+            Feeder::weight(0, &[Content::Reading(Reading { labels, ..Reading::default() })])
+        };
+        let (plain, text) = (weight(Value::Null), "x".repeat(1_000));
+        assert_eq!(weight(json!(text)), plain + 1_000);
+        assert_eq!(weight(json!([text, [text, 1]])), plain + 2_000 + 4 * size_of::<Value>());
+        assert_eq!(weight(json!({ "ab": { "c": text } })), plain + 3 + 1_000 + 2 * NODE);
+        // Empty ones have nothing on the heap, and many small ones are not small.
+        assert_eq!(weight(json!([[], {}])), plain + 2 * size_of::<Value>());
+        assert!(weight(Value::Array(vec![json!({ "a": 1 }); 1_000])) > 500_000);
     }
 
     #[test]
