@@ -71,8 +71,10 @@ struct Visitor {
     session: Session,
     /// Messages that the broker may send ahead of our acknowledgements.
     ahead: u16,
-    /// The connection was one of use: pauses are for those that are not.
-    served: Arc<AtomicBool>,
+    /// The broker has answered our subscription.
+    subscribed: bool,
+    /// A message of the connection was acknowledged.
+    acknowledged: Arc<AtomicBool>,
     window: Arc<Acks>,
     /// The budget is used up: what comes is left to the broker, which sends it again to the next connection.
     overflowed: bool,
@@ -91,18 +93,7 @@ impl MqttDoor {
 
     /// Serves until `stop`, then says farewell after the last acknowledgement.
     pub(crate) async fn run(self, stop: Shutdown) {
-        let ahead = self.settings.receive_maximum;
-        let nobody = Window::new(Box::new(|_| true) as Give);
-        let mut visitor = Visitor {
-            door: self,
-            session: Session::default(),
-            ahead,
-            served: Arc::default(),
-            window: Arc::new(nobody),
-            overflowed: false,
-            cost: (0, 0),
-        };
-        keep(&mut visitor, &stop).await;
+        keep(&mut Visitor::new(self), &stop).await;
     }
 
     fn filters(&self) -> Vec<String> {
@@ -129,7 +120,8 @@ impl Reading for Visitor {
 
     fn open(&mut self) -> Result<(Link, Client), String> {
         let settings = &self.door.settings;
-        self.served.store(false, Ordering::Relaxed);
+        self.subscribed = false;
+        self.acknowledged = Arc::default();
         let plan = Plan {
             connection: &settings.connection,
             client_id: &settings.connection.client_id,
@@ -142,11 +134,10 @@ impl Reading for Visitor {
         let (link, client) = Link::open(&plan)?;
         // A connection that overflows holds fewer next time; one that does not is followed by one that may hold all.
         self.ahead = settings.receive_maximum;
-        let (give, served) = (client.clone(), self.served.clone());
+        let (give, acknowledged) = (client.clone(), self.acknowledged.clone());
         let acknowledge = move |id| {
             let given = give.ack(id);
-            // A backlog may overflow before the subscription is answered: what was acknowledged until then is progress all the same.
-            served.fetch_or(given, Ordering::Relaxed);
+            acknowledged.fetch_or(given, Ordering::Relaxed);
             given
         };
         self.window = Arc::new(Window::new(Box::new(acknowledge) as Give));
@@ -165,7 +156,7 @@ impl Reading for Visitor {
     }
 
     fn subscribed(&mut self) {
-        self.served.store(true, Ordering::Relaxed);
+        self.subscribed = true;
         self.door.state.connected.store(true, Ordering::Relaxed);
         self.door.metrics.connected.set(1);
     }
@@ -200,14 +191,31 @@ impl Reading for Visitor {
         self.door.state.unacknowledged.store(self.window.len() as u64, Ordering::Relaxed);
     }
 
+    /// A backlog may overflow before the subscription is answered: what was acknowledged until then is progress all the same. A connection
+    /// whose messages were all left to the broker is none: without a pause that grows, the broker would send all of them again at once, for
+    /// as long as the log takes nothing.
     fn ended(&mut self) -> bool {
         self.door.state.connected.store(false, Ordering::Relaxed);
         self.door.metrics.connected.set(0);
-        self.served.load(Ordering::Relaxed)
+        self.acknowledged.load(Ordering::Relaxed) || (self.subscribed && !self.is_through())
     }
 }
 
 impl Visitor {
+    fn new(door: MqttDoor) -> Self {
+        let nobody = Window::new(Box::new(|_| true) as Give);
+        Self {
+            ahead: door.settings.receive_maximum,
+            door,
+            session: Session::default(),
+            subscribed: false,
+            acknowledged: Arc::default(),
+            window: Arc::new(nobody),
+            overflowed: false,
+            cost: (0, 0),
+        }
+    }
+
     fn read(&mut self, message: Message, client: &Client) {
         let metrics = &self.door.metrics;
         metrics.messages.with_label_values(&["mqtt"]).inc();
@@ -272,5 +280,76 @@ impl Visitor {
         if self.window.len() == 0 {
             self.window.changed.notify_one();
         }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::time::Duration;
+
+    use common::settings::Payload;
+    use prometheus::Registry;
+
+    use super::*;
+    use crate::intake::Intake;
+    use crate::source::Source as _;
+
+    /// A visitor before a log that takes nothing unless told to; no broker is asked.
+    fn visitor(max_buffer: u64) -> (Intake, Visitor) {
+        let (intake, feeder) = Intake::new(max_buffer, "test".into());
+        let mut settings = Mqtt::default();
+        settings.connection.url = Some("mqtt://127.0.0.1:1883".into());
+        let reader = Arc::new(Reader::new(&Payload::default()).unwrap());
+        let metrics = Doors::register(&Registry::new()).unwrap();
+        (intake, Visitor::new(MqttDoor::new(settings, reader, feeder, metrics)))
+    }
+
+    fn message(id: u16) -> Message {
+        Message { topic: Bytes::from_static(b"sensors/p"), payload: Bytes::from_static(b"1"), id: Some(id), retained: false }
+    }
+
+    #[test]
+    fn a_connection_whose_messages_were_all_given_up_was_of_no_use() {
+        let (mut intake, mut visitor) = visitor(1 << 20);
+        intake.close();
+        let (_link, client) = visitor.open().unwrap();
+        visitor.subscribed();
+        visitor.take(message(1), &client);
+        assert!(visitor.is_through() && !visitor.ended());
+
+        intake.reopen();
+        let (_link, client) = visitor.open().unwrap();
+        visitor.subscribed();
+        visitor.take(message(1), &client);
+        let mut taken = Vec::new();
+        intake.next(Duration::ZERO, &mut taken).unwrap();
+        taken.remove(0).ack.unwrap().give();
+        // One that got something into the log was of use, also when what came after it was given up.
+        intake.close();
+        visitor.take(message(2), &client);
+        assert!(visitor.is_through() && visitor.ended());
+    }
+
+    #[test]
+    fn a_connection_without_messages_was_of_use_when_it_was_subscribed() {
+        let (_intake, mut visitor) = visitor(1 << 20);
+        let _open = visitor.open().unwrap();
+        assert!(!visitor.ended());
+        visitor.subscribed();
+        assert!(visitor.ended());
+        let _open = visitor.open().unwrap();
+        assert!(!visitor.ended());
+    }
+
+    #[test]
+    fn a_connection_that_found_no_room_at_all_was_of_no_use() {
+        let (_intake, mut visitor) = visitor(1 << 20);
+        let all = visitor.door.feeder.try_hold(1 << 20).unwrap();
+        let (_link, client) = visitor.open().unwrap();
+        visitor.subscribed();
+        visitor.take(message(1), &client);
+        assert!(visitor.is_through() && !visitor.ended());
+        drop(all);
     }
 }
