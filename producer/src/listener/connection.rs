@@ -13,6 +13,7 @@ use bytes::BytesMut;
 use common::Shutdown;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::Shared;
@@ -20,11 +21,14 @@ use super::hub::{Arrival, Backlog, Inbound};
 use super::wire::{self, Connect, Farewell, Incoming, Malformed, Outgoing, Publish, Qos, Refusal, Version};
 use crate::intake::{Feeder, Hold};
 use crate::mqtt::window::Window;
+use crate::source::Content;
 
 /// A device that connects says who it is within this time.
 const CONNECT: Duration = Duration::from_secs(10);
 /// A device takes what is written to it within this time.
 const WRITE: Duration = Duration::from_secs(30);
+/// A will that is a reading waits for room in the buffer for this long.
+const WILL: Duration = Duration::from_secs(1);
 /// Packets are written together up to about this many bytes.
 const WRITE_AT_ONCE: usize = 64 * 1024;
 /// The rest of a packet that has its share of the buffer does not stop coming for longer than this: others wait for that share.
@@ -108,12 +112,23 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
         tracing::warn!(client_id = connect.client_id, "a device was refused: its name or password is wrong");
         backlog.queue(&packets, Outgoing::Refused(refusal));
     } else {
-        run(&shared, &mut reader, &mut buffer, (version, connect), (packets.clone(), backlog), &stop).await;
+        run(&shared, &mut reader, &mut buffer, (version, connect), (packets.clone(), backlog.clone()), &stop).await;
     }
+    end_writer(writing, packets, &backlog, WRITE).await;
+}
+
+/// Waits for the writer, which ends when everything is written and nobody can queue any more. A message on its way to the log still can,
+/// and the writer would keep the socket open for it: after `patience` its acknowledgement is not waited for.
+async fn end_writer(writing: JoinHandle<()>, packets: UnboundedSender<Outgoing>, backlog: &Backlog, patience: Duration) {
+    let late = packets.downgrade();
     drop(packets);
-    // The writer ends when everything is written and nobody can queue any more.
-    if timeout(WRITE, writing).await.is_err() {
-        tracing::debug!("a device did not take its last packets");
+    if timeout(patience, writing).await.is_ok() {
+        return;
+    }
+    tracing::debug!("a device did not take its last packets");
+    if let Some(packets) = late.upgrade() {
+        // Nothing is written after it.
+        backlog.queue(&packets, Outgoing::Disconnect(Farewell::Stopping));
     }
 }
 
@@ -241,7 +256,7 @@ async fn run<R: AsyncRead + Unpin>(
     if end != End::Farewell
         && let Some(will) = connect.will
     {
-        session.will(will).await;
+        session.will(will, stop).await;
     }
 }
 
@@ -251,7 +266,7 @@ impl Session<'_> {
         let patience =
             if keep_alive == 0 { Duration::from_secs(365 * 24 * 3600) } else { Duration::from_millis(u64::from(keep_alive) * 1500) };
         let max = usize::try_from(self.shared.settings.max_packet.bytes()).unwrap_or(usize::MAX);
-        let mut share = None;
+        let (packets, mut share) = (self.packets.clone(), None);
         loop {
             let announced = match wire::announced(buffer, max) {
                 Ok(announced) => announced,
@@ -272,8 +287,18 @@ impl Session<'_> {
                         // Or the connection would keep the room of its largest packet.
                         *buffer = BytesMut::from(&buffer[..]);
                     }
+                    let at_most_once = matches!(&packet, Incoming::Publish(publish) if publish.qos == Qos::AtMostOnce);
                     let handled = tokio::select! {
+                        // What needs no wait is done also when the connection is closed already: a farewell, above all.
+                        biased;
                         handled = self.handle(packet, share.take()) => handled,
+                        // A message that was not acknowledged comes again, in a connection that may need this one's place.
+                        () = packets.closed() => {
+                            if at_most_once {
+                                self.count_dropped();
+                            }
+                            return End::Gone;
+                        }
                         () = stop.wait() => return End::Ours(Farewell::Stopping),
                     };
                     if let Some(end) = handled {
@@ -407,16 +432,7 @@ impl Session<'_> {
     /// A reading goes to the log; anything else has reached its subscribers, and that is all. `number`: the hub's, for quality of service 2.
     async fn take(&mut self, publish: Publish, number: Option<u64>, share: Option<Hold>) -> Option<End> {
         let ticket = (publish.qos != Qos::AtMostOnce).then(|| self.window.open((publish.id, publish.qos)));
-        let contents = if self.shared.reader.takes(&publish.topic) {
-            self.shared.metrics.messages.with_label_values(&["listener"]).inc();
-            let now = chrono::Utc::now().timestamp_millis();
-            let outcome = self.shared.reader.read(&publish.topic, &publish.payload, now);
-            self.shared.metrics.no_numbers(outcome.no_numbers);
-            self.shared.ask(outcome.rebirths, now);
-            outcome.contents
-        } else {
-            Vec::new()
-        };
+        let contents = self.contents(&publish);
         let (id, announced, needed) = (publish.id, publish.payload.len() + ONE_READING, Feeder::weight(publish.payload.len(), &contents));
         drop(publish);
         let feeder = &self.shared.feeder;
@@ -443,11 +459,40 @@ impl Session<'_> {
         None
     }
 
-    async fn will(&mut self, will: Publish) {
-        self.shared.hub.route(&self.client_id, &will);
-        if self.take(Publish { qos: Qos::AtMostOnce, id: 0, ..will }, None, None).await.is_some() {
-            tracing::debug!(client_id = self.client_id, "a will could not be taken");
+    /// What a message is for the log; nothing when it is no reading.
+    fn contents(&self, publish: &Publish) -> Vec<Content> {
+        if !self.shared.reader.takes(&publish.topic) {
+            return Vec::new();
         }
+        self.shared.metrics.messages.with_label_values(&["listener"]).inc();
+        let now = chrono::Utc::now().timestamp_millis();
+        let outcome = self.shared.reader.read(&publish.topic, &publish.payload, now);
+        self.shared.metrics.no_numbers(outcome.no_numbers);
+        self.shared.ask(outcome.rebirths, now);
+        outcome.contents
+    }
+
+    /// A device that is gone keeps its place as long as its will waits: a will for the log gets what room there is soon, or is dropped.
+    async fn will(&self, will: Publish, stop: &Shutdown) {
+        self.shared.hub.route(&self.client_id, &will);
+        let contents = self.contents(&will);
+        if contents.is_empty() {
+            return;
+        }
+        let (feeder, needed) = (&self.shared.feeder, Feeder::weight(will.payload.len(), &contents));
+        let share = tokio::select! {
+            share = timeout(WILL, feeder.hold(needed)) => share.ok().flatten(),
+            () = stop.wait() => feeder.try_hold(needed),
+        };
+        match share {
+            Some(share) => feeder.push(contents, share, |_| {}),
+            None => self.count_dropped(),
+        }
+    }
+
+    /// A message that nobody sends again found no room.
+    fn count_dropped(&self) {
+        self.shared.metrics.dropped.with_label_values(&["qos0_full"]).inc();
     }
 }
 

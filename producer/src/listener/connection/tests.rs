@@ -10,7 +10,7 @@ use super::*;
 use crate::intake::Intake;
 use crate::metrics::Doors;
 use crate::payload::Reader;
-use crate::source::{Content, Delivery, Next, Source as _};
+use crate::source::{Delivery, Next, Source as _};
 
 const LIMIT: Duration = Duration::from_secs(20);
 
@@ -30,19 +30,24 @@ impl House {
         Self { shared: Arc::new(shared), intake, stop: Shutdown::manual() }
     }
 
-    fn device(&self) -> Device {
-        // Few bytes on the way: what has not been read is not in anybody's memory.
-        let (stream, server) = tokio::io::duplex(1024);
-        tokio::spawn(serve(self.shared.clone(), server, None, self.stop.clone()));
-        Device(stream)
-    }
-
     /// A device of MQTT 3.1.1 with a clean session.
     async fn connected(&self, client_id: &str) -> Device {
-        let mut device = self.device();
-        device.send(&connect(4, client_id, 60)).await;
+        self.served(&connect(4, client_id, 60)).await.0
+    }
+
+    /// A device of MQTT 3.1.1 that begins with this packet, and its connection's task.
+    async fn served(&self, connect: &[u8]) -> (Device, JoinHandle<()>) {
+        // Few bytes on the way: what has not been read is not in anybody's memory.
+        let (stream, server) = tokio::io::duplex(1024);
+        let serving = tokio::spawn(serve(self.shared.clone(), server, None, self.stop.clone()));
+        let mut device = Device(stream);
+        device.send(connect).await;
         assert_eq!(device.got().await, [0x20, 2, 0, 0]);
-        device
+        (device, serving)
+    }
+
+    fn dropped(&self) -> u64 {
+        self.shared.metrics.dropped.with_label_values(&["qos0_full"]).get()
     }
 
     /// Waits for this many readings on their way to the log.
@@ -108,8 +113,19 @@ fn connect(level: u8, client_id: &str, keep_alive: u8) -> Vec<u8> {
     packet(0x10, &body)
 }
 
+/// A clean session with the will that this topic is `1`.
+fn connect_with_will(client_id: &str, topic: &str) -> Vec<u8> {
+    let mut body = b"\0\x04MQTT\x04\x06\0\x3C".to_vec();
+    for text in [client_id, topic, "1"] {
+        body.extend_from_slice(&[0, text.len() as u8]);
+        body.extend_from_slice(text.as_bytes());
+    }
+    packet(0x10, &body)
+}
+
 fn publish(qos: u8, id: u8, payload: &[u8]) -> Vec<u8> {
-    packet(0x30 | qos << 1, &[b"\0\x09sensors/p", &[0, id][..], payload].concat())
+    let id = if qos == 0 { Vec::new() } else { vec![0, id] };
+    packet(0x30 | qos << 1, &[b"\0\x09sensors/p", &id[..], payload].concat())
 }
 
 #[tokio::test]
@@ -234,4 +250,60 @@ async fn what_is_written_or_given_up_with_its_connection_counts_no_more() {
     drop(device);
     all_is_quiet().await;
     assert_eq!(house.shared.hub.waiting(), 0);
+}
+
+#[tokio::test]
+async fn a_will_holds_no_place_while_there_is_no_room() {
+    let mut house = House::new(1 << 20);
+    let all = house.shared.feeder.try_hold(1 << 20).unwrap();
+    // One that is no reading waits for nothing; one that is a reading is dropped, and counted.
+    for (topic, dropped) in [("presence/p", 0), ("sensors/p", 1)] {
+        let (device, serving) = house.served(&connect_with_will("x", topic)).await;
+        drop(device);
+        timeout(LIMIT, serving).await.unwrap().unwrap();
+        assert_eq!(house.dropped(), dropped);
+    }
+    drop(all);
+    let (device, serving) = house.served(&connect_with_will("x", "sensors/p")).await;
+    drop(device);
+    timeout(LIMIT, serving).await.unwrap().unwrap();
+    assert_eq!(value(&house.taken(1).await[0]), 1.0);
+    assert_eq!(house.dropped(), 1);
+}
+
+#[tokio::test]
+async fn a_message_that_waits_for_room_ends_with_its_connection() {
+    let mut house = House::new(64 * 1024);
+    let beyond = house.shared.beyond.clone().try_acquire_owned().unwrap();
+    let list = format!("[{}]", vec![r#"{"value":1}"#; 1000].join(","));
+    for (qos, dropped) in [(1, 0), (0, 1)] {
+        let (mut old, serving) = house.served(&connect(4, "x", 60)).await;
+        old.send(&publish(qos, 1, list.as_bytes())).await;
+        all_is_quiet().await;
+        assert!(!serving.is_finished());
+        // The device has heard nothing and connects anew; nobody closes the old socket.
+        let new = house.connected("x").await;
+        timeout(LIMIT, serving).await.unwrap().unwrap();
+        assert_eq!(house.dropped(), dropped);
+        drop((old, new));
+    }
+    drop(beyond);
+    let mut none = Vec::new();
+    assert!(matches!(house.intake.next(Duration::ZERO, &mut none), Ok(Next::Wait(_))) && none.is_empty());
+    assert!(house.shared.feeder.try_hold(64 * 1024).is_some());
+}
+
+#[tokio::test]
+async fn a_message_on_its_way_does_not_keep_the_socket_of_a_device_that_is_gone() {
+    let house = House::new(1 << 20);
+    let (stream, server) = tokio::io::duplex(1024);
+    let (packets, queue) = unbounded_channel();
+    let backlog = house.shared.hub.backlog();
+    let writing = tokio::spawn(write_all(server, queue, Version::V3, backlog.clone()));
+    let message = packets.clone();
+    end_writer(writing, packets, &backlog, Duration::from_millis(10)).await;
+    assert!(Device(stream).got().await.is_empty());
+    // Its acknowledgement finds nobody, and is not kept.
+    timeout(LIMIT, message.closed()).await.unwrap();
+    backlog.queue(&message, Outgoing::PubAck(1));
 }
