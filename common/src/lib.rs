@@ -13,6 +13,7 @@
 //! | [`client_log`] | what librdkafka says, as loud as it is of use |
 //! | [`presence`] | whether the log is there, said once by a process |
 //! | [`aside`] | clients that end beside whoever has used them |
+//! | [`too_large`] | records that the log finds too large: alone, then by their beginning |
 //! | [`headers`] | headers of records, whatever bytes their names are |
 //! | [`lifeline`] | leads a client back to a log that it has lost |
 //! | [`waking`] | a producer that wakes who waits for its reports |
@@ -47,6 +48,7 @@ pub mod settings;
 pub mod shutdown;
 pub mod status_page;
 pub mod telemetry;
+pub mod too_large;
 pub mod topics;
 pub mod units;
 pub mod version;

@@ -4,8 +4,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use common::Settings;
-use common::client_log;
 use common::topics::lane_header;
+use common::{client_log, too_large};
 use rdkafka::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
@@ -20,8 +20,6 @@ const STAGE: &str = "sink";
 /// A row of the result topic plus our headers must fit; the topic's own limit decides.
 const MAX_MESSAGE: &str = "67108864";
 const FLUSH: Duration = Duration::from_secs(2);
-/// Most bytes of a row's value that are kept when the lane does not take all of it; each further refusal takes the half.
-const SET_ASIDE: usize = 16 * 1024;
 
 /// A row on its way, or one that the lane found too large.
 #[derive(Debug)]
@@ -91,7 +89,7 @@ impl ProducerContext for Deliveries {
 
 impl Outcome {
     fn refused(&mut self, error: &KafkaError, row: Row) {
-        if is_too_large(error) && (row.tries == 0 || row.value.as_ref().is_some_and(|value| !value.is_empty())) {
+        if too_large::is_too_large(error) && (row.tries == 0 || row.value.as_ref().is_some_and(|value| !value.is_empty())) {
             self.too_large.push(row);
         } else {
             self.failed.get_or_insert_with(|| error.clone());
@@ -113,8 +111,7 @@ impl Row {
         if self.tries > 1
             && let Some(value) = &mut self.value
         {
-            let length = value.len();
-            value.truncate(if self.tries == 2 { length.min(SET_ASIDE) } else { length / 2 });
+            value.truncate(too_large::kept(value.len(), self.tries > 2));
         }
         self
     }
@@ -140,10 +137,6 @@ impl Row {
         }
         record
     }
-}
-
-fn is_too_large(error: &KafkaError) -> bool {
-    matches!(error.rdkafka_error_code(), Some(RDKafkaErrorCode::MessageSizeTooLarge | RDKafkaErrorCode::InvalidMessageSize))
 }
 
 /// Where dead rows go before their offsets are committed.
@@ -180,7 +173,7 @@ impl KafkaDeadLane {
         let mut config = common::kafka::producer(&self.settings.kafka, "sink-dead");
         config.set("message.max.bytes", MAX_MESSAGE);
         if alone {
-            config.set("batch.num.messages", "1");
+            too_large::send_alone(&mut config);
         }
         config.create_with_context(Deliveries::default()).map_err(SinkError::Client)
     }
@@ -197,7 +190,7 @@ impl KafkaDeadLane {
                 Err((error, _)) => break error,
             }
         };
-        if !is_too_large(&error) {
+        if !too_large::is_too_large(&error) {
             return Err(self.refused(&error));
         }
         // The client itself finds it so.

@@ -28,7 +28,7 @@ pub(super) fn config(settings: &Settings) -> ClientConfig {
 /// For records that were refused in company: one in each batch.
 pub(super) fn alone(settings: &Settings) -> ClientConfig {
     let mut config = config(settings);
-    config.set("batch.num.messages", "1").set("linger.ms", "0");
+    common::too_large::send_alone(&mut config);
     config
 }
 

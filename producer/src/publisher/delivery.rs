@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use common::client_log;
+use common::{client_log, too_large};
 use rdkafka::ClientContext;
 use rdkafka::Message as _;
 use rdkafka::config::RDKafkaLogLevel;
@@ -195,13 +195,6 @@ pub(super) fn advice(error: &KafkaError) -> &'static str {
     }
 }
 
-pub(super) fn is_too_large(error: &KafkaError) -> bool {
-    matches!(error.rdkafka_error_code(), Some(RDKafkaErrorCode::MessageSizeTooLarge | RDKafkaErrorCode::InvalidMessageSize))
-}
-
-/// Most bytes of a record that the log found too large; where the dead lane refuses them too, each further refusal takes the half.
-const SET_ASIDE: usize = 16 * 1024;
-
 /// librdkafka's callbacks; served by the publisher's own thread in `poll`.
 #[derive(Debug, Clone)]
 pub(super) struct Context {
@@ -293,7 +286,7 @@ impl Context {
     /// run, while a message of a device that keeps it until it is acknowledged would come again and again.
     pub(super) fn set_aside(&self, topic: &str, value: Option<&[u8]>, in_flight: &mut InFlight, cause: &KafkaError) -> bool {
         let value = value.unwrap_or_default();
-        let kept = if in_flight.lane == Lane::Input { value.len() } else { value.len() / 2 }.min(SET_ASIDE);
+        let kept = too_large::kept(value.len(), in_flight.lane != Lane::Input);
         if in_flight.ack.is_none() || value.is_empty() {
             return false;
         }
@@ -363,7 +356,7 @@ impl ProducerContext for Context {
         match result {
             Ok(_) => self.acknowledged(in_flight),
             Err(_) if self.counts.given_up.load(Ordering::Relaxed) => {}
-            Err((error, record)) if is_too_large(error) => {
+            Err((error, record)) if too_large::is_too_large(error) => {
                 if !in_flight.alone {
                     self.send_alone(record, in_flight);
                 } else if !self.set_aside(record.topic(), record.payload(), &mut in_flight, error) {

@@ -234,7 +234,7 @@ impl Publisher {
     fn set_aside(&self, error: &KafkaError, record: &Record<'_>) -> bool {
         let context = self.producer.context();
         let mut in_flight = context.back(record.delivery_opaque);
-        delivery::is_too_large(error) && context.set_aside(record.topic, record.payload, &mut in_flight, error)
+        common::too_large::is_too_large(error) && context.set_aside(record.topic, record.payload, &mut in_flight, error)
     }
 
     /// Sends what the log refused, each record in a batch of its own.
