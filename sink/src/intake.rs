@@ -356,15 +356,12 @@ impl Intake {
 
     /// A log that is away is waited for.
     fn try_to_go_back(&mut self) -> Result<(), SinkError> {
-        use RDKafkaErrorCode::{GroupAuthorizationFailed, TopicAuthorizationFailed};
         match self.go_back() {
             Ok(()) => {
                 self.must_go_back = false;
                 self.resume();
             }
-            Err(error) if matches!(error.rdkafka_error_code(), Some(GroupAuthorizationFailed | TopicAuthorizationFailed)) => {
-                return Err(SinkError::Read(error));
-            }
+            Err(error) if is_forbidden(&error) => return Err(SinkError::Read(error)),
             Err(error) => tracing::debug!(%error, "reading cannot go back yet to the rows that the database has lost"),
         }
         Ok(())
@@ -435,15 +432,8 @@ impl Intake {
 
     /// To the committed position of every partition that is ours.
     fn go_back(&self) -> KafkaResult<()> {
-        use RDKafkaErrorCode::{UnknownPartition, UnknownTopic, UnknownTopicOrPartition};
-        // A topic that is gone has nothing to go back to.
-        let is_gone =
-            |error: &KafkaError| matches!(error.rdkafka_error_code(), Some(UnknownTopic | UnknownPartition | UnknownTopicOrPartition));
-        let fault = |list: &TopicPartitionList| list.elements().iter().filter_map(|one| one.error().err()).find(|error| !is_gone(error));
         let committed = self.consumer.committed(GO_BACK)?;
-        if let Some(error) = fault(&committed) {
-            return Err(error);
-        }
+        check_each(&committed)?;
         let mut list = TopicPartitionList::with_capacity(committed.count());
         for element in committed.elements() {
             let offset = match element.offset() {
@@ -456,7 +446,7 @@ impl Intake {
         if list.count() == 0 {
             return Ok(());
         }
-        fault(&self.consumer.seek_partitions(list, GO_BACK)?).map_or(Ok(()), Err)
+        check_each(&self.consumer.seek_partitions(list, GO_BACK)?)
     }
 
     fn pause(&self) {
@@ -472,11 +462,10 @@ impl Intake {
 
     /// Most faults pass, and librdkafka keeps trying by itself.
     fn note(&self, error: KafkaError) -> Result<(), SinkError> {
-        use RDKafkaErrorCode::{AllBrokersDown, GroupAuthorizationFailed, TopicAuthorizationFailed};
         match error {
             KafkaError::MessageConsumptionFatal(_) => Err(SinkError::Read(error)),
-            KafkaError::MessageConsumption(GroupAuthorizationFailed | TopicAuthorizationFailed) => Err(SinkError::Read(error)),
-            KafkaError::MessageConsumption(AllBrokersDown) => {
+            error if is_forbidden(&error) => Err(SinkError::Read(error)),
+            KafkaError::MessageConsumption(RDKafkaErrorCode::AllBrokersDown) => {
                 self.context().status.log_is_connected(Some(false));
                 Ok(())
             }
@@ -486,6 +475,19 @@ impl Intake {
             }
         }
     }
+}
+
+fn is_forbidden(error: &KafkaError) -> bool {
+    use RDKafkaErrorCode::{GroupAuthorizationFailed, TopicAuthorizationFailed};
+    matches!(error.rdkafka_error_code(), Some(GroupAuthorizationFailed | TopicAuthorizationFailed))
+}
+
+/// The first fault of a partition in the log's answer. A topic that is gone has nothing to go back to, which is none.
+fn check_each(answer: &TopicPartitionList) -> KafkaResult<()> {
+    use RDKafkaErrorCode::{UnknownPartition, UnknownTopic, UnknownTopicOrPartition};
+    let is_gone =
+        |error: &KafkaError| matches!(error.rdkafka_error_code(), Some(UnknownTopic | UnknownPartition | UnknownTopicOrPartition));
+    answer.elements().iter().filter_map(|one| one.error().err()).find(|error| !is_gone(error)).map_or(Ok(()), Err)
 }
 
 fn is_fenced(error: &KafkaError) -> bool {

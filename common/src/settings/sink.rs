@@ -10,6 +10,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use crate::units::{Size, Span};
 
 const BATCH_ROWS: usize = 5_000;
+/// The same where larger batches are cheaper.
+pub const LARGE_BATCH_ROWS: usize = 12_000;
 
 /// `[sink]`
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -187,7 +189,7 @@ impl Output {
     /// request does, unless the settings say otherwise.
     pub fn batch_rows(&self, sink: &Sink) -> usize {
         let usual = match self.to {
-            Database::Sqlite | Database::Delta | Database::Parquet => 12_000,
+            Database::Sqlite | Database::Delta | Database::Parquet => LARGE_BATCH_ROWS,
             _ => BATCH_ROWS,
         };
         self.batch_rows.unwrap_or(if sink.batch_rows == BATCH_ROWS { usual } else { sink.batch_rows })

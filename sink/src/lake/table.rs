@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use chrono::{DateTime, Utc};
-use common::settings::LakeMode;
+use common::settings::{LARGE_BATCH_ROWS, LakeMode};
 use serde_json::{Value, json};
 
 use super::file::{self, FileWriter, Written};
@@ -21,8 +21,8 @@ use crate::writer::{KEEPS_TRYING, Rejection, WriteError};
 const ORPHAN: Duration = Duration::from_secs(3600);
 
 /// Offsets between the end of a batch and the table's position. Rows that a crash makes the sink read again end nearer to it: they are a
-/// batch at most.
-const FAR: i64 = 12_000;
+/// batch at most, unless the settings ask for a larger one.
+const FAR: i64 = LARGE_BATCH_ROWS as i64;
 
 #[derive(Debug)]
 pub(super) struct Table {
