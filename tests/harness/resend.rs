@@ -2,7 +2,6 @@
 
 use std::time::{Duration, Instant};
 
-use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 
@@ -31,13 +30,13 @@ pub(crate) fn resend(log: &Log, from: &str, to: &str) -> (u64, Duration) {
     let started = Instant::now();
     std::thread::scope(|scope| {
         for (partition, rows) in (0..).zip(&rows) {
-            scope.spawn(move || send(log, (to, partition), rows.iter().cycle().take(usize::try_from(count / 2).unwrap())));
+            scope.spawn(move || send_all(log, (to, partition), rows.iter().cycle().take(usize::try_from(count / 2).unwrap())));
         }
     });
     (count / 2 * 2, started.elapsed())
 }
 
-fn send<'a>(log: &Log, (topic, partition): (&str, i32), rows: impl Iterator<Item = &'a Record>) {
+fn send_all<'a>(log: &Log, (to, partition): (&str, i32), rows: impl Iterator<Item = &'a Record>) {
     let mut config = client(&log.servers());
     config.set("acks", "all").set("enable.idempotence", "true").set("compression.type", "lz4").set("batch.size", "1048576");
     config.set("linger.ms", "25").set("batch.num.messages", "2000").set("queue.buffering.max.messages", "10000");
@@ -47,12 +46,7 @@ fn send<'a>(log: &Log, (topic, partition): (&str, i32), rows: impl Iterator<Item
         let insert = |headers: OwnedHeaders, (key, value): (&String, &String)| headers.insert(Header { key, value: Some(value) });
         let headers = row.headers.iter().fold(headers, insert);
         let key = row.key.as_deref().unwrap_or_default();
-        let mut record = BaseRecord::<[u8], [u8]>::to(topic).partition(partition).key(key).payload(&row.value).headers(headers);
-        while let Err((error, back)) = producer.send(record) {
-            assert_eq!(error.rdkafka_error_code(), Some(RDKafkaErrorCode::QueueFull));
-            producer.poll(Duration::from_millis(1));
-            record = back;
-        }
+        topic::send(&producer, BaseRecord::to(to).partition(partition).key(key).payload(row.value.as_slice()).headers(headers));
     }
     producer.flush(LIMIT).unwrap();
 }

@@ -166,6 +166,15 @@ pub(crate) fn write(log: &Log, topic: &str, records: &[(&str, &[u8])]) {
     writer.finish();
 }
 
+/// Hands a record over; while the queue is full the client works.
+pub(crate) fn send(producer: &BaseProducer, mut record: BaseRecord<'_, [u8], [u8]>) {
+    while let Err((error, back)) = producer.send(record) {
+        assert_eq!(error.rdkafka_error_code(), Some(rdkafka::error::RDKafkaErrorCode::QueueFull));
+        producer.poll(Duration::from_millis(1));
+        record = back;
+    }
+}
+
 /// Writes many records; the partition follows from the key as with every Kafka client.
 pub(crate) struct Writer<'a> {
     producer: BaseProducer,
@@ -180,13 +189,7 @@ impl<'a> Writer<'a> {
     }
 
     pub(crate) fn send(&mut self, key: &[u8], value: &[u8]) {
-        let mut record = BaseRecord::to(self.topic).key(key).payload(value);
-        // A full queue: let the client work, then offer the record again.
-        while let Err((error, back)) = self.producer.send(record) {
-            assert_eq!(error.rdkafka_error_code(), Some(rdkafka::error::RDKafkaErrorCode::QueueFull));
-            self.producer.poll(Duration::from_millis(50));
-            record = back;
-        }
+        send(&self.producer, BaseRecord::to(self.topic).key(key).payload(value));
         self.producer.poll(Duration::ZERO);
     }
 
